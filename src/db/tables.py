@@ -1,0 +1,301 @@
+"""Every table of the schema water_infrastructure, as SQLAlchemy sees it; the migrations create the same, tested."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Date,
+    DateTime,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+SCHEMA = "water_infrastructure"
+metadata = MetaData(schema=SCHEMA)
+
+
+def _instant(name: str, *, nullable: bool = True, primary_key: bool = False) -> Column[object]:
+    return Column(name, DateTime(timezone=True), nullable=nullable and not primary_key, primary_key=primary_key)
+
+
+def _now(name: str) -> Column[object]:
+    return Column(name, DateTime(timezone=True), nullable=False, server_default=text("now()"))
+
+
+def _json(name: str) -> Column[object]:
+    return Column(name, JSONB, nullable=False, server_default=text("'{}'::jsonb"))
+
+
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("node_id", Text, primary_key=True),
+    Column("node_name", Text, nullable=False),
+    Column("node_type", Text),
+    Column("district_id", Text),
+    Column("role", Text),
+    Column("location_name", Text),
+    Column("latitude", Double),
+    Column("longitude", Double),
+    Column("installation_date", Date),
+    Column("is_active", Boolean, nullable=False, server_default=text("true")),
+    _json("metadata"),
+    _now("created_at"),
+    _now("updated_at"),
+    CheckConstraint("role IN ('inlet', 'outlet', 'consumption', 'storage', 'monitoring')", name="nodes_role_is_known"),
+)
+
+computed_metrics = Table(
+    "computed_metrics",
+    metadata,
+    Column("node_id", Text, primary_key=True),
+    Column("time_window", Text, primary_key=True),
+    _instant("window_start", primary_key=True),
+    _instant("window_end", nullable=False),
+    *(Column(f"{statistic}_flow_rate", Double) for statistic in ("avg", "min", "max")),
+    Column("flow_variance", Double),
+    Column("total_volume", Double),
+    *(Column(f"{statistic}_pressure", Double) for statistic in ("avg", "min", "max")),
+    Column("pressure_variance", Double),
+    *(Column(f"{statistic}_temperature", Double) for statistic in ("avg", "min", "max")),
+    Column("temperature_variance", Double),
+    *(
+        Column(f"{counted}_count", Integer, nullable=False)
+        for counted in ("reading", "flow", "pressure", "temperature")
+    ),
+    Column("cadence_seconds", Double),
+    Column("data_completeness", Double),
+    Column("anomaly_count", Integer),
+    Column("quality_score", Double),
+    _instant("computed_at", nullable=False),
+    Column("computation_version", Text, nullable=False),
+    CheckConstraint("time_window IN ('5min', '1hour', '1day')", name="computed_metrics_time_window_is_known"),
+    # The whole network over a span of time; the primary key serves single nodes.
+    Index("computed_metrics_by_time", "time_window", "window_start"),
+)
+
+network_metrics = Table(
+    "network_metrics",
+    metadata,
+    Column("time_range", Text, primary_key=True),
+    _instant("computation_timestamp", primary_key=True),
+    _instant("window_start", nullable=False),
+    _instant("window_end", nullable=False),
+    Column("active_nodes", Integer, nullable=False),
+    Column("total_nodes", Integer, nullable=False),
+    Column("flow_basis", Text, nullable=False),
+    Column("total_flow", Double),
+    Column("avg_pressure", Double),
+    Column("total_volume", Double),
+    Column("efficiency_percentage", Double),
+    Column("anomaly_count", Integer),
+)
+
+network_efficiency = Table(
+    "network_efficiency",
+    metadata,
+    Column("time_window", Text, primary_key=True),
+    _instant("window_start", primary_key=True),
+    _instant("window_end", nullable=False),
+    _instant("computation_timestamp", nullable=False),
+    *(Column(f"total_{flow}_volume", Double) for flow in ("input", "output", "loss")),
+    Column("efficiency_percentage", Double),
+    Column("method", Text),
+    Column("coverage", Double),
+    _json("zone_metrics"),
+    Column("active_nodes", Integer),
+    Column("total_nodes", Integer),
+    Column("network_availability", Double),
+    Column("total_anomalies", Integer),
+    Column("critical_anomalies", Integer),
+)
+
+anomalies = Table(
+    "anomalies",
+    metadata,
+    Column("anomaly_id", Uuid, primary_key=True, server_default=text("gen_random_uuid()")),
+    _instant("timestamp", nullable=False),
+    _instant("end"),
+    Column("node_id", Text, nullable=False),
+    Column("anomaly_type", Text, nullable=False),
+    Column("severity", Text, nullable=False),
+    Column("measurement_type", Text),
+    Column("actual_value", Double),
+    Column("expected_value", Double),
+    Column("deviation_percentage", Double),
+    Column("detection_method", Text, nullable=False),
+    Column("is_confirmed", Boolean),
+    _instant("resolved_at"),
+    _json("metadata"),
+    _now("created_at"),
+    CheckConstraint("severity IN ('info', 'warning', 'critical')", name="anomalies_severity_is_known"),
+    Index("anomalies_by_time", "timestamp", "anomaly_id"),
+    Index("anomalies_by_node", "node_id", "timestamp"),
+    Index("anomalies_open", "timestamp", postgresql_where=text("resolved_at IS NULL")),
+)
+
+ml_models = Table(
+    "ml_models",
+    metadata,
+    Column("model_id", Uuid, primary_key=True, server_default=text("gen_random_uuid()")),
+    Column("model_name", Text, nullable=False),
+    Column("model_type", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    _now("created_at"),
+    _instant("training_started_at"),
+    _instant("training_completed_at"),
+    Column("training_duration_seconds", Double),
+    Column("status", Text, nullable=False),
+    Column("is_active", Boolean, nullable=False, server_default=text("false")),
+    _instant("activated_at"),
+    _instant("retired_at"),
+    _json("metrics"),
+    _json("validation_metrics"),
+    _json("parameters"),
+    _instant("training_data_start"),
+    _instant("training_data_end"),
+    Column("training_samples", BigInteger),
+    Column("model_size_bytes", BigInteger),
+    Column("model_hash", Text),
+    Column("artefact", LargeBinary),
+    CheckConstraint(
+        "model_type IN ('flow_prediction', 'anomaly_detection', 'efficiency_optimization')",
+        name="ml_models_type_is_known",
+    ),
+    CheckConstraint(
+        "status IN ('created', 'training', 'validating', 'shadow', 'active', 'retired', 'failed')",
+        name="ml_models_status_is_known",
+    ),
+    Index("ml_models_active", "model_type", "is_active"),
+)
+
+model_performance = Table(
+    "model_performance",
+    metadata,
+    Column("model_id", Uuid, primary_key=True),
+    _instant("evaluation_timestamp", primary_key=True),
+    Column("evaluation_window", Text, primary_key=True),
+    Column("predictions_count", Integer),
+    *(Column(name, Double) for name in ("rmse", "mae", "mape", "r2_score")),
+    _json("node_metrics"),
+    Column("feature_drift_score", Double),
+    Column("prediction_drift_score", Double),
+    Column("drift_detected", Boolean),
+)
+
+ml_predictions_cache = Table(
+    "ml_predictions_cache",
+    metadata,
+    Column("model_id", Uuid, primary_key=True),
+    Column("node_id", Text, primary_key=True),
+    _instant("prediction_timestamp", primary_key=True),
+    _instant("target_timestamp", primary_key=True),
+    Column("prediction_horizon_hours", Integer, nullable=False),
+    Column("predicted_flow_rate", Double),
+    Column("flow_rate_lower", Double),
+    Column("flow_rate_upper", Double),
+    Column("confidence_score", Double),
+    _json("features_used"),
+    Index("ml_predictions_cache_by_node", "node_id", "prediction_timestamp"),
+)
+
+data_quality_metrics = Table(
+    "data_quality_metrics",
+    metadata,
+    Column("node_id", Text, primary_key=True),
+    _instant("check_timestamp", primary_key=True),
+    Column("time_window", Text, primary_key=True),
+    *(Column(f"{score}_score", Double) for score in ("completeness", "validity", "consistency", "overall_quality")),
+    *(Column(name, Integer) for name in ("missing_data_points", "invalid_values", "outliers_detected")),
+    Column("quality_issues", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
+)
+
+processing_jobs = Table(
+    "processing_jobs",
+    metadata,
+    Column("job_id", Uuid, primary_key=True, server_default=text("gen_random_uuid()")),
+    Column("job_type", Text, nullable=False),
+    Column("job_name", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    _instant("scheduled_for", nullable=False),
+    _instant("created_at", nullable=False),
+    _instant("started_at"),
+    _instant("completed_at"),
+    Column("duration_seconds", Double),
+    Column("total_items", Integer, nullable=False, server_default=text("0")),
+    Column("processed_items", Integer, nullable=False, server_default=text("0")),
+    Column("failed_items", Integer, nullable=False, server_default=text("0")),
+    Column("progress_percentage", Double, nullable=False, server_default=text("0")),
+    _instant("data_start_time"),
+    _instant("data_end_time"),
+    _json("result_summary"),
+    Column("error_message", Text),
+    Column("triggered_by", Text, nullable=False),
+    # Liveness is physical: this one column is the database's own clock, not the injected one.
+    _instant("heartbeat_at"),
+    UniqueConstraint("job_type", "scheduled_for", name="processing_jobs_one_per_tick"),
+    CheckConstraint("status IN ('queued', 'running', 'completed', 'failed')", name="processing_jobs_status_is_known"),
+    Index("processing_jobs_latest", "created_at"),
+    Index("processing_jobs_unfinished", "job_type", postgresql_where=text("status IN ('queued', 'running')")),
+)
+
+job_chunks = Table(
+    "job_chunks",
+    metadata,
+    Column("job_id", Uuid, ForeignKey(processing_jobs.c.job_id, ondelete="CASCADE"), primary_key=True),
+    Column("chunk_number", Integer, primary_key=True),
+    Column("node_ids", JSONB, nullable=False),
+    _instant("read_start", nullable=False),
+    _instant("read_end", nullable=False),
+    Column("expected_readings", BigInteger, nullable=False),
+    Column("latest_arrivals", JSONB, nullable=False),
+    # Where to go on: everything before it is committed.
+    _instant("resume_from", nullable=False),
+    Column("status", Text, nullable=False),
+    Column("replica", Text),
+    _json("result_summary"),
+    Column("error_message", Text),
+    _instant("completed_at"),
+    CheckConstraint("status IN ('queued', 'completed', 'failed')", name="job_chunks_status_is_known"),
+)
+
+ingestion_watermarks = Table(
+    "ingestion_watermarks",
+    metadata,
+    Column("node_id", Text, primary_key=True),
+    _instant("last_reading", nullable=False),
+    _instant("last_arrival"),
+    _instant("updated_at", nullable=False),
+    Index("ingestion_watermarks_latest", "last_reading"),
+)
+
+processing_replicas = Table(
+    "processing_replicas",
+    metadata,
+    Column("replica", Text, primary_key=True),
+    _instant("started_at", nullable=False),
+    _instant("next_run"),
+    _instant("heartbeat_at", nullable=False),
+)
+
+# Table -> its time column. Those that only ever grow become hypertables where TimescaleDB is present.
+HYPERTABLES = {
+    "computed_metrics": "window_start",
+    "network_efficiency": "window_start",
+    "ml_predictions_cache": "prediction_timestamp",
+    "data_quality_metrics": "check_timestamp",
+    "model_performance": "evaluation_timestamp",
+}

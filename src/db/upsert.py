@@ -1,0 +1,81 @@
+"""Bulk writes: COPY into a temporary table, then one statement that makes the table say exactly that."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+from sqlalchemy import Connection, Table, text
+
+_STAGED = "staged_rows"
+
+
+def replace_metrics(
+    connection: Connection, table: Table, rows: pd.DataFrame, node_ids: Sequence[str], spans: Mapping[str, datetime]
+) -> int:
+    """Makes the windows of these nodes from `spans[time_window]` on exactly `rows`.
+
+    Rows that already say the same are left untouched, those that no reading supports any more are deleted. Runs in the
+    caller's transaction.
+
+    Args:
+        rows: columns of `table`, any order; missing values become NULL.
+        node_ids: the nodes whose windows `rows` holds completely.
+        spans: per time_window the first window_start that `rows` holds.
+
+    Returns:
+        How many rows were inserted, changed or deleted.
+    """
+    _stage(connection, table, rows)
+    name = table.fullname
+    keys = [column.name for column in table.primary_key]
+    columns = list(rows.columns)
+    # When it was computed is no change of what was computed.
+    values = [column for column in columns if column not in keys and column != "computed_at"]
+    listed = ", ".join(columns)
+    changed = 0
+    for time_window, first in spans.items():
+        changed += connection.execute(
+            # Names of our own tables and columns; every value is bound.
+            text(
+                f"DELETE FROM {name} kept WHERE node_id = ANY(:node_ids) AND time_window = :time_window "  # noqa: S608
+                f"AND window_start >= :first AND NOT EXISTS (SELECT FROM {_STAGED} new WHERE "
+                + " AND ".join(f"new.{key} = kept.{key}" for key in keys)
+                + ")"
+            ),
+            {"node_ids": list(node_ids), "time_window": time_window, "first": first},
+        ).rowcount
+    changed += connection.execute(
+        text(
+            f"INSERT INTO {name} AS kept ({listed}) SELECT {listed} FROM {_STAGED} "  # noqa: S608
+            f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET "
+            + ", ".join(f"{column} = excluded.{column}" for column in [*values, "computed_at"])
+            + f" WHERE ({', '.join(f'kept.{v}' for v in values)})"
+            + f" IS DISTINCT FROM ({', '.join(f'excluded.{v}' for v in values)})"
+        )
+    ).rowcount
+    connection.execute(text(f"DROP TABLE {_STAGED}"))
+    return changed
+
+
+def _stage(connection: Connection, table: Table, rows: pd.DataFrame) -> None:
+    listed = ", ".join(rows.columns)
+    connection.execute(
+        text(f"CREATE TEMPORARY TABLE {_STAGED} ON COMMIT DROP AS SELECT {listed} FROM {table.fullname} LIMIT 0")  # noqa: S608
+    )
+    buffer = io.BytesIO()
+    # NaN becomes null on the way, and null an empty CSV field: PostgreSQL's NULL.
+    pyarrow.csv.write_csv(
+        pa.Table.from_pandas(rows, preserve_index=False),
+        buffer,
+        pyarrow.csv.WriteOptions(include_header=False, quoting_style="needed"),
+    )
+    buffer.seek(0)
+    driver_connection = connection.connection.driver_connection
+    assert driver_connection is not None
+    with driver_connection.cursor() as cursor:
+        cursor.copy_expert(f"COPY {_STAGED} ({listed}) FROM STDIN WITH (FORMAT csv)", buffer)

@@ -1,0 +1,106 @@
+"""Every setting of both services, read from the environment and validated once at the start."""
+
+from __future__ import annotations
+
+import sys
+from functools import cached_property
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from src.clock import Clock, clock_from
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        raise ValueError("expected an IANA time zone such as Europe/Rome") from None
+    return name
+
+
+def _known_clock(text: str) -> str:
+    clock_from(text)
+    return text
+
+
+# What may stand in a table or column name of the warehouse: names cannot be bound as parameters,
+# so nothing else ever reaches a query.
+Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,299}$")]
+
+
+class Settings(BaseSettings):
+    """Field names are the variables' names in lower case; `.env.processing.example` documents each."""
+
+    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True)
+
+    postgres_host: str = "localhost"
+    postgres_port: int = Field(5433, ge=1, le=65535)
+    postgres_user: str = "abbanoa_user"
+    postgres_password: SecretStr = SecretStr("")
+    postgres_db: str = "abbanoa_processing"
+    postgres_statement_cache: bool = True
+
+    redis_host: str = "localhost"
+    redis_port: int = Field(6380, ge=1, le=65535)
+    redis_password: SecretStr = SecretStr("")
+
+    bigquery_project_id: str = Field(min_length=1)
+    bigquery_dataset_id: Identifier = "water_infrastructure"
+    bigquery_table: Identifier = "sensor_readings_ml"
+    bigquery_location: str = "EU"
+    bigquery_columns: dict[str, Identifier] = {}
+    bigquery_maximum_bytes_billed: int = Field(20 * 1024**3, ge=1)
+    bigquery_timeout_seconds: float = Field(60, gt=0, le=3600)
+    bigquery_streams: int = Field(4, ge=1, le=64)
+    bigquery_rest_endpoint: str = ""
+    bigquery_storage_endpoint: str = ""
+    google_application_credentials: str = ""
+
+    utility_timezone: Annotated[str, AfterValidator(_known_zone)] = "Europe/Rome"
+    check_interval_minutes: int = Field(30, ge=1, le=1440)
+    late_arrival_hours: int = Field(24, ge=0, le=24 * 30)
+    late_arrival_lookback_days: int = Field(30, ge=1, le=3650)
+    worker_threads: int = Field(2, ge=1, le=64)
+    chunk_readings: int = Field(250_000, ge=1)
+    replica_timeout_seconds: int = Field(60, ge=2, le=3600)
+    shutdown_seconds: int = Field(25, ge=1, le=300)
+
+    retention_metrics_days: int = Field(90, ge=1)
+    retention_predictions_days: int = Field(30, ge=1)
+    retention_jobs_days: int = Field(7, ge=1)
+    retention_anomalies_days: int = Field(30, ge=1)
+    timescale_chunk_days: int = Field(7, ge=1)
+    timescale_compress_after_days: int = Field(35, ge=1)
+
+    api_host: str = "127.0.0.1"
+    api_port: int = Field(8000, ge=1, le=65535)
+    api_pool_size: int = Field(10, ge=1, le=100)
+    stale_after_minutes: int = Field(180, ge=1)
+    cache_seconds: int = Field(60, ge=1, le=3600)
+
+    clock: Annotated[str, AfterValidator(_known_clock)] = "live"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["auto", "json", "console"] = "auto"
+
+    @cached_property
+    def running_clock(self) -> Clock:
+        """The one clock of this process."""
+        return clock_from(self.clock)
+
+
+def load_settings() -> Settings:
+    """Settings from the environment; a wrong or missing one ends the process with a line that names it."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        for problem in error.errors(include_input=False, include_url=False):
+            variable = ".".join(str(part) for part in problem["loc"]).upper()
+            message = problem["msg"].removeprefix("Value error, ")
+            sys.stderr.write(
+                f"Setting {variable} is {'missing' if problem['type'] == 'missing' else 'wrong'}: {message}. "
+            )
+            sys.stderr.write("See .env.processing.example.\n")
+        raise SystemExit(2) from None
