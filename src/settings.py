@@ -32,7 +32,7 @@ Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,299}$")]
 
 
 class Settings(BaseSettings):
-    """Field names are the variables' names in lower case; `.env.processing.example` documents each."""
+    """Field names are the variables' names in lower case."""
 
     model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True)
 

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - the statements are read as SQL, one clause a line
 """The first schema: every table of water_infrastructure."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`python -m src.db.migrate`: the schema at its newest version, and TimescaleDB's policies as the settings want them."""
+"""`python -m src.db.migrate`: the schema at its newest version, TimescaleDB policies as the settings say."""
 
 from __future__ import annotations
 

@@ -1,0 +1,121 @@
+"""Schema and bulk writes, on a real PostgreSQL."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pandas as pd
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Engine, inspect, text
+
+from src.db.migrate import migrate
+from src.db.tables import HYPERTABLES, SCHEMA, computed_metrics, metadata
+from src.db.upsert import replace_metrics
+from src.domain.metrics import window_metrics
+from src.domain.readings import clean
+from src.settings import Settings
+from tests.data import raw_readings
+
+START = datetime(2023, 5, 1, 22, tzinfo=UTC)  # midnight in Rome
+SPANS = dict.fromkeys(("5min", "1hour", "1day"), START)
+
+
+def metrics_of(node_id: str, flows: list[float | None]) -> pd.DataFrame:
+    rows = [
+        {
+            "node_id": node_id,
+            "timestamp": START + timedelta(minutes=5 * k),
+            "flow_rate": flow,
+            "ingestion_timestamp": START,
+        }
+        for k, flow in enumerate(flows)
+    ]
+    readings = clean(raw_readings(rows), START + timedelta(days=9)).frame
+    return window_metrics(readings, START, ZoneInfo("Europe/Rome")).assign(
+        computed_at=pd.Timestamp.now("UTC"), computation_version="1"
+    )
+
+
+def store(database: Engine, rows: pd.DataFrame, node_ids: list[str]) -> int:
+    with database.begin() as connection:
+        return replace_metrics(connection, computed_metrics, rows, node_ids, SPANS)
+
+
+def stored(database: Engine) -> pd.DataFrame:
+    with database.connect() as connection:
+        table = pd.read_sql_table("computed_metrics", connection, SCHEMA)
+    return table.sort_values(["node_id", "time_window", "window_start"], ignore_index=True)
+
+
+def test_models_and_migrations_describe_the_same_schema(database: Engine):
+    with database.connect() as connection:
+        context = MigrationContext.configure(
+            connection,
+            opts={
+                "include_schemas": True,
+                "compare_type": True,
+                "compare_server_default": True,
+                "include_name": lambda name, kind, _: kind != "schema" or name == SCHEMA,
+                "version_table_schema": SCHEMA,
+            },
+        )
+        assert compare_metadata(context, metadata) == []
+
+
+def test_downgrade_leaves_no_table_and_upgrade_brings_them_back(database: Engine, settings: Settings):
+    migrate(database, settings, "base")
+    assert set(inspect(database).get_table_names(SCHEMA)) == {"alembic_version"}
+    migrate(database, settings)
+    names = {table.name for table in metadata.tables.values()}
+    assert set(inspect(database).get_table_names(SCHEMA)) == names | {"alembic_version"}
+
+
+@pytest.mark.parametrize("node_id", ["n1", 'o\'brien "città" \\ , ;', "x" * 60])
+def test_what_is_stored_is_exactly_what_was_computed(database: Engine, node_id: str):
+    rows = metrics_of(node_id, [1 / 3, None, 2 / 3, 0.1 + 0.2])
+    assert store(database, rows, [node_id]) == len(rows)
+    back = stored(database)
+    expected = rows.astype({"node_id": "str", "time_window": "str"}).sort_values(["time_window", "window_start"])
+    assert back["node_id"].unique().tolist() == [node_id]
+    for name in ("avg_flow_rate", "flow_variance", "total_volume", "avg_pressure", "data_completeness"):
+        assert back[name].astype("float64").equals(expected[name].astype("float64").reset_index(drop=True)), name
+    assert back["window_start"].tolist() == expected["window_start"].tolist()
+
+
+def test_writing_the_same_rows_again_touches_none(database: Engine):
+    rows = metrics_of("n", [1.0, 2.0, 3.0])
+    store(database, rows, ["n"])
+    before = stored(database)
+    assert store(database, rows.assign(computed_at=pd.Timestamp.now("UTC")), ["n"]) == 0
+    pd.testing.assert_frame_equal(stored(database), before)
+
+
+def test_a_window_that_no_reading_supports_any_more_goes_and_others_stay(database: Engine):
+    store(database, metrics_of("n", [1.0, 2.0, 3.0]), ["n"])
+    store(database, metrics_of("other", [5.0]), ["other"])
+    store(database, metrics_of("n", [1.0, None, 3.0]), ["n"])
+    five = stored(database).query("time_window == '5min'")
+    assert five.groupby("node_id")["avg_flow_rate"].apply(list).to_dict() == {"n": [1.0, 3.0], "other": [5.0]}
+
+
+def test_time_series_become_hypertables_with_policies(timescale: Engine, settings: Settings):
+    migrate(timescale, settings)
+    migrate(timescale, settings)
+    with timescale.connect() as connection:
+        tables = connection.execute(text("SELECT hypertable_name FROM timescaledb_information.hypertables")).scalars()
+        assert set(tables) == set(HYPERTABLES)
+        jobs = connection.execute(
+            text(
+                "SELECT proc_name, count(*) FROM timescaledb_information.jobs WHERE hypertable_name IS NOT NULL GROUP BY 1"
+            )
+        )
+        counts = dict(jobs.tuples().all())
+    assert sum(n for name, n in counts.items() if "retention" in name) == 4
+    assert sum(n for name, n in counts.items() if "compression" in name or "columnstore" in name) == 1
+    rows = metrics_of("n", [1.0, 2.0])
+    assert store(timescale, rows, ["n"]) == len(rows)
+    assert store(timescale, rows, ["n"]) == 0
+    migrate(timescale, settings, "base")
