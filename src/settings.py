@@ -102,5 +102,4 @@ def load_settings() -> Settings:
             sys.stderr.write(
                 f"Setting {variable} is {'missing' if problem['type'] == 'missing' else 'wrong'}: {message}. "
             )
-            sys.stderr.write("See .env.processing.example.\n")
         raise SystemExit(2) from None
