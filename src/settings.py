@@ -100,6 +100,6 @@ def load_settings() -> Settings:
             variable = ".".join(str(part) for part in problem["loc"]).upper()
             message = problem["msg"].removeprefix("Value error, ")
             sys.stderr.write(
-                f"Setting {variable} is {'missing' if problem['type'] == 'missing' else 'wrong'}: {message}. "
+                f"Setting {variable} is {'missing' if problem['type'] == 'missing' else 'wrong'}: {message}.\n"
             )
         raise SystemExit(2) from None

