@@ -1,0 +1,54 @@
+"""From the warehouse to committed rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+from zoneinfo import ZoneInfo
+
+import pandas as pd
+from sqlalchemy import Engine
+
+from src.db.tables import SCHEMA
+from src.processing.cycle.ingest import ingest_span
+from src.processing.warehouse.client import connect
+from src.processing.warehouse.reader import Reader
+from src.settings import Settings
+from tests.processing.test_warehouse import NODES, START, warehouse
+
+__all__ = ["warehouse"]
+
+ROME = ZoneInfo("Europe/Rome")
+
+
+def table(database: Engine, name: str) -> pd.DataFrame:
+    with database.connect() as connection:
+        return pd.read_sql_table(name, connection, SCHEMA)
+
+
+def test_ingestion_writes_windows_and_watermarks_and_a_second_run_changes_nothing(
+    database: Engine, warehouse: Settings
+):
+    reader = Reader(connect(warehouse), warehouse)
+    as_of = START + timedelta(hours=47)
+    done = ingest_span(database, reader, NODES, START, as_of, ROME)
+    n = len(NODES)
+    assert (done.readings_read, done.rejected) == (48 * n, Counter())
+    # 48 hours from midnight UTC touch three days of Rome.
+    assert done.windows == {"5min": 48 * n, "1hour": 48 * n, "1day": 3 * n}
+    assert set(table(database, "ingestion_watermarks")["last_reading"]) == {pd.Timestamp(as_of)}
+    hours = table(database, "computed_metrics").query("time_window == '1hour' and node_id == 'n1'")
+    assert sorted(hours["avg_flow_rate"]) == [hour + 0.1 for hour in range(48)]
+    assert ingest_span(database, reader, NODES, START, as_of, ROME).rows_changed == 0
+
+
+def test_ticks_one_after_the_other_leave_the_same_rows_as_one_at_the_end(database: Engine, warehouse: Settings):
+    reader = Reader(connect(warehouse), warehouse)
+    for hour in (3, 20, 22, 30, 47):
+        as_of = START + timedelta(hours=hour)
+        ingest_span(database, reader, NODES, as_of - timedelta(hours=20), as_of, ROME)
+    key = ["node_id", "time_window", "window_start"]
+    in_ticks = table(database, "computed_metrics").drop(columns="computed_at").sort_values(key, ignore_index=True)
+    ingest_span(database, reader, NODES, START, as_of, ROME)
+    at_once = table(database, "computed_metrics").drop(columns="computed_at").sort_values(key, ignore_index=True)
+    pd.testing.assert_frame_equal(in_ticks, at_once, check_exact=True)
