@@ -249,6 +249,7 @@ processing_jobs = Table(
     UniqueConstraint("job_type", "scheduled_for", name="processing_jobs_one_per_tick"),
     CheckConstraint("status IN ('queued', 'running', 'completed', 'failed')", name="processing_jobs_status_is_known"),
     Index("processing_jobs_latest", "created_at"),
+    Index("processing_jobs_by_type", "job_type", "created_at"),
     Index("processing_jobs_unfinished", "job_type", postgresql_where=text("status IN ('queued', 'running')")),
 )
 
@@ -276,9 +277,12 @@ ingestion_watermarks = Table(
     "ingestion_watermarks",
     metadata,
     Column("node_id", Text, primary_key=True),
-    _instant("last_reading", nullable=False),
+    # Null while no reading of the node was valid.
+    _instant("last_reading"),
     _instant("last_arrival"),
     _instant("updated_at", nullable=False),
+    # Of the rows taken in, valid or not.
+    _instant("last_row", nullable=False),
     Index("ingestion_watermarks_latest", "last_reading"),
 )
 
@@ -289,6 +293,15 @@ processing_replicas = Table(
     _instant("started_at", nullable=False),
     _instant("next_run"),
     _instant("heartbeat_at", nullable=False),
+)
+
+# Grows with every change the API may show: cached answers carry the number they were made under.
+data_generation = Table(
+    "data_generation",
+    metadata,
+    Column("only_row", Boolean, primary_key=True, server_default=text("true")),
+    Column("generation", BigInteger, nullable=False),
+    CheckConstraint("only_row", name="data_generation_has_one_row"),
 )
 
 # Table -> its time column. Those that only ever grow become hypertables where TimescaleDB is present.

@@ -15,9 +15,13 @@ _STAGED = "staged_rows"
 
 
 def replace_metrics(
-    connection: Connection, table: Table, rows: pd.DataFrame, node_ids: Sequence[str], spans: Mapping[str, datetime]
+    connection: Connection,
+    table: Table,
+    rows: pd.DataFrame,
+    node_ids: Sequence[str],
+    spans: Mapping[str, tuple[datetime, datetime, bool]],
 ) -> int:
-    """Makes the windows of these nodes from `spans[time_window]` on exactly `rows`.
+    """Makes the windows of these nodes within `spans[time_window]` exactly `rows`.
 
     Rows that already say the same are left untouched, those that no reading supports any more are deleted. Runs in the
     caller's transaction.
@@ -25,7 +29,8 @@ def replace_metrics(
     Args:
         rows: columns of `table`, any order; missing values become NULL.
         node_ids: the nodes whose windows `rows` holds completely.
-        spans: per time_window the first window_start that `rows` holds.
+        spans: per time_window the first window_start that `rows` holds, the end of what it holds, and whether windows
+            that are still running at that end belong to it (else only those that end by then).
 
     Returns:
         How many rows were inserted, changed or deleted.
@@ -38,16 +43,17 @@ def replace_metrics(
     values = [column for column in columns if column not in keys and column != "computed_at"]
     listed = ", ".join(columns)
     changed = 0
-    for time_window, first in spans.items():
+    for time_window, (first, end, with_running) in spans.items():
+        within = "window_start < :end" if with_running else "window_start < :end AND window_end <= :end"
         changed += connection.execute(
             # Names of our own tables and columns; every value is bound.
             text(
                 f"DELETE FROM {name} kept WHERE node_id = ANY(:node_ids) AND time_window = :time_window "  # noqa: S608
-                f"AND window_start >= :first AND NOT EXISTS (SELECT FROM {_STAGED} new WHERE "
+                f"AND window_start >= :first AND {within} AND NOT EXISTS (SELECT FROM {_STAGED} new WHERE "
                 + " AND ".join(f"new.{key} = kept.{key}" for key in keys)
                 + ")"
             ),
-            {"node_ids": list(node_ids), "time_window": time_window, "first": first},
+            {"node_ids": list(node_ids), "time_window": time_window, "first": first, "end": end},
         ).rowcount
     changed += connection.execute(
         text(

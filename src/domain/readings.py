@@ -35,7 +35,7 @@ class CleanReadings:
     rejected: Counter[str]
 
 
-def clean(raw: pd.DataFrame, as_of: datetime) -> CleanReadings:
+def clean(raw: pd.DataFrame, as_of: datetime, counted_from: datetime | None = None) -> CleanReadings:
     """Sets impossible rows and values aside.
 
     Rows go where node_id is empty, the timestamp is missing, before 2000 or after `as_of`, where another row for the
@@ -45,8 +45,9 @@ def clean(raw: pd.DataFrame, as_of: datetime) -> CleanReadings:
     Args:
         raw: any order, any index; columns node_id, timestamp, the measurements and ingestion_timestamp.
         as_of: the instant the cycle stands for; later readings wait for their time to come.
+        counted_from: earlier rows are context that another span counts; None counts all.
     """
-    rejected: Counter[str] = Counter()
+    rejected = _Rejections(counted_from)
     # Categories sort and compare as integers: a million names cost what a thousand do.
     frame = raw.assign(node_id=raw["node_id"].astype("category"))
     row_checks: tuple[tuple[str, Callable[[pd.DataFrame], pd.Series[bool]]], ...] = (
@@ -58,7 +59,7 @@ def clean(raw: pd.DataFrame, as_of: datetime) -> CleanReadings:
     for reason, bad in row_checks:
         mask = bad(frame).to_numpy(dtype=bool)
         if mask.any():
-            rejected[reason] += int(mask.sum())
+            rejected.add(reason, frame["timestamp"][mask])
             frame = frame[~mask]
 
     frame = _one_per_instant(frame, rejected)
@@ -75,18 +76,31 @@ def clean(raw: pd.DataFrame, as_of: datetime) -> CleanReadings:
             ("too_high", np.isfinite(values) & (values > high)),
         ):
             if mask.any():
-                rejected[f"{name}_{reason}"] += int(mask.sum())
+                rejected.add(f"{name}_{reason}", frame["timestamp"][mask])
                 present &= ~mask
         columns[name] = np.where(present, values, np.nan)
         any_valid |= present
     cleaned = pd.DataFrame(columns)
     if not any_valid.all():
-        rejected["no_valid_measurement"] += int((~any_valid).sum())
+        rejected.add("no_valid_measurement", frame["timestamp"][~any_valid])
         cleaned = cleaned[any_valid]
-    return CleanReadings(cleaned.reset_index(drop=True), rejected)
+    return CleanReadings(cleaned.reset_index(drop=True), +rejected.counts)
 
 
-def _one_per_instant(frame: pd.DataFrame, rejected: Counter[str]) -> pd.DataFrame:
+class _Rejections:
+    """How many rows or values were set aside for what reason, of those that are to be counted."""
+
+    def __init__(self, counted_from: datetime | None) -> None:
+        self._counted_from = counted_from
+        self.counts: Counter[str] = Counter()
+
+    def add(self, reason: str, instants: pd.Series[pd.Timestamp]) -> None:
+        """Counts rows set aside, given their timestamps; one without any belongs to every span."""
+        context = 0 if self._counted_from is None else int((instants < pd.Timestamp(self._counted_from)).sum())
+        self.counts[reason] += len(instants) - context
+
+
+def _one_per_instant(frame: pd.DataFrame, rejected: _Rejections) -> pd.DataFrame:
     """The frame sorted by node and instant; of rows for one instant the one with the latest arrival stays.
 
     Where even the arrivals tie, the values decide, so that the order in which rows were read never matters.
@@ -102,6 +116,6 @@ def _one_per_instant(frame: pd.DataFrame, rejected: Counter[str]) -> pd.DataFram
     contested = frame[repeated].sort_values(
         ["node_id", "timestamp", "ingestion_timestamp", *MEASUREMENTS], na_position="first", kind="stable"
     )
-    winners = contested.drop_duplicates(["node_id", "timestamp"], keep="last")
-    rejected["duplicate"] += len(contested) - len(winners)
-    return pd.concat([frame[~repeated], winners]).sort_values(["node_id", "timestamp"], kind="stable")
+    losers = contested.duplicated(["node_id", "timestamp"], keep="last")
+    rejected.add("duplicate", contested["timestamp"][losers])
+    return pd.concat([frame[~repeated], contested[~losers]]).sort_values(["node_id", "timestamp"], kind="stable")

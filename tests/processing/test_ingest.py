@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import timedelta
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pandas as pd
 from sqlalchemy import Engine
 
 from src.db.tables import SCHEMA
-from src.processing.cycle.ingest import ingest_span
+from src.processing.cycle.ingest import INSTANT, Ingested, ingest_span
 from src.processing.warehouse.client import connect
 from src.processing.warehouse.reader import Reader
 from src.settings import Settings
@@ -26,29 +26,40 @@ def table(database: Engine, name: str) -> pd.DataFrame:
         return pd.read_sql_table(name, connection, SCHEMA)
 
 
+def ingest(database: Engine, warehouse: Settings, start: datetime, as_of: datetime) -> Ingested:
+    with database.begin() as connection:
+        reader = Reader(connect(warehouse), warehouse)
+        return ingest_span(connection, reader, NODES, start, as_of + INSTANT, as_of, ROME)
+
+
 def test_ingestion_writes_windows_and_watermarks_and_a_second_run_changes_nothing(
     database: Engine, warehouse: Settings
 ):
-    reader = Reader(connect(warehouse), warehouse)
     as_of = START + timedelta(hours=47)
-    done = ingest_span(database, reader, NODES, START, as_of, ROME)
+    done = ingest(database, warehouse, START, as_of)
     n = len(NODES)
-    assert (done.readings_read, done.rejected) == (48 * n, Counter())
+    assert (done.readings, done.rejected) == (48 * n, Counter())
     # 48 hours from midnight UTC touch three days of Rome.
     assert done.windows == {"5min": 48 * n, "1hour": 48 * n, "1day": 3 * n}
     assert set(table(database, "ingestion_watermarks")["last_reading"]) == {pd.Timestamp(as_of)}
     hours = table(database, "computed_metrics").query("time_window == '1hour' and node_id == 'n1'")
     assert sorted(hours["avg_flow_rate"]) == [hour + 0.1 for hour in range(48)]
-    assert ingest_span(database, reader, NODES, START, as_of, ROME).rows_changed == 0
+    assert ingest(database, warehouse, START, as_of).rows_changed == 0
 
 
 def test_ticks_one_after_the_other_leave_the_same_rows_as_one_at_the_end(database: Engine, warehouse: Settings):
-    reader = Reader(connect(warehouse), warehouse)
     for hour in (3, 20, 22, 30, 47):
         as_of = START + timedelta(hours=hour)
-        ingest_span(database, reader, NODES, as_of - timedelta(hours=20), as_of, ROME)
+        ingest(database, warehouse, as_of - timedelta(hours=20), as_of)
     key = ["node_id", "time_window", "window_start"]
     in_ticks = table(database, "computed_metrics").drop(columns="computed_at").sort_values(key, ignore_index=True)
-    ingest_span(database, reader, NODES, START, as_of, ROME)
+    ingest(database, warehouse, START, as_of)
     at_once = table(database, "computed_metrics").drop(columns="computed_at").sort_values(key, ignore_index=True)
     pd.testing.assert_frame_equal(in_ticks, at_once, check_exact=True)
+
+
+def test_a_slow_job_never_takes_rows_of_a_later_one_back(database: Engine, warehouse: Settings):
+    ingest(database, warehouse, START, START + timedelta(hours=47))
+    before = table(database, "computed_metrics")
+    assert ingest(database, warehouse, START, START + timedelta(hours=30)).rows_changed == 0
+    pd.testing.assert_frame_equal(table(database, "computed_metrics"), before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from datetime import timedelta
 
+from src.domain.readings import EARLIEST
 from src.processing.warehouse.client import connect
 from src.processing.warehouse.news import Watermark, find_news
 from src.settings import Settings
@@ -16,13 +17,14 @@ AS_OF = START + timedelta(hours=24)
 
 
 def news_of(settings: Settings, marks: dict[str, Watermark]) -> dict[str, object]:
-    return {n.node_id: n for n in find_news(connect(settings), settings, marks, AS_OF)[0]}
+    return {n.node_id: n for n in find_news(connect(settings), settings, marks, AS_OF, EARLIEST).nodes}
 
 
 def test_nodes_never_seen_are_read_from_their_first_reading(warehouse: Settings):
-    news, rejected = find_news(connect(warehouse), warehouse, {}, AS_OF)
-    assert {(n.node_id, n.read_from, n.readings) for n in news} == {(node, START, 25) for node in NODES}
-    assert rejected == Counter(timestamp_in_future=23 * len(NODES))
+    news = find_news(connect(warehouse), warehouse, {}, AS_OF, EARLIEST)
+    assert {(n.node_id, n.read_from, n.readings) for n in news.nodes} == {(node, START, 25) for node in NODES}
+    assert set(news.unknown) == set(NODES)
+    assert news.rejected == Counter(timestamp_in_future=23 * len(NODES))
 
 
 def test_a_node_with_nothing_new_is_left_alone_and_one_with_news_is_read_from_before_its_watermark(warehouse: Settings):
@@ -37,3 +39,20 @@ def test_a_row_that_arrived_late_is_found_however_far_back_within_the_lookback(w
     marks = {node: Watermark(AS_OF, START - timedelta(minutes=1) if node == "n1" else START) for node in NODES}
     settings = warehouse.model_copy(update={"late_arrival_hours": 0})
     assert {n: v.read_from for n, v in news_of(settings, marks).items()} == {"n1": START}
+
+
+def test_a_node_silent_for_longer_than_the_lookback_is_read_from_where_it_stopped(warehouse: Settings):
+    settings = warehouse.model_copy(update={"late_arrival_lookback_days": 1})
+    # The others' watermarks lie so late that the lookback no longer reaches this one's.
+    marks = {node: Watermark(AS_OF + timedelta(days=3), START) for node in NODES}
+    marks["n1"] = Watermark(START + timedelta(hours=5), START)
+    later = AS_OF + timedelta(days=3)
+    assert find_news(connect(settings), settings, marks, later, EARLIEST).nodes == []
+    marks = {"n1": Watermark(START - timedelta(days=40), START), "gone": Watermark(AS_OF, START)}
+    assert news_of(settings, marks)["n1"].read_from == START
+
+
+def test_what_is_beyond_retention_is_not_read(warehouse: Settings):
+    keep_from = START + timedelta(hours=10)
+    news = find_news(connect(warehouse), warehouse, {}, AS_OF, keep_from)
+    assert {(n.read_from, n.readings) for n in news.nodes} == {(keep_from, 15)}

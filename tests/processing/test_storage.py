@@ -20,7 +20,7 @@ from src.settings import Settings
 from tests.data import raw_readings
 
 START = datetime(2023, 5, 1, 22, tzinfo=UTC)  # midnight in Rome
-SPANS = dict.fromkeys(("5min", "1hour", "1day"), START)
+SPANS = dict.fromkeys(("5min", "1hour", "1day"), (START, START + timedelta(days=9), True))
 
 
 def metrics_of(node_id: str, flows: list[float | None]) -> pd.DataFrame:

@@ -2,78 +2,146 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pandas as pd
-from sqlalchemy import Connection, Engine, func
+from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from src.db.tables import computed_metrics, ingestion_watermarks
+from src.db.tables import computed_metrics, ingestion_watermarks, nodes
 from src.db.upsert import replace_metrics
 from src.domain.days import day_start
 from src.domain.metrics import LEAD_DAYS, TIME_WINDOWS, window_metrics
-from src.domain.readings import clean
+from src.domain.readings import EARLIEST, clean
 from src.processing.warehouse.reader import Reader
 
 # Changes whenever the same readings would give other numbers.
 COMPUTATION_VERSION = "1"
+# The smallest step between instants: "up to and including" as an exclusive end.
+INSTANT = timedelta(microseconds=1)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Ingested:
-    """What one span held: rows read, why some were set aside, windows per size, and how many rows changed."""
+    """What a span held: rows read, why some were set aside, windows per size, rows changed, seconds per stage."""
 
-    readings_read: int
-    rejected: Counter[str]
-    windows: Counter[str]
-    rows_changed: int
+    readings: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    windows: Counter[str] = field(default_factory=Counter)
+    rows_changed: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def __add__(self, other: Ingested) -> Ingested:
+        return Ingested(
+            self.readings + other.readings,
+            self.rejected + other.rejected,
+            self.windows + other.windows,
+            self.rows_changed + other.rows_changed,
+            {
+                stage: self.seconds.get(stage, 0.0) + other.seconds.get(stage, 0.0)
+                for stage in self.seconds | other.seconds
+            },
+        )
 
 
 def ingest_span(
-    database: Engine, reader: Reader, node_ids: Sequence[str], start: datetime, as_of: datetime, zone: ZoneInfo
+    connection: Connection,
+    reader: Reader,
+    node_ids: Sequence[str],
+    start: datetime,
+    end: datetime,
+    as_of: datetime,
+    zone: ZoneInfo,
 ) -> Ingested:
-    """Makes the stored windows of these nodes, from the local day of `start` on, say what readings up to `as_of` say.
+    """Makes the stored windows of these nodes, of the local days from the one of `start` on, say what the readings say.
 
-    Windows and watermarks are written in one transaction: all of it or nothing. Repeating it changes nothing.
+    Windows and watermarks are written in the caller's transaction. Repeating it changes nothing.
+
+    Args:
+        end: exclusive; the beginning of a local day, or later than `as_of`, where what is known ends.
+        as_of: the instant the job stands for. Where a later one has already been taken in, that one counts: a slow
+            job never takes rows back.
 
     Raises:
         WarehouseError: if the readings cannot be had; nothing was written.
     """
+    stages = _Stages()
     first = day_start(start, zone)
-    # `as_of` itself is included: the reader's end is exclusive, and instants are whole microseconds.
-    raw = reader.read(node_ids, day_start(first, zone, -LEAD_DAYS), as_of + timedelta(microseconds=1))
-    cleaned = clean(raw, as_of)
-    rows = window_metrics(cleaned.frame, first, zone).assign(
-        computed_at=pd.Timestamp(as_of), computation_version=COMPUTATION_VERSION
+    open_ended = end > as_of
+    # Whoever writes windows of a node holds its row from before the reading on: no older reading overwrites a newer.
+    connection.execute(
+        select(nodes.c.node_id)
+        .where(nodes.c.node_id.in_(node_ids))
+        .order_by(nodes.c.node_id)
+        .with_for_update(key_share=True)
     )
-    # The hour that straddles local midnight, where the zone's offset is no whole hour, begins before the day.
+    taken_in = select(func.max(ingestion_watermarks.c.updated_at)).where(ingestion_watermarks.c.node_id.in_(node_ids))
+    as_of = max(as_of, connection.scalar(taken_in) or as_of)
+    if open_ended:
+        end = as_of + INSTANT
+    raw = reader.read(node_ids, day_start(first, zone, -LEAD_DAYS), end)
+    stages.ended("read")
+    cleaned = clean(raw, as_of, counted_from=first)
+    stages.ended("clean")
+    rows = window_metrics(cleaned.frame, first, zone)
+    if not open_ended:
+        # The hour across local midnight, where the zone's offset is no whole hour, is the next span's.
+        rows = rows[rows["window_end"] <= pd.Timestamp(end)]
+    rows = rows.assign(computed_at=pd.Timestamp(as_of), computation_version=COMPUTATION_VERSION)
+    stages.ended("compute")
     first_hour = first.replace(minute=0, second=0, microsecond=0)
-    spans = {name: first_hour if name == "1hour" else first for name in TIME_WINDOWS}
-    with database.begin() as connection:
-        changed = replace_metrics(connection, computed_metrics, rows, node_ids, spans)
-        _advance_watermarks(connection, cleaned.frame, as_of)
-    return Ingested(len(raw), cleaned.rejected, Counter(rows["time_window"].astype(str)), changed)
+    spans = {name: (first_hour if name == "1hour" else first, end, open_ended) for name in TIME_WINDOWS}
+    changed = replace_metrics(connection, computed_metrics, rows, node_ids, spans)
+    _advance_watermarks(connection, raw, cleaned.frame, as_of)
+    stages.ended("write")
+    return Ingested(
+        int((raw["timestamp"] >= pd.Timestamp(first)).sum()),
+        cleaned.rejected,
+        Counter(rows["time_window"].astype(str)),
+        changed,
+        stages.seconds,
+    )
 
 
-def _advance_watermarks(connection: Connection, readings: pd.DataFrame, as_of: datetime) -> None:
-    """Moves each node's watermark to its latest reading, never back."""
-    latest = readings.groupby("node_id", observed=True)["timestamp"].max()
-    if latest.empty:
+class _Stages:
+    """Seconds spent since the previous stage ended, by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._since = time.perf_counter()
+
+    def ended(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.seconds[stage] = now - self._since
+        self._since = now
+
+
+def _advance_watermarks(connection: Connection, raw: pd.DataFrame, readings: pd.DataFrame, as_of: datetime) -> None:
+    """Moves each node's watermark to its latest row and its latest valid reading, never back."""
+    placed = raw[raw["timestamp"].between(pd.Timestamp(EARLIEST), pd.Timestamp(as_of))]
+    last_row = placed.groupby("node_id", observed=True)["timestamp"].max()
+    if last_row.empty:
         return
+    last_reading = readings.groupby("node_id", observed=True)["timestamp"].max().to_dict()
     statement = insert(ingestion_watermarks).values(
         [
-            {"node_id": node_id, "last_reading": instant.to_pydatetime(), "updated_at": as_of}
-            for node_id, instant in latest.items()
+            {"node_id": node_id, "last_row": instant, "last_reading": last_reading.get(node_id), "updated_at": as_of}
+            for node_id, instant in last_row.items()
         ]
     )
     kept, new = ingestion_watermarks.c, statement.excluded
     connection.execute(
         statement.on_conflict_do_update(
             index_elements=[kept.node_id],
-            set_={"last_reading": func.greatest(kept.last_reading, new.last_reading), "updated_at": new.updated_at},
+            set_={
+                "last_row": func.greatest(kept.last_row, new.last_row),
+                "last_reading": func.greatest(kept.last_reading, new.last_reading),
+                "updated_at": new.updated_at,
+            },
         )
     )

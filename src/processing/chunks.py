@@ -1,0 +1,173 @@
+"""Chunks: the parts of a job that one worker thread works off, slice by slice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection, Engine, Row, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+
+from src.db.tables import ingestion_watermarks, job_chunks, processing_jobs
+from src.domain.days import day_start
+from src.processing.warehouse.news import NodeNews
+
+_jobs, _chunks = processing_jobs.c, job_chunks.c
+# The warehouse takes this many names in one row restriction without complaint.
+MOST_NODES = 1000
+
+_ARRIVED = text(
+    f"UPDATE {ingestion_watermarks.fullname} AS mark "  # noqa: S608 - our own table's name
+    "SET last_arrival = greatest(mark.last_arrival, CAST(new.value AS timestamptz)) "
+    "FROM jsonb_each_text(CAST(:arrivals AS jsonb)) AS new WHERE mark.node_id = new.key"
+)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Nodes to read together: the windows of the local days from `read_start` on, readings before `read_end`."""
+
+    node_ids: list[str]
+    read_start: datetime
+    read_end: datetime
+    expected_readings: int
+    latest_arrivals: dict[str, str]
+
+
+def plan(news: Sequence[NodeNews], end: datetime, most_readings: int) -> list[Chunk]:
+    """Nodes put together, in the order given, until a chunk holds about `most_readings`; a larger node stands alone."""
+    groups: list[list[NodeNews]] = []
+    held = 0
+    for node in news:
+        if not groups or held + node.readings > most_readings or len(groups[-1]) == MOST_NODES:
+            groups.append([])
+            held = 0
+        groups[-1].append(node)
+        held += node.readings
+    return [
+        Chunk(
+            [node.node_id for node in group],
+            min(node.read_from for node in group),
+            end,
+            sum(node.readings for node in group),
+            {node.node_id: node.latest_arrival.isoformat() for node in group if node.latest_arrival},
+        )
+        for group in groups
+    ]
+
+
+def slice_end(chunk: Row[Any], most_readings: int, zone: ZoneInfo) -> datetime:
+    """Where the chunk's next slice ends: whole local days that hold about `most_readings`, at least one."""
+    span = max((chunk.read_end - chunk.read_start) / timedelta(days=1), 1.0)
+    days = max(1, int(most_readings / max(chunk.expected_readings / span, 1)))
+    read_end: datetime = chunk.read_end
+    return min(day_start(chunk.resume_from, zone, min(days, 36_500)), read_end)
+
+
+def add(database: Engine, job_id: UUID, chunks: Sequence[Chunk]) -> None:
+    """Records what the job consists of; its total is the number of nodes."""
+    with database.begin() as connection:
+        if chunks:
+            connection.execute(
+                insert(job_chunks),
+                [
+                    {"job_id": job_id, "chunk_number": number, "status": "queued", "resume_from": chunk.read_start}
+                    | asdict(chunk)
+                    for number, chunk in enumerate(chunks)
+                ],
+            )
+        connection.execute(
+            update(processing_jobs)
+            .where(_jobs.job_id == job_id)
+            .values(
+                total_items=sum(len(chunk.node_ids) for chunk in chunks),
+                data_start_time=min((chunk.read_start for chunk in chunks), default=None),
+                data_end_time=max((chunk.read_end for chunk in chunks), default=None),
+                heartbeat_at=func.now(),
+            )
+        )
+
+
+def queued(database: Engine, job_id: UUID) -> list[int]:
+    """Numbers of the job's chunks that are not done."""
+    with database.connect() as connection:
+        query = select(_chunks.chunk_number).where(_chunks.job_id == job_id, _chunks.status == "queued")
+        return list(connection.execute(query.order_by(_chunks.chunk_number)).scalars())
+
+
+def take(connection: Connection, job_id: UUID, chunk_number: int) -> Row[Any] | None:
+    """The chunk, held until the transaction ends; None where it is done, given up, or in somebody else's hands."""
+    return connection.execute(
+        select(job_chunks, _jobs.scheduled_for, _jobs.created_at.label("job_created_at"))
+        .join(processing_jobs)
+        .where(
+            _chunks.job_id == job_id,
+            _chunks.chunk_number == chunk_number,
+            _chunks.status == "queued",
+            _jobs.status == "running",
+        )
+        .with_for_update(of=job_chunks, skip_locked=True)
+    ).one_or_none()
+
+
+def go_on(connection: Connection, chunk: Row[Any], resume_from: datetime, summary: Mapping[str, object]) -> None:
+    """Records that everything of the chunk before `resume_from` is written, with the caller's transaction."""
+    connection.execute(
+        update(job_chunks)
+        .where(_chunks.job_id == chunk.job_id, _chunks.chunk_number == chunk.chunk_number)
+        .values(resume_from=resume_from, result_summary=dict(summary))
+    )
+
+
+def end(
+    connection: Connection,
+    job_id: UUID,
+    chunk_number: int,
+    now: datetime,
+    replica: str,
+    summary: Mapping[str, object],
+    failures: Mapping[str, str],
+) -> bool:
+    """Marks a chunk done, completed or (where some of its nodes have a failure) failed, and moves the job's progress.
+
+    The nodes without a failure are now known up to their latest arrival.
+
+    Returns:
+        True for exactly one caller: the one that ended the job's last chunk.
+    """
+    # The job's row serialises its chunks' endings, so that one of them, and only one, sees itself as the last.
+    connection.execute(select(_jobs.job_id).where(_jobs.job_id == job_id).with_for_update())
+    ended = connection.execute(
+        update(job_chunks)
+        .where(_chunks.job_id == job_id, _chunks.chunk_number == chunk_number, _chunks.status == "queued")
+        .values(
+            status="failed" if failures else "completed",
+            replica=replica,
+            completed_at=now,
+            result_summary=dict(summary),
+            error_message="; ".join(f"{node_id}: {reason}" for node_id, reason in failures.items()) or None,
+        )
+        .returning(_chunks.node_ids, _chunks.latest_arrivals)
+    ).one_or_none()
+    if ended is None:
+        return False
+    arrivals = {node_id: at for node_id, at in ended.latest_arrivals.items() if node_id not in failures}
+    connection.execute(_ARRIVED, {"arrivals": json.dumps(arrivals)})
+    done = _jobs.processed_items + _jobs.failed_items + len(ended.node_ids)
+    connection.execute(
+        update(processing_jobs)
+        .where(_jobs.job_id == job_id)
+        .values(
+            processed_items=_jobs.processed_items + len(ended.node_ids) - len(failures),
+            failed_items=_jobs.failed_items + len(failures),
+            progress_percentage=100.0 * done / func.greatest(_jobs.total_items, 1),
+            heartbeat_at=func.now(),
+        )
+    )
+    unfinished = select(func.count()).where(_chunks.job_id == job_id, _chunks.status == "queued")
+    return connection.scalar(unfinished) == 0

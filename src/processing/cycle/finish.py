@@ -1,0 +1,134 @@
+"""The end of a job that ingests: what concerns the whole network, the job's sums, the new data generation."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pandas as pd
+import redis
+from sqlalchemy import Connection, func, select, text
+from sqlalchemy.dialects.postgresql import insert
+
+from src.db import generation
+from src.db.tables import job_chunks, network_metrics, nodes, processing_jobs
+from src.domain import network
+from src.observability import logger
+from src.processing import jobs
+from src.processing.runtime import Runtime
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+# time_range -> its length, and the window size it is made of: short ranges from fine windows, long ones from hours.
+TIME_RANGES = {
+    "1h": (HOUR, "5min"),
+    "6h": (6 * HOUR, "5min"),
+    "24h": (DAY, "5min"),
+    "3d": (3 * DAY, "1hour"),
+    "7d": (7 * DAY, "1hour"),
+    "30d": (30 * DAY, "1hour"),
+}
+_PER_NODE = text(
+    """
+    SELECT nodes.role,
+        sum(avg_flow_rate * flow_count) / nullif(sum(flow_count), 0) AS flow_rate,
+        sum(avg_pressure * pressure_count) / nullif(sum(pressure_count), 0) AS pressure,
+        sum(total_volume) AS volume
+    FROM water_infrastructure.computed_metrics JOIN water_infrastructure.nodes USING (node_id)
+    WHERE time_window = :time_window AND window_start >= :start AND window_start < :end
+    GROUP BY node_id, nodes.role
+    """
+)
+
+
+def finish(runtime: Runtime, job_id: UUID) -> None:
+    """Ends a job whose chunks are all done; harmless to repeat.
+
+    It fails if none of its nodes could be processed, and names what went wrong with any of them.
+    """
+    now = runtime.clock.now()
+    with runtime.busy_with(job_id), runtime.database.begin() as connection:
+        job = connection.execute(
+            select(processing_jobs).where(processing_jobs.c.job_id == job_id).with_for_update()
+        ).one()
+        if job.status not in jobs.UNFINISHED:
+            return
+        # A backfill leaves the state of the network at its own instant as a tick would.
+        write_network_metrics(connection, min(job.scheduled_for, job.created_at))
+        summary, error = _summed_up(connection, job)
+        failed = job.failed_items > 0 and job.processed_items == 0
+        jobs.end_job(connection, job_id, now, summary, error, failed)
+    announce(runtime)
+    counts = {name: summary[name] for name in ("readings", "windows", "rejected", "rows_changed")}
+    log = logger(__name__).bind(job_type=job.job_type, scheduled_for=job.scheduled_for.isoformat(), **counts)
+    (log.error if failed else log.warning if error else log.info)("job ended", error=error)
+
+
+def announce(runtime: Runtime) -> None:
+    """Tells the API that there is something new; where Redis is away, the next heartbeat tells it."""
+    try:
+        with runtime.database.connect() as connection:
+            generation.publish(connection, runtime.redis)
+    except redis.RedisError as error:
+        logger(__name__).warning("Redis does not answer; the API hears of the new data later", error=str(error))
+
+
+def write_network_metrics(connection: Connection, as_of: datetime) -> None:
+    """One row per time range that ends at `as_of`, in whole windows."""
+    total = connection.scalar(select(func.count()).select_from(nodes).where(nodes.c.is_active))
+    for time_range, (length, time_window) in TIME_RANGES.items():
+        step = HOUR.total_seconds() if time_window == "1hour" else 300
+        end = as_of - timedelta(seconds=as_of.timestamp() % step)
+        span: dict[str, Any] = {"start": end - length, "end": end, "time_window": time_window}
+        measured = network.network_metrics(pd.read_sql(_PER_NODE, connection, params=span))
+        row = {
+            "time_range": time_range,
+            "computation_timestamp": as_of,
+            "window_start": end - length,
+            "window_end": end,
+            "total_nodes": total,
+            **vars(measured),
+        }
+        statement = insert(network_metrics).values(row)
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["time_range", "computation_timestamp"], set_={k: statement.excluded[k] for k in row}
+            )
+        )
+
+
+def _summed_up(connection: Connection, job: Any) -> tuple[dict[str, Any], str | None]:
+    """The job's result_summary, and a sentence about its failures."""
+    parts = connection.execute(select(job_chunks.c.result_summary).where(job_chunks.c.job_id == job.job_id)).scalars()
+    readings = rows_changed = 0
+    rejected: Counter[str] = Counter(job.result_summary.get("rejected", {}))
+    windows: Counter[str] = Counter(dict.fromkeys(("5min", "1hour", "1day"), 0))
+    seconds: dict[str, float] = {}
+    failures: dict[str, str] = {}
+    for part in parts:
+        readings += part.get("readings", 0)
+        rows_changed += part.get("rows_changed", 0)
+        rejected.update(part.get("rejected", {}))
+        windows.update(part.get("windows", {}))
+        failures |= part.get("failures", {})
+        for stage, spent in part.get("seconds", {}).items():
+            seconds[stage] = seconds.get(stage, 0.0) + spent
+    summary = dict(job.result_summary) | {
+        "readings": readings,
+        "rejected": dict(rejected),
+        "windows": dict(windows),
+        "rows_changed": rows_changed,
+        "seconds": seconds,
+        "failures": failures,
+    }
+    if not failures:
+        return summary, None
+    reasons: dict[str, list[str]] = {}
+    for node_id, reason in failures.items():
+        reasons.setdefault(reason, []).append(node_id)
+    told = "; ".join(
+        f"{reason} ({', '.join(named[:3])}{f' and {len(named) - 3} more nodes' if len(named) > 3 else ''})"
+        for reason, named in reasons.items()
+    )
+    return summary, f"{len(failures)} of {job.total_items} nodes were not processed: {told}"[:4000]

@@ -1,0 +1,60 @@
+"""A processing cycle from its tick to its last chunk in the queue."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+import redis
+
+from src.observability import logger
+from src.processing import jobs
+from src.processing.actors import Queue
+from src.processing.cycle.finish import finish
+from src.processing.cycle.start import plan_cycle
+from src.processing.runtime import Runtime
+from src.processing.warehouse.client import WarehouseError
+
+JOB_TYPE = "processing_cycle"
+
+
+def run_tick(runtime: Runtime, queue: Queue, as_of: datetime) -> None:
+    """The cycle of a tick, if no other replica has it. While an earlier cycle is running, the next tick takes it in."""
+    name = f"Processing cycle {as_of:%Y-%m-%d %H:%M}"
+    job_id = jobs.claim(runtime.database, JOB_TYPE, name, as_of, runtime.clock.now(), "scheduler")
+    if job_id is None:
+        return
+    earlier = jobs.another_running(runtime.database, JOB_TYPE, job_id)
+    if earlier is None:
+        run(runtime, queue, job_id, as_of)
+    else:
+        reason = f"job {earlier} is still running; the next tick takes in what is new"
+        with runtime.database.begin() as connection:
+            jobs.end_job(connection, job_id, runtime.clock.now(), {"skipped": reason}, None, failed=False)
+        logger(__name__).warning("tick skipped", as_of=as_of.isoformat(), reason=reason)
+
+
+def run(runtime: Runtime, queue: Queue, job_id: UUID, as_of: datetime) -> None:
+    """Plans the job and offers its chunks to the replicas; what stands in the way fails the job with a sentence."""
+    with runtime.busy_with(job_id):
+        try:
+            numbers = plan_cycle(runtime, job_id, as_of)
+            for number in numbers:
+                queue.send(job_id, number)
+            if not numbers:
+                finish(runtime, job_id)
+        except WarehouseError as error:
+            _fail(runtime, job_id, str(error))
+        except redis.RedisError as error:
+            _fail(runtime, job_id, f"The queue on Redis did not take the work: {error}")
+        except Exception as error:
+            _fail(runtime, job_id, f"{type(error).__name__}: {error}")
+            raise
+
+
+def _fail(runtime: Runtime, job_id: UUID, reason: str) -> None:
+    logger(__name__).error("job failed", job_id=str(job_id), error=reason)
+    with runtime.database.begin() as connection:
+        # What was found out before it failed stays.
+        summary = jobs.describe(runtime.database, job_id)["result_summary"]
+        jobs.end_job(connection, job_id, runtime.clock.now(), summary, reason[:4000], failed=True)

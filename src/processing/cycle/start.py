@@ -1,0 +1,103 @@
+"""The beginning of a job that ingests: what is there to read, in which chunks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import Engine, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from src.db.tables import ingestion_watermarks, nodes, processing_jobs
+from src.domain.days import day_start
+from src.domain.metrics import LEAD_DAYS
+from src.processing import chunks
+from src.processing.cycle.ingest import INSTANT
+from src.processing.runtime import Runtime
+from src.processing.warehouse.news import Watermark, find_news, readings_between
+
+
+def plan_cycle(runtime: Runtime, job_id: UUID, as_of: datetime) -> list[int]:
+    """Finds the nodes with news, registers those nobody knew, and records the chunks to work off: their numbers.
+
+    Raises:
+        WarehouseError: if BigQuery cannot say what is new.
+    """
+    keep_from = as_of - timedelta(days=runtime.settings.retention_metrics_days)
+    news = find_news(runtime.warehouse(), runtime.settings, _watermarks(runtime.database), as_of, keep_from)
+    registered = _register(runtime.database, news.unknown, as_of)
+    _note(runtime.database, job_id, news.rejected, registered)
+    planned = chunks.plan(news.nodes, as_of + INSTANT, runtime.settings.chunk_readings)
+    chunks.add(runtime.database, job_id, planned)
+    return list(range(len(planned)))
+
+
+def plan_backfill(
+    runtime: Runtime, job_id: UUID, start: datetime, end: datetime, node_ids: Collection[str], as_of: datetime
+) -> list[int]:
+    """Records the chunks that re-read [start, end) of these nodes (none named: of all), widened to local days.
+
+    The day after the end is written too: its completeness and the water across midnight depend on the last day.
+
+    Raises:
+        WarehouseError: if BigQuery cannot say what there is.
+    """
+    first = day_start(start, runtime.zone)
+    last = min(day_start(end - INSTANT, runtime.zone, 1 + LEAD_DAYS), as_of + INSTANT)
+    found = readings_between(runtime.warehouse(), runtime.settings, node_ids, first, last)
+    registered = _register(runtime.database, {node.node_id: {} for node in found}, as_of)
+    known = {node.node_id for node in found}
+    # A node whose rows were all withdrawn still has windows that must go.
+    withdrawn = sorted(set(node_ids) - known)
+    _note(runtime.database, job_id, Counter(), registered)
+    planned = chunks.plan(found, last, runtime.settings.chunk_readings)
+    whole = [chunks.Chunk(c.node_ids, first, last, c.expected_readings, c.latest_arrivals) for c in planned]
+    if withdrawn:
+        whole.append(chunks.Chunk(withdrawn, first, last, 0, {}))
+    chunks.add(runtime.database, job_id, whole)
+    return list(range(len(whole)))
+
+
+def _watermarks(database: Engine) -> dict[str, Watermark]:
+    with database.connect() as connection:
+        mark = ingestion_watermarks.c
+        rows = connection.execute(select(mark.node_id, mark.last_row, mark.last_arrival))
+        return {row.node_id: Watermark(row.last_row, row.last_arrival) for row in rows}
+
+
+def _register(database: Engine, described: Mapping[str, Mapping[str, str]], as_of: datetime) -> list[str]:
+    """Adds nodes that nobody had registered, under what their readings say of them; returns the new ones."""
+    if not described:
+        return []
+    with database.begin() as connection:
+        new = connection.execute(
+            insert(nodes)
+            .values(
+                [
+                    {
+                        "node_id": node_id,
+                        "node_name": says.get("node_name", node_id),
+                        "node_type": says.get("node_type"),
+                        "district_id": says.get("district_id"),
+                        "metadata": {"registered_by": "readings"},
+                        "created_at": as_of,
+                        "updated_at": as_of,
+                    }
+                    for node_id, says in described.items()
+                ]
+            )
+            .on_conflict_do_nothing()
+            .returning(nodes.c.node_id)
+        )
+        return sorted(new.scalars())
+
+
+def _note(database: Engine, job_id: UUID, rejected: Mapping[str, int], registered: Sequence[str]) -> None:
+    """Keeps in the job's row what its chunks will not see."""
+    summary = {"rejected": dict(rejected), "nodes_registered": list(registered)}
+    with database.begin() as connection:
+        connection.execute(
+            update(processing_jobs).where(processing_jobs.c.job_id == job_id).values(result_summary=summary)
+        )

@@ -1,0 +1,145 @@
+"""Jobs: the claim that gives a tick to one replica, progress, completion, and what becomes of orphans.
+
+The database is the only truth about a job. A queue message merely says "look at this chunk", so a lost or a doubled
+message does no harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Connection, Engine, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from src.db import generation
+from src.db.tables import job_chunks, processing_jobs
+
+_jobs = processing_jobs.c
+UNFINISHED = ("queued", "running")
+
+
+def claim(
+    database: Engine, job_type: str, job_name: str, scheduled_for: datetime, now: datetime, triggered_by: str
+) -> UUID | None:
+    """The job of this tick, running, if this caller is the first to ask for it; None for everybody else."""
+    with database.begin() as connection:
+        job_id: UUID | None = connection.scalar(
+            insert(processing_jobs)
+            .values(
+                job_type=job_type,
+                job_name=job_name,
+                status="running",
+                scheduled_for=scheduled_for,
+                created_at=now,
+                started_at=now,
+                triggered_by=triggered_by,
+                heartbeat_at=func.now(),
+            )
+            .on_conflict_do_nothing(constraint="processing_jobs_one_per_tick")
+            .returning(_jobs.job_id)
+        )
+    return job_id
+
+
+def claim_by_hand(database: Engine, job_type: str, job_name: str, now: datetime, triggered_by: str) -> UUID:
+    """A job of nobody's timetable: always granted, at the first instant from `now` on that no job has taken."""
+    instant = now
+    while (job_id := claim(database, job_type, job_name, instant, now, triggered_by)) is None:
+        instant += timedelta(microseconds=1)
+    return job_id
+
+
+def another_running(database: Engine, job_type: str, other_than: UUID | None = None) -> UUID | None:
+    """Another unfinished job of this type, if there is one."""
+    query = select(_jobs.job_id).where(_jobs.job_type == job_type, _jobs.status.in_(UNFINISHED))
+    if other_than is not None:
+        query = query.where(_jobs.job_id != other_than)
+    with database.connect() as connection:
+        found: UUID | None = connection.scalar(query)
+    return found
+
+
+def describe(database: Engine, job_id: UUID) -> dict[str, Any]:
+    """The job's row."""
+    with database.connect() as connection:
+        row = connection.execute(select(processing_jobs).where(_jobs.job_id == job_id)).mappings().one()
+    return {str(name): value for name, value in row.items()}
+
+
+def end_job(
+    connection: Connection, job_id: UUID, now: datetime, summary: Mapping[str, object], error: str | None, failed: bool
+) -> bool:
+    """Ends the job, with the sentence `error` if something went wrong; False if it had ended already.
+
+    What the API shows changes with it, in the same transaction.
+    """
+    ended = connection.execute(
+        update(processing_jobs)
+        .where(_jobs.job_id == job_id, _jobs.status.in_(UNFINISHED))
+        .values(
+            status="failed" if failed else "completed",
+            completed_at=now,
+            duration_seconds=func.extract("epoch", now - _jobs.started_at),
+            result_summary=dict(summary),
+            error_message=error,
+            progress_percentage=_jobs.progress_percentage if failed else 100.0,
+        )
+    )
+    if ended.rowcount == 1:
+        generation.advance(connection)
+    return ended.rowcount == 1
+
+
+def beat(database: Engine, job_ids: Sequence[UUID]) -> None:
+    """Says that these jobs are being worked on."""
+    if job_ids:
+        with database.begin() as connection:
+            connection.execute(
+                update(processing_jobs)
+                .where(_jobs.job_id.in_(job_ids), _jobs.status == "running")
+                .values(heartbeat_at=func.now())
+            )
+
+
+def orphans(database: Engine, silence: timedelta) -> list[UUID]:
+    """Jobs whose chunks have all ended, but which no replica has finished for `silence`: they only need finishing."""
+    of_job = select(func.bool_and(job_chunks.c.status != "queued")).where(job_chunks.c.job_id == _jobs.job_id)
+    with database.connect() as connection:
+        query = select(_jobs.job_id).where(_silent(silence), of_job.scalar_subquery())
+        return list(connection.execute(query).scalars())
+
+
+def reap(database: Engine, now: datetime, silence: timedelta) -> list[UUID]:
+    """Fails running jobs that no replica has worked on for `silence`, and says so in them.
+
+    What their chunks committed stays; the watermarks say what is missing, and the next tick takes it in.
+    """
+    with database.begin() as connection:
+        dead = list(
+            connection.execute(
+                update(processing_jobs)
+                .where(_silent(silence))
+                .values(
+                    status="failed",
+                    completed_at=now,
+                    duration_seconds=func.extract("epoch", now - _jobs.started_at),
+                    error_message="the replica that worked on it stopped; the next tick takes in what is missing",
+                )
+                .returning(_jobs.job_id)
+            ).scalars()
+        )
+        if dead:
+            connection.execute(
+                update(job_chunks)
+                .where(job_chunks.c.job_id.in_(dead), job_chunks.c.status == "queued")
+                .values(status="failed", completed_at=now, error_message="the job was given up")
+            )
+            generation.advance(connection)
+    return dead
+
+
+def _silent(silence: timedelta) -> ColumnElement[bool]:
+    return (_jobs.status == "running") & (_jobs.heartbeat_at < func.now() - silence)

@@ -1,0 +1,96 @@
+"""What a processing process works with: settings, clock, connections, and what it is busy with."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from uuid import UUID, uuid4
+from zoneinfo import ZoneInfo
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+from sqlalchemy import Engine
+
+from src.clock import Clock
+from src.db.engines import create_database_engine
+from src.processing.warehouse.client import Warehouse, connect
+from src.processing.warehouse.reader import Reader
+from src.settings import Settings
+
+
+@dataclass
+class Runtime:
+    """One per process, shared by its threads."""
+
+    settings: Settings
+    database: Engine
+    redis: redis.Redis
+    replica: str
+    # Set when the process was asked to end: work stops at the next committed slice.
+    stopping: threading.Event = field(default_factory=threading.Event)
+    _busy: Counter[UUID] = field(default_factory=Counter)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _warehouse: Warehouse | None = None
+
+    @property
+    def clock(self) -> Clock:
+        return self.settings.running_clock
+
+    @cached_property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.settings.utility_timezone)
+
+    def warehouse(self) -> Warehouse:
+        """The connection to BigQuery, made when first needed: wrong credentials fail a job, not the service.
+
+        Raises:
+            WarehouseError: if there are no usable credentials.
+        """
+        with self._lock:
+            if self._warehouse is None:
+                self._warehouse = connect(self.settings)
+            return self._warehouse
+
+    def reader(self) -> Reader:
+        return Reader(self.warehouse(), self.settings)
+
+    @contextmanager
+    def busy_with(self, job_id: UUID) -> Iterator[None]:
+        """Inside the block this process vouches for the job."""
+        with self._lock:
+            self._busy[job_id] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._busy[job_id] -= 1
+                if not self._busy[job_id]:
+                    del self._busy[job_id]
+
+    def busy(self) -> list[UUID]:
+        with self._lock:
+            return list(self._busy)
+
+
+def create_runtime(settings: Settings) -> Runtime:
+    return Runtime(
+        settings=settings,
+        database=create_database_engine(settings),
+        redis=redis.Redis(
+            host=settings.redis_host,
+            port=settings.redis_port,
+            password=settings.redis_password.get_secret_value() or None,
+            socket_connect_timeout=5,
+            socket_timeout=10,
+            health_check_interval=30,
+            retry=Retry(ExponentialBackoff(cap=1, base=0.05), retries=3),
+        ),
+        replica=f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:6]}",
+    )

@@ -1,0 +1,68 @@
+"""The pulse of a replica: it vouches for its jobs, looks after orphans, and keeps Redis told of the data generation."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+
+from sqlalchemy import func
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import SQLAlchemyError
+
+from src.db.tables import processing_replicas
+from src.observability import logger
+from src.processing import jobs
+from src.processing.cycle.finish import announce, finish
+from src.processing.runtime import Runtime
+from src.processing.service.timetable import Rhythm
+
+
+class Heartbeat:
+    """Beats in a thread of its own, in real time, from `start` to `stop`."""
+
+    def __init__(self, runtime: Runtime, rhythm: Rhythm) -> None:
+        self._runtime = runtime
+        self._rhythm = rhythm
+        self._silence = timedelta(seconds=runtime.settings.replica_timeout_seconds)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._ended.set()
+        self._thread.join(timeout=10)
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._beat()
+            except SQLAlchemyError as error:
+                logger(__name__).warning("the database does not answer", error=str(error).splitlines()[0])
+            except Exception:
+                logger(__name__).exception("heartbeat failed")
+            if self._ended.wait(min(5.0, self._silence.total_seconds() / 4)):
+                return
+
+    def _beat(self) -> None:
+        runtime, clock = self._runtime, self._runtime.clock
+        now = clock.now()
+        upcoming = self._rhythm.after(now)
+        row = {
+            "replica": runtime.replica,
+            "next_run": None if clock.real_seconds_until(upcoming) is None else upcoming,
+            "heartbeat_at": func.now(),
+        }
+        with runtime.database.begin() as connection:
+            connection.execute(
+                insert(processing_replicas)
+                .values(row | {"started_at": func.now()})
+                .on_conflict_do_update(index_elements=["replica"], set_=row)
+            )
+        jobs.beat(runtime.database, runtime.busy())
+        for job_id in jobs.orphans(runtime.database, self._silence):
+            finish(runtime, job_id)
+        for job_id in jobs.reap(runtime.database, now, self._silence):
+            logger(__name__).warning("gave up a job whose replica stopped", job_id=str(job_id))
+        announce(runtime)

@@ -1,0 +1,73 @@
+"""When jobs are due: instants on the injected clock, and the APScheduler trigger that waits for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
+from typing import Protocol
+from zoneinfo import ZoneInfo
+
+from apscheduler.triggers.base import BaseTrigger
+
+from src.clock import Clock
+
+# Timers fire on time or late, never early; this much later, floating point cannot make it early either.
+_MARGIN = timedelta(milliseconds=20)
+
+
+class Rhythm(Protocol):
+    """A recurring instant."""
+
+    def last(self, instant: datetime) -> datetime:
+        """The latest occurrence at or before `instant`."""
+
+    def after(self, instant: datetime) -> datetime:
+        """The first occurrence after `instant`."""
+
+
+@dataclass(frozen=True)
+class Every:
+    """Multiples of a period since midnight UTC of 1970."""
+
+    period: timedelta
+
+    def last(self, instant: datetime) -> datetime:
+        return instant - timedelta(seconds=instant.timestamp() % self.period.total_seconds())
+
+    def after(self, instant: datetime) -> datetime:
+        return self.last(instant) + self.period
+
+
+@dataclass(frozen=True)
+class Daily:
+    """A time of the utility's day; where clocks skip it, the moment they resume."""
+
+    at: time
+    zone: ZoneInfo
+
+    def last(self, instant: datetime) -> datetime:
+        today = self._on(instant, 0)
+        return today if today <= instant else self._on(instant, -1)
+
+    def after(self, instant: datetime) -> datetime:
+        today = self._on(instant, 0)
+        return today if today > instant else self._on(instant, 1)
+
+    def _on(self, instant: datetime, days: int) -> datetime:
+        day = instant.astimezone(self.zone).date() + timedelta(days=days)
+        return datetime.combine(day, self.at, tzinfo=self.zone).astimezone(instant.tzinfo)
+
+
+class ClockTrigger(BaseTrigger):  # type: ignore[misc]
+    """Fires in real time when the injected clock reaches the next occurrence; never, where that clock is frozen."""
+
+    def __init__(self, rhythm: Rhythm, clock: Clock) -> None:
+        self._rhythm = rhythm
+        self._clock = clock
+        self._due: datetime | None = None
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
+        reached = self._clock.now()
+        self._due = self._rhythm.after(max(reached, self._due or reached))
+        wait = self._clock.real_seconds_until(self._due)
+        return None if wait is None else now + timedelta(seconds=max(wait, 0)) + _MARGIN
