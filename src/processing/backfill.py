@@ -1,0 +1,148 @@
+"""`python -m src.processing.backfill --start 2023-01-01 --end 2023-02-01`: a span of readings read again."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from types import FrameType
+from uuid import UUID
+
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from sqlalchemy import func, select
+
+from src.clock import parse_instant
+from src.db.migrate import wait_for_schema
+from src.db.tables import processing_jobs
+from src.domain.days import day_start
+from src.domain.readings import EARLIEST
+from src.observability import configure_logging
+from src.processing import chunks, jobs
+from src.processing.cycle.finish import finish
+from src.processing.cycle.start import plan_backfill
+from src.processing.cycle.work import work_off
+from src.processing.runtime import Runtime, create_runtime
+from src.processing.service.heartbeat import Heartbeat
+from src.processing.warehouse.client import WarehouseError
+from src.settings import load_settings
+
+JOB_TYPE = "backfill"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs or resumes one backfill; the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m src.processing.backfill",
+        description="Reads a span again and makes the stored windows say what the readings say now. Whole local days "
+        "are rewritten, and the day after the end. Interrupted, the same command goes on where it stopped.",
+    )
+    parser.add_argument("--start", required=True, help="a local day (2023-01-01) or an instant (2023-01-01T00:00:00Z)")
+    parser.add_argument("--end", required=True, help="exclusive; a local day or an instant")
+    parser.add_argument("--nodes", nargs="+", default=[], metavar="NODE_ID", help="default: every node with readings")
+    options = parser.parse_args(arguments)
+    settings = load_settings()
+    configure_logging(settings)
+    runtime = create_runtime(settings)
+    now = runtime.clock.now()
+    try:
+        start, end = (max(EARLIEST, min(now, _instant(text, runtime))) for text in (options.start, options.end))
+    except ValueError as error:
+        parser.error(str(error))
+    if start >= end:
+        parser.error("--start must lie before --end, and before now")
+    if problem := wait_for_schema(runtime.database, seconds=10):
+        sys.stderr.write(problem + "\n")
+        return 1
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        runtime.stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    heartbeat = Heartbeat(runtime, None)
+    heartbeat.start()
+    try:
+        return backfill(runtime, start, end, options.nodes)
+    except WarehouseError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    finally:
+        heartbeat.stop()
+
+
+def backfill(runtime: Runtime, start: datetime, end: datetime, node_ids: Sequence[str]) -> int:
+    """Works off the backfill of this span in this process, showing its progress on standard error; the exit code."""
+    name = f"Backfill {start:%Y-%m-%dT%H:%MZ} - {end:%Y-%m-%dT%H:%MZ} of {', '.join(sorted(node_ids)) or 'every node'}"
+    job_id = _unfinished(runtime, name)
+    if job_id is None:
+        now = runtime.clock.now()
+        job_id = jobs.claim_by_hand(runtime.database, JOB_TYPE, name, now, "backfill command")
+        with runtime.busy_with(job_id):
+            try:
+                plan_backfill(runtime, job_id, start, end, node_ids, now)
+            except WarehouseError as error:
+                with runtime.database.begin() as connection:
+                    jobs.end_job(connection, job_id, now, {}, str(error), failed=True)
+                raise
+    with (
+        runtime.busy_with(job_id),
+        _progress() as progress,
+        ThreadPoolExecutor(runtime.settings.worker_threads) as threads,
+    ):
+        bar = progress.add_task(name, total=jobs.describe(runtime.database, job_id)["total_items"])
+        for _ in threads.map(lambda number: work_off(runtime, job_id, number), chunks.queued(runtime.database, job_id)):
+            job = jobs.describe(runtime.database, job_id)
+            progress.update(bar, completed=job["processed_items"] + job["failed_items"])
+    if runtime.stopping.is_set() and chunks.queued(runtime.database, job_id):
+        sys.stderr.write("Interrupted; the same command goes on from here.\n")
+        return 130
+    finish(runtime, job_id)
+    job = jobs.describe(runtime.database, job_id)
+    told = {name: job[name] for name in ("job_id", "status", "total_items", "failed_items", "error_message")}
+    sys.stdout.write(orjson.dumps(told | dict(job["result_summary"]), default=str).decode() + "\n")
+    return 0 if job["status"] == "completed" and not job["failed_items"] else 1
+
+
+def _unfinished(runtime: Runtime, name: str) -> UUID | None:
+    """The same backfill, interrupted earlier, to be gone on with."""
+    row = processing_jobs.c
+    with runtime.database.begin() as connection:
+        found: UUID | None = connection.scalar(
+            select(row.job_id).where(
+                row.job_type == JOB_TYPE,
+                row.job_name == name,
+                row.status.in_(jobs.UNFINISHED),
+                # Planning that was cut off left no chunks, and is done anew.
+                row.total_items > 0,
+            )
+        )
+        if found is not None:
+            connection.execute(processing_jobs.update().where(row.job_id == found).values(heartbeat_at=func.now()))
+    return found
+
+
+def _instant(text: str, runtime: Runtime) -> datetime:
+    if len(text) == len("2023-01-01"):
+        day = datetime.strptime(text, "%Y-%m-%d").replace(hour=12, tzinfo=runtime.zone)
+        return day_start(day.astimezone(UTC), runtime.zone)
+    return parse_instant(text)
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("nodes"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
