@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     redis_port: int = Field(6380, ge=1, le=65535)
     redis_password: SecretStr = SecretStr("")
 
-    bigquery_project_id: str = Field(min_length=1)
+    bigquery_project_id: str = ""
     bigquery_dataset_id: Identifier = "water_infrastructure"
     bigquery_table: Identifier = "sensor_readings_ml"
     bigquery_location: str = "EU"
@@ -91,10 +91,10 @@ class Settings(BaseSettings):
         return clock_from(self.clock)
 
 
-def load_settings() -> Settings:
+def load_settings(*, with_warehouse: bool = False) -> Settings:
     """Settings from the environment; a wrong or missing one ends the process with a line that names it."""
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
         for problem in error.errors(include_input=False, include_url=False):
             variable = ".".join(str(part) for part in problem["loc"]).upper()
@@ -103,3 +103,7 @@ def load_settings() -> Settings:
                 f"Setting {variable} is {'missing' if problem['type'] == 'missing' else 'wrong'}: {message}.\n"
             )
         raise SystemExit(2) from None
+    if with_warehouse and not settings.bigquery_project_id:
+        sys.stderr.write("Setting BIGQUERY_PROJECT_ID is missing: the Google Cloud project of the readings' table.\n")
+        raise SystemExit(2)
+    return settings

@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--end", required=True, help="exclusive; a local day or an instant")
     parser.add_argument("--nodes", nargs="+", default=[], metavar="NODE_ID", help="default: every node with readings")
     options = parser.parse_args(arguments)
-    settings = load_settings()
+    settings = load_settings(with_warehouse=True)
     configure_logging(settings)
     runtime = create_runtime(settings)
     now = runtime.clock.now()

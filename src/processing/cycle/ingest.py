@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pandas as pd
@@ -35,6 +36,20 @@ class Ingested:
     windows: Counter[str] = field(default_factory=Counter)
     rows_changed: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+
+    def as_summary(self) -> dict[str, Any]:
+        """For a result_summary; `from_summary` reads it."""
+        return {name: dict(value) if isinstance(value, dict) else value for name, value in vars(self).items()}
+
+    @classmethod
+    def from_summary(cls, summary: Mapping[str, Any]) -> Ingested:
+        return cls(
+            summary.get("readings", 0),
+            Counter(summary.get("rejected", {})),
+            Counter(summary.get("windows", {})),
+            summary.get("rows_changed", 0),
+            dict(summary.get("seconds", {})),
+        )
 
     def __add__(self, other: Ingested) -> Ingested:
         return Ingested(

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from datetime import datetime
 from enum import Enum, auto
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -57,30 +54,25 @@ def _next_slice(runtime: Runtime, job_id: UUID, chunk_number: int) -> Outcome | 
             as_of = min(chunk.scheduled_for, chunk.job_created_at)
             end = chunks.slice_end(chunk, runtime.settings.chunk_readings, runtime.zone)
             sound = [node_id for node_id in chunk.node_ids if node_id not in failures]
-            done = _restored(chunk.result_summary)
+            done = Ingested.from_summary(chunk.result_summary)
             if sound:
                 spared = _Sparing(connection, runtime.reader(), end, as_of, runtime)
                 done = done + spared.ingest(sound, chunk.resume_from)
                 failures |= spared.failures
-            summary = asdict(done) | {"failures": failures}
+            summary = done.as_summary() | {"failures": failures}
             if end < chunk.read_end:
                 chunks.go_on(connection, chunk, end, summary)
                 return None
             last = chunks.end(connection, job_id, chunk_number, runtime.clock.now(), runtime.replica, summary, failures)
     except WarehouseError as error:
         return _give_up(runtime, job_id, chunk_number, str(error))
+    except OperationalError:
+        # The database is away or busy: nothing can be recorded, and the queue tries again.
+        raise
+    except Exception as error:
+        logger(__name__).exception("a chunk cannot be processed", job_id=str(job_id), chunk_number=chunk_number)
+        return _give_up(runtime, job_id, chunk_number, f"{type(error).__name__}: {error}"[:500])
     return Outcome.DONE_AND_LAST if last else Outcome.DONE
-
-
-def _restored(summary: Mapping[str, Any]) -> Ingested:
-    """What the slices before this one added up to."""
-    return Ingested(
-        summary.get("readings", 0),
-        Counter(summary.get("rejected", {})),
-        Counter(summary.get("windows", {})),
-        summary.get("rows_changed", 0),
-        dict(summary.get("seconds", {})),
-    )
 
 
 def _give_up(runtime: Runtime, job_id: UUID, chunk_number: int, reason: str) -> Outcome:

@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--once", action="store_true", help="run one cycle now, print its result as JSON, and exit (1 if it failed)"
     )
     options = parser.parse_args(arguments)
-    settings = load_settings()
+    settings = load_settings(with_warehouse=True)
     configure_logging(settings)
     runtime = create_runtime(settings)
     if problem := wait_for_schema(runtime.database, seconds=60):

@@ -1,0 +1,184 @@
+"""Answers kept as bytes: in the process, then in Redis, both named by the data generation, then computed once.
+
+An ETag is a digest of the body, so it is the same on every replica and outlives a generation that changed nothing of
+the answer. Without Redis nobody knows the generation: every answer then comes from the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import redis.asyncio
+from cachetools import TTLCache
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from src.generation import GENERATION_KEY
+from src.observability import logger
+from src.settings import Settings
+
+_MEMORY_BYTES = 64 * 1024 * 1024
+_POLL_SECONDS = 0.2
+# Told live, never kept.
+_UNCACHED = ("/api/v1/status",)
+_SEPARATOR = b"\n\n"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A 200 ready to be sent, with the headers that make a 304 of it."""
+
+    etag: bytes
+    headers: list[tuple[bytes, bytes]]
+    unchanged_headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+    @classmethod
+    def of(cls, body: bytes, content_type: bytes, link: bytes) -> Answer:
+        etag = b'"' + hashlib.blake2b(body + link, digest_size=12).hexdigest().encode() + b'"'
+        shared = [(b"etag", etag), (b"cache-control", b"no-cache"), (b"vary", b"accept")]
+        described = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
+        linked = [(b"link", link)] if link else []
+        return cls(etag, [*described, *shared, *linked], shared, body)
+
+    def packed(self) -> bytes:
+        headers = dict(self.headers)
+        return headers[b"content-type"] + _SEPARATOR + headers.get(b"link", b"") + _SEPARATOR + self.body
+
+    @classmethod
+    def unpacked(cls, packed: bytes) -> Answer:
+        content_type, link, body = packed.split(_SEPARATOR, 2)
+        return cls.of(body, content_type, link)
+
+
+class AnswerCache:
+    """ASGI middleware in front of the application; `watching` must be entered while it serves."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._seconds = settings.cache_seconds
+        self._memory: TTLCache[bytes, Answer] = TTLCache(
+            _MEMORY_BYTES, settings.cache_seconds, getsizeof=lambda answer: len(answer.body) + 1000
+        )
+        self._generation: int | None = None
+        self._under_way: dict[bytes, asyncio.Task[Answer | list[Message]]] = {}
+        self._writes: set[asyncio.Task[None]] = set()
+        self.redis = redis.asyncio.Redis(
+            host=settings.redis_host,
+            port=settings.redis_port,
+            password=settings.redis_password.get_secret_value() or None,
+            socket_connect_timeout=1,
+            socket_timeout=1,
+            health_check_interval=30,
+            retry=Retry(NoBackoff(), 1),
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        if scope["type"] != "http" or scope["method"] != "GET" or not path.startswith("/api/v1/"):
+            await self._app(scope, receive, send)
+            return
+        accept = if_none_match = b""
+        for name, value in scope["headers"]:
+            if name == b"if-none-match":
+                if_none_match = value
+            elif name == b"accept":
+                accept = value
+        kind = b"csv?" if b"text/csv" in accept else b"json?"
+        key = kind + scope["raw_path"] + b"?" + scope["query_string"]
+        found = self._memory.get(key)
+        if found is None:
+            outcome = await self._looked_up(key, scope)
+            if isinstance(outcome, list):
+                for message in outcome:
+                    await send(message)
+                return
+            found = outcome
+        if if_none_match and (if_none_match.strip() == b"*" or found.etag in if_none_match):
+            await send({"type": "http.response.start", "status": 304, "headers": found.unchanged_headers})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": found.headers})
+        await send({"type": "http.response.body", "body": found.body})
+
+    @contextlib.asynccontextmanager
+    async def watching(self) -> AsyncIterator[None]:
+        """Follows the data generation in Redis inside the block."""
+        watcher = asyncio.create_task(self._watch())
+        try:
+            yield
+        finally:
+            watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watcher
+            await self.redis.aclose()
+
+    async def _looked_up(self, key: bytes, scope: Scope) -> Answer | list[Message]:
+        """The answer, computed at most once however many ask; the raw messages where it is no cacheable one."""
+        task = self._under_way.get(key)
+        if task is None:
+            task = asyncio.create_task(self._compute(key, scope))
+            self._under_way[key] = task
+            task.add_done_callback(lambda done: self._under_way.pop(key, None))
+        return await asyncio.shield(task)
+
+    async def _compute(self, key: bytes, scope: Scope) -> Answer | list[Message]:
+        generation = None if scope["path"] in _UNCACHED else self._generation
+        shared_key = b"abbanoa:answer:%d:%s" % (generation or 0, hashlib.blake2b(key, digest_size=16).digest())
+        if generation is not None:
+            packed: bytes | None = None
+            with contextlib.suppress(redis.RedisError, OSError):
+                packed = await self.redis.get(shared_key)  # type: ignore[assignment]
+            if packed is not None:
+                answer = Answer.unpacked(packed)
+                self._remember(key, answer, generation)
+                return answer
+        messages: list[Message] = []
+
+        async def capture(message: Message) -> None:
+            messages.append(message)
+
+        async def nothing_more() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        await self._app(scope, nothing_more, capture)
+        if messages[0]["status"] != 200:
+            return messages
+        headers = dict(messages[0]["headers"])
+        body = b"".join(message.get("body", b"") for message in messages[1:])
+        answer = Answer.of(body, headers[b"content-type"], headers.get(b"link", b""))
+        if generation is not None:
+            self._remember(key, answer, generation)
+            write = asyncio.create_task(self._share(shared_key, answer))
+            self._writes.add(write)
+            write.add_done_callback(self._writes.discard)
+        return answer
+
+    def _remember(self, key: bytes, answer: Answer, generation: int) -> None:
+        # The generation may have moved on while the answer was being made.
+        if generation == self._generation:
+            with contextlib.suppress(ValueError):
+                self._memory[key] = answer
+
+    async def _share(self, key: bytes, answer: Answer) -> None:
+        with contextlib.suppress(redis.RedisError, OSError):
+            await self.redis.set(key, answer.packed(), ex=self._seconds)
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                told = await self.redis.get(GENERATION_KEY)
+                generation = None if told is None else int(told)
+            except (redis.RedisError, OSError) as error:
+                generation = None
+                if self._generation is not None:
+                    logger(__name__).warning("Redis does not answer: serving from the database", error=str(error))
+            if generation != self._generation:
+                self._generation = generation
+                self._memory.clear()
+            await asyncio.sleep(_POLL_SECONDS)

@@ -1,0 +1,62 @@
+"""The API's connections to PostgreSQL, and what every route depends on."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import asyncpg
+import orjson
+from fastapi import Depends, Request, Response
+
+from src.clock import Clock
+from src.settings import Settings
+
+
+def create_pool(settings: Settings) -> asyncpg.Pool:
+    """A pool that connects when first asked: the service starts, and says so, while the database is away."""
+    return asyncpg.create_pool(
+        host=settings.postgres_host,
+        port=settings.postgres_port,
+        user=settings.postgres_user,
+        password=settings.postgres_password.get_secret_value() or None,
+        database=settings.postgres_db,
+        min_size=0,
+        max_size=settings.api_pool_size,
+        timeout=5,
+        command_timeout=10,
+        # Behind a pooler in transaction mode a prepared statement may be on another connection.
+        statement_cache_size=100 if settings.postgres_statement_cache else 0,
+        init=_prepared,
+        server_settings={"application_name": "abbanoa-api", "default_transaction_read_only": "on"},
+    )
+
+
+async def _prepared(connection: asyncpg.Connection) -> None:
+    # JSON is passed through as it is, never parsed.
+    await connection.set_type_codec(
+        "jsonb", schema="pg_catalog", encoder=str, decoder=lambda text: orjson.Fragment(text.encode())
+    )
+
+
+def _pool(request: Request) -> asyncpg.Pool:
+    return request.app.state.pool
+
+
+def _clock(request: Request) -> Clock:
+    settings: Settings = request.app.state.settings
+    return settings.running_clock
+
+
+Database = Annotated[asyncpg.Pool, Depends(_pool)]
+Now = Annotated[Clock, Depends(_clock)]
+
+
+def as_json(content: Any, headers: dict[str, str] | None = None) -> Response:
+    """Rows or values as JSON bytes: numbers unrounded, NaN null, instants in UTC with a Z."""
+    if isinstance(content, list):
+        content = [dict(row) for row in content]
+    elif isinstance(content, asyncpg.Record):
+        content = dict(content)
+    return Response(
+        orjson.dumps(content, option=orjson.OPT_UTC_Z, default=dict), media_type="application/json", headers=headers
+    )

@@ -1,0 +1,114 @@
+"""Parameters as types, declared once."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import HTTPException, Path, Query, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import AfterValidator, AwareDatetime
+
+
+def _storable(text: str) -> str:
+    if "\x00" in text:
+        raise ValueError("must not contain the character NUL")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must be valid UTF-8") from None
+    return text
+
+
+def _in_our_time(instant: datetime) -> datetime:
+    if not 1970 <= instant.year <= 2200:
+        raise ValueError("must lie between 1970 and 2200")
+    return instant.astimezone(UTC)
+
+
+_Text = AfterValidator(_storable)
+NodeId = Annotated[str, Path(max_length=300, examples=["node-santanna"]), _Text]
+Filter = Annotated[str | None, Query(max_length=300), AfterValidator(lambda text: text and _storable(text))]
+Instant = Annotated[
+    AwareDatetime | None,
+    Query(description="ISO 8601 with an offset", examples=["2023-03-01T00:00:00Z"]),
+    AfterValidator(lambda instant: instant and _in_our_time(instant)),
+]
+Cursor = Annotated[
+    str | None,
+    Query(max_length=1000, description="where to go on: from the `Link` header of the answer before, rel=next"),
+]
+
+
+def span(start: datetime | None, end: datetime | None, now: datetime, default: timedelta) -> tuple[datetime, datetime]:
+    """[start, end), by default the last `default` before `now`.
+
+    Raises:
+        RequestValidationError: if it is empty.
+    """
+    end = end or (max(now, start + default) if start else now)
+    start = start or end - default
+    if start >= end:
+        raise invalid("start_time", "must lie before end_time")
+    return start, end
+
+
+def invalid(field: str, message: str) -> RequestValidationError:
+    return RequestValidationError([{"loc": ("query", field), "msg": message, "type": "value_error"}])
+
+
+def cursor_of(*parts: str) -> str:
+    return base64.urlsafe_b64encode("\n".join(parts).encode()).decode().rstrip("=")
+
+
+def _parts(cursor: str) -> list[str]:
+    try:
+        return base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().split("\n")
+    except (binascii.Error, UnicodeError, ValueError):
+        raise invalid("cursor", "is not one that this API gave out") from None
+
+
+def text_from(cursor: str | None) -> str:
+    """The text a cursor stands for; before all others where there is none."""
+    return "" if cursor is None else _storable_cursor("\n".join(_parts(cursor)))
+
+
+def instant_from(cursor: str | None) -> datetime | None:
+    return None if cursor is None else _instant(_parts(cursor)[0])
+
+
+def event_from(cursor: str | None) -> tuple[datetime | None, UUID | None]:
+    if cursor is None:
+        return None, None
+    parts = _parts(cursor)
+    try:
+        return _instant(parts[0]), UUID(parts[1])
+    except (ValueError, IndexError):
+        raise invalid("cursor", "is not one that this API gave out") from None
+
+
+def _instant(text: str) -> datetime:
+    try:
+        return _in_our_time(datetime.fromisoformat(text).astimezone(UTC))
+    except (ValueError, OverflowError):
+        raise invalid("cursor", "is not one that this API gave out") from None
+
+
+def _storable_cursor(text: str) -> str:
+    try:
+        return _storable(text)
+    except ValueError:
+        raise invalid("cursor", "is not one that this API gave out") from None
+
+
+def next_link(request: Request, cursor: str) -> dict[str, str]:
+    """The header that leads to the next page (RFC 8288)."""
+    url = request.url.include_query_params(cursor=cursor)
+    return {"Link": f'<{url.path}?{url.query}>; rel="next"'}
+
+
+def no_such_node(node_id: str) -> HTTPException:
+    return HTTPException(404, f"There is no node '{node_id}'")

@@ -1,0 +1,138 @@
+"""All of the API's SQL; each statement is served by an index, tested."""
+
+from __future__ import annotations
+
+_LATEST_WINDOW = """
+    LEFT JOIN LATERAL (
+        SELECT * FROM water_infrastructure.computed_metrics
+        WHERE node_id = nodes.node_id AND time_window = {time_window}
+            AND window_start <= {now} AND window_end <= {now}
+        ORDER BY window_start DESC LIMIT 1
+    ) AS latest ON true
+"""
+
+READY = "SELECT generation FROM water_infrastructure.data_generation"
+
+NODE_EXISTS = "SELECT EXISTS (SELECT FROM water_infrastructure.nodes WHERE node_id = $1)"
+
+NODES = """
+    SELECT node_id, node_name, node_type, location_name, district_id, latitude, longitude, is_active, last_reading
+    FROM water_infrastructure.nodes LEFT JOIN water_infrastructure.ingestion_watermarks USING (node_id)
+    WHERE node_id > $1 AND ($2::boolean IS NULL OR is_active = $2) AND ($3::text IS NULL OR district_id = $3)
+        AND ($4::text IS NULL OR node_type = $4)
+    ORDER BY node_id LIMIT $5
+"""
+
+# $3: windows that are still running then are not shown, they would pass for low flow.
+NODE_METRICS = f"""
+    SELECT nodes.node_id, node_name, window_end AS timestamp, avg_flow_rate AS flow_rate, avg_pressure AS pressure,
+        avg_temperature AS temperature, NULL::double precision AS efficiency, anomaly_count, data_completeness,
+        quality_score, window_start
+    FROM water_infrastructure.nodes {_LATEST_WINDOW.format(time_window="$2", now="$3")}
+    WHERE nodes.node_id = $1
+"""  # noqa: S608 - built from this module's own text
+
+HISTORY = """
+    SELECT window_start, window_end, avg_flow_rate, min_flow_rate, max_flow_rate, avg_pressure, min_pressure,
+        max_pressure, avg_temperature, min_temperature, max_temperature, total_volume, anomaly_count, quality_score,
+        data_completeness
+    FROM water_infrastructure.computed_metrics
+    WHERE node_id = $1 AND time_window = $2 AND window_start >= $3 AND window_start < $4
+    ORDER BY window_start LIMIT $5
+"""
+
+NETWORK_METRICS = """
+    SELECT computation_timestamp AS timestamp, window_start, window_end, active_nodes, total_nodes, flow_basis,
+        total_flow, avg_pressure, total_volume, efficiency_percentage, anomaly_count
+    FROM water_infrastructure.network_metrics
+    WHERE time_range = $1 ORDER BY computation_timestamp DESC LIMIT 1
+"""
+
+NETWORK_EFFICIENCY = """
+    SELECT computation_timestamp, window_start, window_end, total_input_volume, total_output_volume,
+        total_loss_volume, efficiency_percentage, method, coverage, active_nodes, total_anomalies, zone_metrics
+    FROM water_infrastructure.network_efficiency
+    WHERE time_window = $1 AND window_start >= $2 AND window_start < $3
+    ORDER BY window_start LIMIT $4
+"""
+
+PREDICTIONS = """
+    WITH latest AS (
+        SELECT model_id, prediction_timestamp, version FROM water_infrastructure.ml_predictions_cache
+        JOIN water_infrastructure.ml_models USING (model_id)
+        WHERE node_id = $1 AND model_type = $2 AND is_active
+        ORDER BY prediction_timestamp DESC LIMIT 1
+    )
+    SELECT node_id, prediction_timestamp, target_timestamp, predicted_flow_rate AS predicted_value,
+        flow_rate_lower AS lower_bound, flow_rate_upper AS upper_bound, confidence_score, $2::text AS model_type,
+        version AS model_version
+    FROM latest JOIN water_infrastructure.ml_predictions_cache USING (model_id, prediction_timestamp)
+    WHERE node_id = $1 AND prediction_horizon_hours <= $3
+    ORDER BY target_timestamp
+"""
+
+QUALITY = """
+    SELECT node_id, check_timestamp, time_window, completeness_score, validity_score, consistency_score,
+        overall_quality_score, missing_data_points, invalid_values, outliers_detected, quality_issues AS issues
+    FROM water_infrastructure.data_quality_metrics
+    WHERE node_id = $1 ORDER BY check_timestamp DESC, time_window LIMIT 1
+"""
+
+# Newest first, from before the cursor ($6, $7); what was going on since $1.
+_ANOMALIES = """
+    SELECT anomaly_id, timestamp, "end", node_id, node_name, anomaly_type, severity, measurement_type, actual_value,
+        expected_value, deviation_percentage, detection_method, resolved_at, is_confirmed,
+        anomalies.metadata
+    FROM water_infrastructure.anomalies LEFT JOIN water_infrastructure.nodes USING (node_id)
+    WHERE {status} AND timestamp <= $2 AND ($3::text IS NULL OR node_id = $3) AND ($4::text IS NULL OR severity = $4)
+        AND ($6::timestamptz IS NULL OR (timestamp, anomaly_id) < ($6, $7::uuid))
+    ORDER BY timestamp DESC, anomaly_id DESC LIMIT $5
+"""
+ANOMALIES = {
+    "open": _ANOMALIES.format(status="resolved_at IS NULL AND $1::timestamptz IS NOT NULL"),
+    "resolved": _ANOMALIES.format(status="resolved_at >= $1"),
+    "all": _ANOMALIES.format(status="(resolved_at IS NULL OR resolved_at >= $1)"),
+}
+
+LAST_JOB = """
+    SELECT job_id, status, scheduled_for, started_at, completed_at, duration_seconds, error_message
+    FROM water_infrastructure.processing_jobs
+    WHERE job_type = 'processing_cycle' ORDER BY created_at DESC LIMIT 1
+"""
+
+JOBS = """
+    SELECT job_id, job_type, job_name, status, scheduled_for, created_at, started_at, completed_at, duration_seconds,
+        total_items, processed_items, failed_items, progress_percentage, result_summary, error_message, triggered_by
+    FROM water_infrastructure.processing_jobs
+    WHERE ($1::text IS NULL OR job_type = $1) AND ($2::text IS NULL OR status = $2)
+    ORDER BY created_at DESC LIMIT $3
+"""
+
+REPLICAS = """
+    SELECT count(*) AS replicas, min(next_run) AS next_run FROM water_infrastructure.processing_replicas
+    WHERE heartbeat_at > now() - $1::interval
+"""
+
+ACTIVE_MODELS = """
+    SELECT model_type, version, created_at, validation_metrics AS performance
+    FROM water_infrastructure.ml_models WHERE is_active ORDER BY model_type, activated_at
+"""
+
+FRESHNESS = """
+    SELECT (SELECT max(last_reading) FROM water_infrastructure.ingestion_watermarks WHERE last_reading <= $1)
+            AS latest_data,
+        (SELECT count(*) FROM water_infrastructure.ingestion_watermarks WHERE last_reading > $2 AND last_reading <= $1)
+            AS nodes_reporting
+"""
+
+DASHBOARD_NODES = f"""
+    SELECT nodes.node_id, node_name, node_type, district_id, window_end AS timestamp, avg_flow_rate AS flow_rate,
+        avg_pressure AS pressure, anomaly_count, quality_score, data_completeness
+    FROM water_infrastructure.nodes {_LATEST_WINDOW.format(time_window="'1hour'", now="$1")}
+    WHERE is_active ORDER BY nodes.node_id
+"""  # noqa: S608 - built from this module's own text
+
+LAST_UPDATE = """
+    SELECT max(completed_at) FROM water_infrastructure.processing_jobs
+    WHERE job_type = 'processing_cycle' AND status = 'completed'
+"""

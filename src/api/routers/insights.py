@@ -1,0 +1,64 @@
+"""What the processing service concludes: anomalies, data quality, predictions."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, HTTPException, Query, Request, Response
+
+from src.api import queries, schemas
+from src.api.database import Database, Now, as_json
+from src.api.parameters import Cursor, Filter, NodeId, cursor_of, event_from, next_link, no_such_node
+from src.api.problems import documented
+
+router = APIRouter(prefix="/api/v1", tags=["insights"])
+
+
+@router.get("/predictions/{node_id:path}", response_model=list[schemas.Prediction], responses=documented(404))
+async def predictions(
+    node_id: NodeId,
+    database: Database,
+    model_type: Literal["flow_prediction", "anomaly_detection", "efficiency_optimization"] = "flow_prediction",
+    horizon_hours: Annotated[int, Query(ge=1, le=168)] = 24,
+) -> Response:
+    """The active model's latest forecast; empty where no model is active yet."""
+    rows = await database.fetch(queries.PREDICTIONS, node_id, model_type, horizon_hours)
+    if not rows and not await database.fetchval(queries.NODE_EXISTS, node_id):
+        raise no_such_node(node_id)
+    return as_json(rows)
+
+
+@router.get("/quality/{node_id:path}", response_model=schemas.Quality, responses=documented(404))
+async def quality(node_id: NodeId, database: Database) -> Response:
+    """The node's latest data quality check."""
+    row = await database.fetchrow(queries.QUALITY, node_id)
+    if row is None:
+        if not await database.fetchval(queries.NODE_EXISTS, node_id):
+            raise no_such_node(node_id)
+        raise HTTPException(404, f"The data quality of node '{node_id}' has not been checked yet")
+    return as_json(row)
+
+
+@router.get("/anomalies", response_model=list[schemas.Anomaly], responses=documented())
+async def anomalies(
+    request: Request,
+    database: Database,
+    clock: Now,
+    hours: Annotated[int, Query(ge=1, le=24 * 366, description="what was going on within the last hours")] = 24,
+    node_id: Filter = None,
+    severity: Literal["info", "warning", "critical"] | None = None,
+    status: Literal["open", "resolved", "all"] = "open",
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    cursor: Cursor = None,
+) -> Response:
+    """Events, newest first. Whatever is still open is going on."""
+    now = clock.now()
+    since = now - timedelta(hours=hours)
+    rows = await database.fetch(
+        queries.ANOMALIES[status], since, now, node_id, severity, limit + 1, *event_from(cursor)
+    )
+    if len(rows) <= limit:
+        return as_json(rows)
+    last = rows[limit - 1]
+    return as_json(rows[:limit], next_link(request, cursor_of(last["timestamp"].isoformat(), str(last["anomaly_id"]))))

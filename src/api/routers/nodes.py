@@ -1,0 +1,97 @@
+"""Nodes: the list, the latest window, the history."""
+
+from __future__ import annotations
+
+import csv
+import io
+from datetime import timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, HTTPException, Query, Request, Response
+
+from src.api import queries, schemas
+from src.api.database import Database, Now, as_json
+from src.api.parameters import (
+    Cursor,
+    Filter,
+    Instant,
+    NodeId,
+    cursor_of,
+    instant_from,
+    next_link,
+    no_such_node,
+    span,
+    text_from,
+)
+from src.api.problems import documented
+
+router = APIRouter(prefix="/api/v1/nodes", tags=["nodes"])
+
+
+@router.get("", response_model=list[schemas.Node], responses=documented())
+async def list_nodes(
+    request: Request,
+    database: Database,
+    active: bool | None = None,
+    district_id: Filter = None,
+    node_type: Filter = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    cursor: Cursor = None,
+) -> Response:
+    """All nodes, by node_id."""
+    rows = await database.fetch(queries.NODES, text_from(cursor), active, district_id, node_type, limit + 1)
+    more = next_link(request, cursor_of(rows[limit - 1]["node_id"])) if len(rows) > limit else None
+    return as_json(rows[:limit], more)
+
+
+@router.get("/{node_id:path}/metrics", response_model=schemas.NodeMetrics, responses=documented(404))
+async def node_metrics(
+    node_id: NodeId, database: Database, clock: Now, time_window: schemas.TimeWindow = "1hour"
+) -> Response:
+    """The node's latest window that has ended."""
+    row = await database.fetchrow(queries.NODE_METRICS, node_id, time_window, clock.now())
+    if row is None:
+        raise no_such_node(node_id)
+    if row["timestamp"] is None:
+        raise HTTPException(404, f"Node '{node_id}' has no complete {time_window} window yet")
+    return as_json(row)
+
+
+@router.get(
+    "/{node_id:path}/history",
+    response_model=list[schemas.HistoryRow],
+    responses=documented(404) | {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
+)
+async def node_history(
+    request: Request,
+    node_id: NodeId,
+    database: Database,
+    clock: Now,
+    start_time: Instant = None,
+    end_time: Instant = None,
+    time_window: schemas.TimeWindow = "1hour",
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 5000,
+    cursor: Cursor = None,
+) -> Response:
+    """Windows that begin in [start_time, end_time), by default of the last 7 days; as CSV with Accept: text/csv."""
+    start, end = span(start_time, end_time, clock.now(), timedelta(days=7))
+    reached = instant_from(cursor)
+    rows = await database.fetch(queries.HISTORY, node_id, time_window, max(start, reached or start), end, limit + 1)
+    if not rows and not await database.fetchval(queries.NODE_EXISTS, node_id):
+        raise no_such_node(node_id)
+    # A page begins where the one before stopped, also where the default span has moved on with the clock.
+    more = next_link(request, cursor_of(rows[limit]["window_start"].isoformat())) if len(rows) > limit else None
+    if "text/csv" in request.headers.get("accept", ""):
+        return Response(_as_csv(rows[:limit]), media_type="text/csv; charset=utf-8", headers=more)
+    return as_json(rows[:limit], more)
+
+
+def _as_csv(rows: list[dict[str, object]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(schemas.HistoryRow.model_fields)
+    writer.writerows(
+        [value.isoformat().replace("+00:00", "Z") if hasattr(value, "isoformat") else value for value in row.values()]
+        for row in rows
+    )
+    return text.getvalue()

@@ -1,0 +1,117 @@
+"""The system about itself: health, status, jobs, and the landing page's one call."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+
+import redis
+from fastapi import APIRouter, Query, Request, Response
+
+from src.api import queries, schemas
+from src.api.database import Database, Now, as_json
+from src.api.parameters import Filter
+from src.api.problems import Problem, documented
+from src.settings import Settings
+
+router = APIRouter(tags=["system"])
+
+
+@router.get("/health", response_model=schemas.Health)
+async def health(clock: Now) -> Response:
+    """Answers while the process can serve."""
+    return as_json({"status": "healthy", "timestamp": clock.now()})
+
+
+@router.get("/ready", response_model=schemas.Health, responses={503: {"model": Problem}})
+async def ready(database: Database, clock: Now) -> Response:
+    """503 until the database and its schema are there."""
+    await database.fetchval(queries.READY)
+    return as_json({"status": "healthy", "timestamp": clock.now()})
+
+
+@router.get("/api/v1/status", response_model=schemas.Status, responses=documented())
+async def status(request: Request, database: Database, clock: Now) -> Response:
+    """Whether what is shown elsewhere can be trusted, and if not, why."""
+    settings: Settings = request.app.state.settings
+    now, stale = clock.now(), timedelta(minutes=settings.stale_after_minutes)
+    alive = timedelta(seconds=settings.replica_timeout_seconds)
+    job = await database.fetchrow(queries.LAST_JOB)
+    replicas = await database.fetchrow(queries.REPLICAS, alive)
+    freshness = await database.fetchrow(queries.FRESHNESS, now, now - stale)
+    models = await database.fetch(queries.ACTIVE_MODELS)
+    cache = await _redis_status(request)
+    latest = freshness["latest_data"]
+    lag = None if latest is None else (now - latest).total_seconds()
+    is_stale = lag is None or lag > stale.total_seconds()
+    reasons = {
+        "there are no readings yet" if lag is None else f"the latest reading is {lag / 3600:.1f} hours old": is_stale,
+        "Redis does not answer": not cache["connected"],
+        "no processing replica is alive": not replicas["replicas"],
+        f"the latest cycle failed: {job and job['error_message']}": job is not None and job["status"] == "failed",
+    }
+    told = [reason for reason, holds in reasons.items() if holds]
+    return as_json(
+        {
+            "status": "stale" if is_stale else "degraded" if told else "healthy",
+            "reasons": told,
+            "timestamp": now,
+            "processing_service": {
+                "last_run": job and job["scheduled_for"],
+                "status": job and job["status"],
+                "error_message": job and job["error_message"],
+                "duration_seconds": job and job["duration_seconds"],
+                "next_run": replicas["next_run"],
+                "replicas": replicas["replicas"],
+            },
+            "active_models": {
+                model["model_type"]: {name: model[name] for name in ("version", "created_at", "performance")}
+                for model in models
+            },
+            "data_freshness": {
+                "latest_data": latest,
+                "nodes_reporting": freshness["nodes_reporting"],
+                "lag_seconds": lag,
+            },
+            "redis_status": cache,
+            "database_status": "connected",
+        }
+    )
+
+
+async def _redis_status(request: Request) -> dict[str, Any]:
+    cache = request.app.state.redis
+    try:
+        return {
+            "connected": True,
+            "memory_used": (await cache.info("memory"))["used_memory_human"],
+            "keys": await cache.dbsize(),
+        }
+    except (redis.RedisError, OSError):
+        return {"connected": False, "memory_used": None, "keys": None}
+
+
+@router.get("/api/v1/jobs", response_model=list[schemas.Job], responses=documented())
+async def jobs(
+    database: Database,
+    job_type: Filter = None,
+    status: Literal["queued", "running", "completed", "failed"] | None = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 20,
+) -> Response:
+    """Processing jobs, newest first."""
+    return as_json(await database.fetch(queries.JOBS, job_type, status, limit))
+
+
+@router.get("/api/v1/dashboard/summary", response_model=schemas.Dashboard, responses=documented())
+async def dashboard_summary(database: Database, clock: Now) -> Response:
+    """Everything a landing page needs in one call."""
+    now = clock.now()
+    since = now - timedelta(days=1)
+    return as_json(
+        {
+            "nodes": await database.fetch(queries.DASHBOARD_NODES, now),
+            "network": await database.fetchrow(queries.NETWORK_METRICS, "24h"),
+            "recent_anomalies": await database.fetch(queries.ANOMALIES["all"], since, now, None, None, 20, None, None),
+            "last_update": await database.fetchval(queries.LAST_UPDATE),
+        }
+    )

@@ -1,0 +1,229 @@
+"""What the endpoints answer, for OpenAPI and its readers; the bytes themselves are made without passing through here.
+
+Instants are UTC, windows are [window_start, window_end), what is not known is null.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Flow = Annotated[float | None, Field(description="L/s", examples=[8.42])]
+Pressure = Annotated[float | None, Field(description="bar", examples=[3.6])]
+Temperature = Annotated[float | None, Field(description="°C", examples=[14.2])]
+Volume = Annotated[float | None, Field(description="m³", examples=[30.3])]
+Percent = Annotated[float | None, Field(description="%", examples=[98.5])]
+Score = Annotated[float | None, Field(description="0..1", examples=[0.97])]
+Count = Annotated[int | None, Field(description="null where nothing was counted", examples=[0])]
+NodeName = Annotated[str, Field(examples=["node-santanna"])]
+TimeWindow = Literal["5min", "1hour", "1day"]
+
+
+class Row(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Health(Row):
+    status: Literal["healthy"]
+    timestamp: datetime
+
+
+class Node(Row):
+    node_id: NodeName
+    node_name: str
+    node_type: str | None
+    location_name: str | None
+    district_id: str | None = Field(description="district metered area")
+    latitude: float | None
+    longitude: float | None
+    is_active: bool
+    last_reading: datetime | None
+
+
+class NodeMetrics(Row):
+    """The latest window that has ended."""
+
+    node_id: NodeName
+    node_name: str
+    timestamp: datetime = Field(description="window end")
+    flow_rate: Flow
+    pressure: Pressure
+    temperature: Temperature
+    efficiency: Percent = Field(description="% of the district's input that reaches consumers")
+    anomaly_count: Count
+    data_completeness: Percent = Field(description="% of the readings that the node's cadence promises")
+    quality_score: Score
+    window_start: datetime
+
+
+class HistoryRow(Row):
+    window_start: datetime
+    window_end: datetime
+    avg_flow_rate: Flow
+    min_flow_rate: Flow
+    max_flow_rate: Flow
+    avg_pressure: Pressure
+    min_pressure: Pressure
+    max_pressure: Pressure
+    avg_temperature: Temperature
+    min_temperature: Temperature
+    max_temperature: Temperature
+    total_volume: Volume
+    anomaly_count: Count
+    quality_score: Score
+    data_completeness: Percent
+
+
+class NetworkMetrics(Row):
+    timestamp: datetime
+    window_start: datetime
+    window_end: datetime
+    active_nodes: int = Field(description="nodes that reported in the range")
+    total_nodes: int
+    flow_basis: Literal["inlets", "all_nodes"] = Field(
+        description="whose flow is added up: the inlets' or, where no node is known as one, every node's"
+    )
+    total_flow: Flow
+    avg_pressure: Pressure
+    total_volume: Volume
+    efficiency_percentage: Percent
+    anomaly_count: Count
+
+
+class NetworkEfficiency(Row):
+    computation_timestamp: datetime
+    window_start: datetime
+    window_end: datetime
+    total_input_volume: Volume
+    total_output_volume: Volume
+    total_loss_volume: Volume
+    efficiency_percentage: Percent
+    method: str | None
+    coverage: float | None = Field(description="share of the inlet readings that were really there, 0..1")
+    active_nodes: int | None
+    total_anomalies: Count
+    zone_metrics: dict[str, Any]
+
+
+class Prediction(Row):
+    node_id: NodeName
+    prediction_timestamp: datetime
+    target_timestamp: datetime
+    predicted_value: Flow
+    lower_bound: Flow
+    upper_bound: Flow
+    confidence_score: Score
+    model_type: str
+    model_version: str
+
+
+class Quality(Row):
+    node_id: NodeName
+    check_timestamp: datetime
+    time_window: str
+    completeness_score: Score
+    validity_score: Score
+    consistency_score: Score
+    overall_quality_score: Score
+    missing_data_points: Count
+    invalid_values: Count
+    outliers_detected: Count
+    issues: list[dict[str, Any]]
+
+
+class Anomaly(Row):
+    anomaly_id: UUID
+    timestamp: datetime = Field(description="when it began")
+    end: datetime | None = Field(description="null while it goes on")
+    node_id: NodeName
+    node_name: str | None
+    anomaly_type: str
+    severity: Literal["info", "warning", "critical"]
+    measurement_type: str | None
+    actual_value: float | None
+    expected_value: float | None
+    deviation_percentage: Percent
+    detection_method: str
+    resolved_at: datetime | None
+    is_confirmed: bool | None
+    metadata: dict[str, Any]
+
+
+class ProcessingService(Row):
+    last_run: datetime | None = Field(description="the tick that the latest cycle stands for")
+    status: str | None
+    error_message: str | None
+    duration_seconds: float | None
+    next_run: datetime | None
+    replicas: int
+
+
+class ActiveModel(Row):
+    version: str
+    created_at: datetime
+    performance: dict[str, Any]
+
+
+class DataFreshness(Row):
+    latest_data: datetime | None
+    nodes_reporting: int = Field(description="nodes with a reading within STALE_AFTER_MINUTES")
+    lag_seconds: float | None
+
+
+class RedisStatus(Row):
+    connected: bool
+    memory_used: str | None
+    keys: int | None
+
+
+class Status(Row):
+    status: Literal["healthy", "degraded", "stale"]
+    reasons: list[str] = Field(description="why it is not healthy")
+    timestamp: datetime
+    processing_service: ProcessingService
+    active_models: dict[str, ActiveModel]
+    data_freshness: DataFreshness
+    redis_status: RedisStatus
+    database_status: Literal["connected"]
+
+
+class DashboardNode(Row):
+    node_id: NodeName
+    node_name: str
+    node_type: str | None
+    district_id: str | None
+    timestamp: datetime | None
+    flow_rate: Flow
+    pressure: Pressure
+    anomaly_count: Count
+    quality_score: Score
+    data_completeness: Percent
+
+
+class Dashboard(Row):
+    nodes: list[DashboardNode]
+    network: NetworkMetrics | None = Field(description="the last 24 hours")
+    recent_anomalies: list[Anomaly]
+    last_update: datetime | None
+
+
+class Job(Row):
+    job_id: UUID
+    job_type: str
+    job_name: str
+    status: Literal["queued", "running", "completed", "failed"]
+    scheduled_for: datetime
+    created_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    duration_seconds: float | None
+    total_items: int
+    processed_items: int
+    failed_items: int
+    progress_percentage: Percent
+    result_summary: dict[str, Any]
+    error_message: str | None
+    triggered_by: str
