@@ -109,13 +109,15 @@ class AnswerCache:
     @contextlib.asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
         """Follows the data generation in Redis inside the block."""
-        watcher = asyncio.create_task(self._watch())
+        serving = asyncio.Event()
+        serving.set()
+        watcher = asyncio.create_task(self._watch(serving))
         try:
             yield
         finally:
-            watcher.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watcher
+            # Not cancelled: a cancellation in the middle of a Redis call can get lost in its time-outs.
+            serving.clear()
+            await watcher
             await self.redis.aclose()
 
     async def _looked_up(self, key: bytes, scope: Scope) -> Answer | list[Message]:
@@ -169,8 +171,8 @@ class AnswerCache:
         with contextlib.suppress(redis.RedisError, OSError):
             await self.redis.set(key, answer.packed(), ex=self._seconds)
 
-    async def _watch(self) -> None:
-        while True:
+    async def _watch(self, serving: asyncio.Event) -> None:
+        while serving.is_set():
             try:
                 told = await self.redis.get(GENERATION_KEY)
                 generation = None if told is None else int(told)
