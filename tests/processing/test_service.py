@@ -1,0 +1,151 @@
+"""The processing service as processes: killed, run three at a time, asked to end."""
+
+from __future__ import annotations
+
+import re
+import signal
+from datetime import UTC, datetime, timedelta
+
+import orjson
+import pandas as pd
+import pytest
+from sqlalchemy import Engine, text
+
+from src.processing import chunks
+from src.processing.warehouse.news import NodeNews
+from src.settings import Settings
+from tests.system import START, eventually, metrics, once, process, put, readings_of, run_cycle, table
+
+SERVICE = "src.processing.service.main"
+
+
+def emptied(database: Engine) -> None:
+    with database.begin() as connection:
+        for name in ("computed_metrics", "ingestion_watermarks", "nodes", "processing_jobs", "job_chunks"):
+            connection.execute(text(f"TRUNCATE water_infrastructure.{name} CASCADE"))
+
+
+def watermarks(database: Engine) -> pd.DataFrame:
+    return table(database, "ingestion_watermarks").sort_values("node_id", ignore_index=True).drop(columns="updated_at")
+
+
+def test_killed_twice_in_the_middle_it_leaves_the_rows_of_an_undisturbed_run(stack: Settings, database: Engine):
+    put(stack, readings_of([f"n{k}" for k in range(24)], days=8))
+    run_cycle(stack, stack.running_clock.now())
+    undisturbed, marks = metrics(database), watermarks(database)
+    assert len(undisturbed) == 24 * (8 * 288 + 8 * 24 + 9)
+    emptied(database)
+
+    settings = stack.model_copy(update={"chunk_readings": 2500, "replica_timeout_seconds": 2})
+    quick = {"chunk_readings": 2500, "replica_timeout_seconds": 2}
+    for kill in (1, 2):
+        with process(SERVICE, "--once", settings=settings, **quick) as service:
+            eventually(lambda kill=kill: (table(database, "job_chunks")["status"] == "completed").sum() >= 3 * kill)
+            service.send_signal(signal.SIGKILL)
+            service.wait()
+    assert len(metrics(database)) < len(undisturbed)
+    last = once(settings, **quick)
+    assert last.returncode == 0, last.stderr[-2000:]
+    pd.testing.assert_frame_equal(metrics(database), undisturbed, check_exact=True)
+    pd.testing.assert_frame_equal(watermarks(database), marks)
+    assert set(table(database, "processing_jobs")["status"]) <= {"completed", "failed"}
+
+
+def test_three_services_share_ten_ticks_and_each_is_processed_exactly_once(stack: Settings, database: Engine):
+    nodes = [f"n{k}" for k in range(12)]
+    begin = START + timedelta(days=1)
+    put(stack, readings_of(nodes, days=2))
+    # Half an hour passes in three seconds.
+    clock = f"ticking:{begin.isoformat()}@{datetime.now(UTC).isoformat()}*600"
+    changed = {"clock": clock, "chunk_readings": 1200}
+
+    def ended() -> pd.DataFrame:
+        jobs = table(database, "processing_jobs")
+        worked = jobs["result_summary"].map(lambda summary: summary.get("readings", 0) > 0)
+        return jobs[(jobs["status"] == "completed") & worked]
+
+    with (
+        process(SERVICE, settings=stack, **changed) as one,
+        process(SERVICE, settings=stack, **changed) as two,
+        process(SERVICE, settings=stack, **changed) as three,
+    ):
+        eventually(lambda: len(ended()) >= 10, seconds=120)
+        for service in (one, two, three):
+            service.send_signal(signal.SIGTERM)
+        for service in (one, two, three):
+            assert service.wait(30) == 0
+    jobs = table(database, "processing_jobs").query("job_type == 'processing_cycle'")
+    assert jobs["scheduled_for"].is_unique
+    parts = table(database, "job_chunks")
+    assert not parts.duplicated(["job_id", "chunk_number"]).any()
+    assert parts.loc[parts["status"] == "completed", "replica"].nunique() == 3
+    # The rows are those of one cycle that sees everything up to the last tick.
+    last = table(database, "ingestion_watermarks")["updated_at"].max().to_pydatetime()
+    shared = metrics(database)
+    emptied(database)
+    run_cycle(stack, last)
+    pd.testing.assert_frame_equal(metrics(database), shared, check_exact=True)
+
+
+def test_asked_to_end_it_hands_its_chunk_back_and_another_goes_on(stack: Settings, database: Engine):
+    put(stack, readings_of(["n"], days=60, minutes=1))
+    settings = stack.model_copy(update={"retention_metrics_days": 36500})
+    changed = {"chunk_readings": 3000, "retention_metrics_days": 36500, "replica_timeout_seconds": 60}
+
+    def resumed() -> pd.Timestamp | None:
+        parts = table(database, "job_chunks")
+        return parts["resume_from"].iloc[0] if len(parts) else None
+
+    with process(SERVICE, settings=settings, clock="frozen:2023-07-10T00:00:00Z", **changed) as first:
+        eventually(lambda: (at := resumed()) is not None and at > pd.Timestamp(START + timedelta(days=3)))
+        first.send_signal(signal.SIGTERM)
+        assert first.wait(30) == 0
+    handed_back = resumed()
+    assert handed_back < pd.Timestamp(START + timedelta(days=60))
+    with process(SERVICE, settings=settings, clock="frozen:2023-07-10T00:00:00Z", **changed):
+        eventually(lambda: table(database, "job_chunks")["status"].iloc[0] == "completed")
+    assert len(table(database, "processing_jobs")) == 1
+    assert metrics(database).query("time_window == '5min'")["reading_count"].sum() == 60 * 1440
+
+
+def test_what_the_warehouse_refuses_stands_in_the_job_and_the_next_tick_makes_up_for_it(
+    stack: Settings, database: Engine
+):
+    put(stack, readings_of(["n"], days=1))
+    refused = once(stack, bigquery_table="nowhere")
+    assert refused.returncode == 1
+    job = orjson.loads(refused.stdout.splitlines()[-1])
+    assert job["status"] == "failed"
+    assert "nowhere does not exist" in job["error_message"]
+    assert table(database, "ingestion_watermarks").empty
+    assert once(stack).returncode == 0
+    assert len(table(database, "ingestion_watermarks")) == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"bigquery_project_id": ""}, "BIGQUERY_PROJECT_ID is missing"),
+        ({"check_interval_minutes": "soon"}, "CHECK_INTERVAL_MINUTES is wrong: .*integer"),
+        ({"clock": "late"}, "CLOCK is wrong: expected live, frozen"),
+        ({"utility_timezone": "Rome"}, "UTILITY_TIMEZONE is wrong: expected an IANA time zone"),
+    ],
+)
+def test_a_wrong_setting_ends_it_with_one_line(stack: Settings, changed: dict[str, str], sentence: str):
+    ended = once(stack, **changed)
+    assert ended.returncode == 2
+    lines = ended.stderr.strip().splitlines()
+    assert len(lines) == 1
+    assert re.search(sentence, lines[0])
+
+
+def test_without_its_schema_it_says_what_to_run(stack: Settings):
+    ended = once(stack, postgres_db="postgres")
+    assert ended.returncode == 1
+    assert "run python -m src.db.migrate" in ended.stderr
+
+
+def test_chunks_hold_about_what_they_may_and_every_node_once():
+    news = [NodeNews(f"n{k}", START, readings, None) for k, readings in enumerate([10, 80, 30, 200, 5, 5])]
+    planned = chunks.plan(news, START + timedelta(days=1), 100)
+    assert [chunk.node_ids for chunk in planned] == [["n0", "n1"], ["n2"], ["n3"], ["n4", "n5"]]
