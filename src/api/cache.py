@@ -148,7 +148,13 @@ class AnswerCache:
         async def nothing_more() -> Message:
             return {"type": "http.request", "body": b"", "more_body": False}
 
-        await self._app(scope, nothing_more, capture)
+        try:
+            await self._app(scope, nothing_more, capture)
+        except Exception:
+            # The application has answered with its 500 before it lets the error pass.
+            logger(__name__).exception("a request failed", path=scope["path"])
+            if not messages:
+                raise
         if messages[0]["status"] != 200:
             return messages
         headers = dict(messages[0]["headers"])

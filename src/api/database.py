@@ -58,5 +58,10 @@ def as_json(content: Any, headers: dict[str, str] | None = None) -> Response:
     elif isinstance(content, asyncpg.Record):
         content = dict(content)
     return Response(
-        orjson.dumps(content, option=orjson.OPT_UTC_Z, default=dict), media_type="application/json", headers=headers
+        orjson.dumps(content, option=orjson.OPT_UTC_Z, default=_plain), media_type="application/json", headers=headers
     )
+
+
+def _plain(value: Any) -> Any:
+    """What orjson does not know itself: rows within an answer, and asyncpg's own kind of UUID."""
+    return dict(value) if isinstance(value, asyncpg.Record) else str(value)

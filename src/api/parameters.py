@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import HTTPException, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import AfterValidator, AwareDatetime
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 
 
 def _storable(text: str) -> str:
@@ -21,6 +22,13 @@ def _storable(text: str) -> str:
     except UnicodeEncodeError:
         raise ValueError("must be valid UTF-8") from None
     return text
+
+
+def _iso_text(value: object) -> object:
+    # A bare number would pass for seconds since 1970.
+    if isinstance(value, str) and not re.match(r"\d{4}-\d{2}-\d{2}[Tt ]", value):
+        raise ValueError("must be an instant such as 2023-03-01T00:00:00Z")
+    return value
 
 
 def _in_our_time(instant: datetime) -> datetime:
@@ -35,6 +43,7 @@ Filter = Annotated[str | None, Query(max_length=300), AfterValidator(lambda text
 Instant = Annotated[
     AwareDatetime | None,
     Query(description="ISO 8601 with an offset", examples=["2023-03-01T00:00:00Z"]),
+    BeforeValidator(_iso_text),
     AfterValidator(lambda instant: instant and _in_our_time(instant)),
 ]
 Cursor = Annotated[

@@ -133,6 +133,6 @@ DASHBOARD_NODES = f"""
 """  # noqa: S608 - built from this module's own text
 
 LAST_UPDATE = """
-    SELECT max(completed_at) FROM water_infrastructure.processing_jobs
-    WHERE job_type = 'processing_cycle' AND status = 'completed'
+    SELECT completed_at FROM water_infrastructure.processing_jobs
+    WHERE job_type = 'processing_cycle' AND status = 'completed' ORDER BY created_at DESC LIMIT 1
 """

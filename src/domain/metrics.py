@@ -60,7 +60,9 @@ def window_metrics(readings: pd.DataFrame, start: datetime, zone: ZoneInfo) -> p
         readings that the node's own cadence promises (NaN where it is unknown); window_end is exclusive.
     """
     if readings.empty:
-        return pd.DataFrame({name: [] for name in COLUMNS})
+        instants = dict.fromkeys(("window_start", "window_end"), "datetime64[us, UTC]")
+        kinds = dict.fromkeys(COLUMNS, "float64") | dict.fromkeys(("node_id", "time_window"), "category") | instants
+        return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in kinds.items()})
     nodes = readings["node_id"].astype("category")
     node: Integers = nodes.cat.codes.to_numpy().astype(np.int64)
     instant = readings["timestamp"].to_numpy(dtype="datetime64[us]").astype(np.int64)

@@ -63,3 +63,11 @@ def test_a_slow_job_never_takes_rows_of_a_later_one_back(database: Engine, wareh
     before = table(database, "computed_metrics")
     assert ingest(database, warehouse, START, START + timedelta(hours=30)).rows_changed == 0
     pd.testing.assert_frame_equal(table(database, "computed_metrics"), before)
+
+
+def test_days_without_readings_between_others_are_no_obstacle(database: Engine, warehouse: Settings):
+    later = START + timedelta(days=20, hours=-2)
+    with database.begin() as connection:
+        reader = Reader(connect(warehouse), warehouse)
+        done = ingest_span(connection, reader, NODES, later, later + timedelta(days=1), later + timedelta(days=9), ROME)
+    assert (done.readings, done.rows_changed) == (0, 0)

@@ -1,0 +1,110 @@
+"""Cached answers: unchanged ones cost a 304, changed ones are seen at once, and Redis may go away."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+import redis
+from sqlalchemy import Engine, text
+
+from src.processing.cycle.finish import announce
+from src.processing.runtime import create_runtime
+from src.quickstart import engines
+from src.settings import Settings
+from tests.system import eventually, process
+
+HISTORY = "/api/v1/nodes/n1/history"
+
+
+def test_an_unchanged_answer_costs_a_304(api: httpx.Client):
+    first = api.get(HISTORY)
+    assert first.headers["cache-control"] == "no-cache"
+    again = api.get(HISTORY, headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", first.headers["etag"])
+    assert api.get(HISTORY, headers={"If-None-Match": '"other"'}).status_code == 200
+    assert api.get(HISTORY, headers={"Accept": "text/csv"}).headers["etag"] != first.headers["etag"]
+
+
+def test_new_rows_are_seen_when_the_generation_moves_and_not_before(
+    api: httpx.Client, served: Settings, database_of_api: Engine, cache: redis.Redis
+):
+    runtime = create_runtime(served)
+    announce(runtime)
+    time.sleep(0.5)
+    row = "UPDATE water_infrastructure.nodes SET location_name = :name WHERE node_id = 'n1'"
+
+    def shown() -> str | None:
+        return api.get("/api/v1/nodes").json()[0]["location_name"]
+
+    before = shown()
+    with database_of_api.begin() as connection:
+        connection.execute(text(row), {"name": "Via Roma"})
+    assert shown() == before
+    assert cache.keys("abbanoa:answer:*")
+    with database_of_api.begin() as connection:
+        connection.execute(text("UPDATE water_infrastructure.data_generation SET generation = generation + 1"))
+    announce(runtime)
+    eventually(lambda: shown() == "Via Roma", seconds=5)
+    runtime.database.dispose()
+
+
+def test_many_who_ask_for_the_same_at_once_are_answered_alike(api: httpx.Client, cache: redis.Redis):
+    cache.incr("abbanoa:generation")
+    time.sleep(0.5)
+    with ThreadPoolExecutor(16) as clients:
+        answers = list(clients.map(lambda _: api.get(f"{HISTORY}?time_window=5min").headers["etag"], range(64)))
+    assert len(set(answers)) == 1
+
+
+def test_without_redis_rows_come_from_the_database_and_the_status_says_degraded(served: Settings, tmp_path):
+    with engines.redis(tmp_path / "own") as address:
+        settings = served.model_copy(update=address | {"api_port": 18_433, "redis_port": int(address["redis_port"])})
+        with process("src.api.main", settings=settings, **address, api_port=18_433):
+            client = httpx.Client(base_url="http://127.0.0.1:18433", timeout=10)
+            eventually(lambda: ready(client), seconds=30)
+            with redis.Redis(host="127.0.0.1", port=settings.redis_port) as own:
+                own.set("abbanoa:generation", 1)
+                time.sleep(0.5)
+                etag = client.get(HISTORY).headers["etag"]
+                own.shutdown(nosave=True)
+            eventually(lambda: client.get("/api/v1/status").json()["redis_status"]["connected"] is False, seconds=10)
+            answer = client.get(HISTORY)
+            assert (answer.status_code, answer.headers["etag"]) == (200, etag)
+            status = client.get("/api/v1/status").json()
+            assert "Redis does not answer" in status["reasons"]
+
+
+def test_without_its_database_it_is_healthy_not_ready_and_says_503(served: Settings):
+    with process("src.api.main", settings=served, postgres_host="127.0.0.1", postgres_port=1, api_port=18_434):
+        client = httpx.Client(base_url="http://127.0.0.1:18434", timeout=10)
+        eventually(lambda: healthy(client), seconds=30)
+        for path in ("/ready", "/api/v1/nodes?limit=3", "/api/v1/status"):
+            answer = client.get(path)
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+            assert answer.headers["content-type"] == "application/problem+json"
+
+
+def ready(client: httpx.Client) -> bool:
+    return answers(client, "/ready")
+
+
+def healthy(client: httpx.Client) -> bool:
+    return answers(client, "/health")
+
+
+def answers(client: httpx.Client, path: str) -> bool:
+    try:
+        return client.get(path).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@pytest.mark.parametrize("module", ["pandas", "sklearn", "sqlalchemy", "src.processing"])
+def test_the_api_process_does_not_import(module: str):
+    code = f"import sys, src.api.main; sys.exit({module!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0

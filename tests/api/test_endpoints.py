@@ -1,0 +1,178 @@
+"""What the API answers, asked over HTTP."""
+
+from __future__ import annotations
+
+import csv
+import io
+from datetime import timedelta
+from urllib.parse import quote
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+from sqlalchemy import Engine, text
+
+from src.api.main import create_app
+from src.settings import Settings
+from tests.api.conftest import NOW, ODD
+from tests.system import metrics
+
+ENDPOINTS = [
+    "/health", "/api/v1/nodes", "/api/v1/nodes/n1/metrics", "/api/v1/nodes/n1/history", "/api/v1/network/metrics",
+    "/api/v1/network/efficiency", "/api/v1/predictions/n1", "/api/v1/anomalies", "/api/v1/status",
+    "/api/v1/dashboard/summary", "/api/v1/jobs",
+]  # fmt: skip
+
+
+def z(instant) -> str:
+    return instant.isoformat().replace("+00:00", "Z")
+
+
+@pytest.mark.parametrize("path", ENDPOINTS)
+def test_every_endpoint_answers(api: httpx.Client, path: str):
+    answer = api.get(path)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "application/json"
+
+
+def test_nodes_page_by_their_link_until_all_are_told_once(api: httpx.Client):
+    seen, url = [], "/api/v1/nodes?limit=2"
+    while url:
+        answer = api.get(url)
+        seen += [node["node_id"] for node in answer.json()]
+        url = answer.links["next"]["url"] if "next" in answer.links else None
+    assert seen == sorted(["n1", "n2", ODD, "silent"])
+    first = api.get("/api/v1/nodes").json()[0]
+    assert first["last_reading"] == z(NOW - timedelta(minutes=15))
+
+
+@pytest.mark.parametrize("time_window", ["5min", "1hour", "1day"])
+def test_the_latest_window_shown_has_ended(api: httpx.Client, database_of_api: Engine, time_window: str):
+    row = api.get(f"/api/v1/nodes/{quote(ODD, safe='')}/metrics", params={"time_window": time_window}).json()
+    stored = metrics(database_of_api)
+    stored = stored[(stored["node_id"] == ODD) & (stored["time_window"] == time_window)]
+    last = stored[stored["window_end"] <= NOW].iloc[-1]
+    assert row["timestamp"] == z(last["window_end"])
+    assert row["flow_rate"] == last["avg_flow_rate"]
+    assert row["efficiency"] is None
+    assert row["anomaly_count"] is None
+
+
+def test_history_is_what_is_stored_page_by_page_and_as_csv(api: httpx.Client, database_of_api: Engine):
+    stored = metrics(database_of_api).query("node_id == 'n1' and time_window == '1hour'")
+    stored = stored[stored["window_start"] >= NOW - timedelta(days=7)]
+    rows, url = [], "/api/v1/nodes/n1/history?limit=50"
+    while url:
+        answer = api.get(url)
+        rows += answer.json()
+        url = answer.links["next"]["url"] if "next" in answer.links else None
+    assert len(rows) == 168
+    assert [row["avg_flow_rate"] for row in rows] == stored["avg_flow_rate"].tolist()
+    assert [row["window_start"] for row in rows] == [z(instant) for instant in stored["window_start"]]
+    table = list(csv.DictReader(io.StringIO(api.get("/api/v1/nodes/n1/history", headers={"Accept": "text/csv"}).text)))
+    assert [float(row["total_volume"]) for row in table] == stored["total_volume"].tolist()
+    span = {"start_time": "2023-05-02T00:00:00+02:00", "end_time": "2023-05-03T00:00:00+02:00"}
+    assert len(api.get("/api/v1/nodes/n1/history", params=span).json()) == 24
+
+
+def test_what_was_not_computed_is_empty_and_what_is_not_there_is_404(api: httpx.Client):
+    for path in ("/api/v1/network/efficiency", "/api/v1/predictions/n1", "/api/v1/anomalies"):
+        assert api.get(path).json() == []
+    for path, detail in {
+        "/api/v1/quality/n1": "has not been checked yet",
+        "/api/v1/quality/nobody": "no node 'nobody'",
+        "/api/v1/nodes/nobody/metrics": "no node 'nobody'",
+        "/api/v1/nodes/nobody/history": "no node 'nobody'",
+        "/api/v1/nodes/silent/metrics": "no complete 1hour window yet",
+        "/api/v1/predictions/nobody": "no node 'nobody'",
+        "/nowhere": "Not Found",
+    }.items():
+        answer = api.get(path)
+        assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+        assert detail in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/v1/nodes?limit=0", "/api/v1/nodes?active=perhaps", "/api/v1/nodes?cursor=%C3%A9",
+        "/api/v1/nodes/n1/metrics?time_window=2hours", "/api/v1/nodes/n1/history?start_time=yesterday",
+        "/api/v1/nodes/n1/history?start_time=2023-05-01T00:00:00", "/api/v1/nodes/a%00b/history",
+        "/api/v1/nodes/n1/history?start_time=2023-05-02T00:00:00Z&end_time=2023-05-01T00:00:00Z",
+        "/api/v1/network/metrics?time_range=1y", "/api/v1/predictions/n1?horizon_hours=169",
+        "/api/v1/anomalies?hours=0", "/api/v1/anomalies?severity=bad", "/api/v1/anomalies?cursor=AAAA",
+    ],
+)  # fmt: skip
+def test_a_wrong_parameter_is_named(api: httpx.Client, path: str):
+    answer = api.get(path)
+    assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
+    problem = answer.json()
+    assert problem["errors"][0]["field"] in problem["detail"]
+
+
+def test_the_network_and_the_dashboard_add_up(api: httpx.Client, database_of_api: Engine):
+    stored = metrics(database_of_api).query("time_window == '5min'")
+    day = stored[stored["window_start"] >= NOW - timedelta(days=1)]
+    network = api.get("/api/v1/network/metrics").json()
+    assert network["total_volume"] == pytest.approx(day["total_volume"].sum(), rel=1e-12)
+    assert (network["active_nodes"], network["total_nodes"], network["flow_basis"]) == (3, 3, "all_nodes")
+    summary = api.get("/api/v1/dashboard/summary").json()
+    assert summary["network"] == network
+    assert [node["node_id"] for node in summary["nodes"]] == sorted(["n1", "n2", ODD, "silent"])
+    assert summary["last_update"] == z(NOW)
+
+
+def test_events_are_told_newest_first_and_open_ones_by_default(api: httpx.Client, database_of_api: Engine, cache):
+    insert = text(
+        "INSERT INTO water_infrastructure.anomalies (timestamp, node_id, anomaly_type, severity, detection_method, "
+        "resolved_at) VALUES (:at, 'n1', 'burst', :severity, 'night_flow', :resolved)"
+    )
+    with database_of_api.begin() as connection:
+        for hours in range(1, 31):
+            at = NOW - timedelta(hours=hours)
+            resolved = at + timedelta(minutes=30) if hours % 3 == 0 else None
+            severity = "critical" if hours == 2 else "info"
+            connection.execute(insert, {"at": at, "severity": severity, "resolved": resolved})
+        connection.execute(text("UPDATE water_infrastructure.data_generation SET generation = generation + 1"))
+        cache.incr("abbanoa:generation")
+    try:
+        counts = {
+            status: len(api.get("/api/v1/anomalies", params={"status": status, "limit": 999}).json())
+            for status in ("open", "resolved", "all")
+        }
+        assert counts == {"open": 20, "resolved": 8, "all": 28}
+        seen, url = [], "/api/v1/anomalies?status=all&limit=7&hours=24"
+        while url:
+            answer = api.get(url)
+            seen += [event["timestamp"] for event in answer.json()]
+            url = answer.links["next"]["url"] if "next" in answer.links else None
+        assert len(seen) == 28
+        assert seen == sorted(seen, reverse=True)
+        assert len(api.get("/api/v1/anomalies?severity=critical&limit=998").json()) == 1
+    finally:
+        with database_of_api.begin() as connection:
+            connection.execute(text("TRUNCATE water_infrastructure.anomalies"))
+        cache.incr("abbanoa:generation")
+
+
+def test_the_status_tells_what_is_wrong(api: httpx.Client):
+    status = api.get("/api/v1/status").json()
+    assert status["status"] == "degraded"
+    assert status["reasons"] == ["no processing replica is alive"]
+    assert status["processing_service"]["status"] == "completed"
+    assert status["data_freshness"] == {
+        "latest_data": z(NOW - timedelta(minutes=15)), "nodes_reporting": 3, "lag_seconds": 900.0
+    }  # fmt: skip
+    assert status["redis_status"]["connected"]
+
+
+schema = schemathesis.openapi.from_dict(create_app(Settings()).openapi())
+
+
+@schema.parametrize()
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+def test_answers_are_as_documented_whatever_is_asked(case, api: httpx.Client):
+    # That start_time lies before end_time, and that a cursor came from here, OpenAPI cannot say.
+    case.call_and_validate(base_url=str(api.base_url), excluded_checks=[positive_data_acceptance])

@@ -1,0 +1,107 @@
+"""Every query of the API is served by an index, at a size where it matters."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import orjson
+from sqlalchemy import Engine, text
+
+from src.api import queries
+from src.settings import Settings
+from tests.system import START
+
+# As many rows as two months of a small utility.
+FILL = (
+    "INSERT INTO nodes (node_id, node_name) SELECT 'n' || n, 'node' FROM generate_series(1, 200) n",
+    "INSERT INTO ingestion_watermarks (node_id, last_row, last_reading, updated_at) "
+    "SELECT 'n' || n, TIMESTAMPTZ '2023-05-01', TIMESTAMPTZ '2023-05-01', now() FROM generate_series(1, 200) n",
+    "INSERT INTO computed_metrics (node_id, time_window, window_start, window_end, reading_count, flow_count, "
+    "pressure_count, temperature_count, computed_at, computation_version) SELECT 'n' || n, '1hour', at, "
+    "at + interval '1 h', 1, 1, 1, 1, now(), '1' FROM generate_series(1, 200) n, "
+    "generate_series(TIMESTAMPTZ '2023-03-01', TIMESTAMPTZ '2023-05-01', '1 h') at",
+    "INSERT INTO network_metrics (time_range, computation_timestamp, window_start, window_end, active_nodes, "
+    "total_nodes, flow_basis) SELECT range, at, at, at, 1, 1, 'inlets' FROM unnest(ARRAY['1h', '24h', '7d']) range, "
+    "generate_series(TIMESTAMPTZ '2023-03-01', TIMESTAMPTZ '2023-05-01', '30 min') at",
+    "INSERT INTO network_efficiency (time_window, window_start, window_end, computation_timestamp) "
+    "SELECT '1hour', at, at, at FROM generate_series(TIMESTAMPTZ '2021-03-01', TIMESTAMPTZ '2023-05-01', '1 h') at",
+    "INSERT INTO ml_models (model_name, model_type, version, status, is_active) "
+    "SELECT 'flow', 'flow_prediction', n::text, 'active', n = 100 FROM generate_series(1, 100) n",
+    "INSERT INTO ml_predictions_cache (model_id, node_id, prediction_timestamp, target_timestamp, "
+    "prediction_horizon_hours) SELECT model_id, 'n' || n, at, at + h * interval '1 h', h FROM ml_models, "
+    "generate_series(1, 50) n, generate_series(TIMESTAMPTZ '2023-04-30', TIMESTAMPTZ '2023-05-01', '1 h') at, "
+    "generate_series(1, 24) h WHERE is_active",
+    "INSERT INTO data_quality_metrics (node_id, check_timestamp, time_window) SELECT 'n' || n, at, '1day' "
+    "FROM generate_series(1, 200) n, generate_series(TIMESTAMPTZ '2023-04-01', TIMESTAMPTZ '2023-05-01', '6 h') at",
+    "INSERT INTO anomalies (timestamp, node_id, anomaly_type, severity, detection_method, resolved_at) "
+    "SELECT at, 'n1', 'burst', 'info', 'x', at FROM generate_series(TIMESTAMPTZ '2021-03-01', "
+    "TIMESTAMPTZ '2023-05-01', '20 min') at",
+    "INSERT INTO processing_jobs (job_type, job_name, status, scheduled_for, created_at, completed_at, triggered_by) "
+    "SELECT 'processing_cycle', 'x', 'completed', at, at, at, 'x' FROM generate_series(TIMESTAMPTZ '2022-03-01', "
+    "TIMESTAMPTZ '2023-05-01', '30 min') at",
+)
+# Tables with a row per node, replica or model, which are read whole.
+SMALL = {"nodes", "ingestion_watermarks", "processing_replicas", "ml_models", "data_generation"}
+NOW = START
+DAY = NOW - timedelta(days=1)
+EVENTS = (DAY, NOW, None, None, 20, None, None)
+ASKED: list[tuple[str, str, tuple[Any, ...]]] = [
+    ("ready", queries.READY, ()),
+    ("node exists", queries.NODE_EXISTS, ("n1",)),
+    ("nodes", queries.NODES, ("", None, None, None, 100)),
+    ("node metrics", queries.NODE_METRICS, ("n1", "1hour", NOW)),
+    ("history", queries.HISTORY, ("n1", "1hour", NOW - timedelta(days=7), NOW, 5000)),
+    ("network metrics", queries.NETWORK_METRICS, ("24h",)),
+    ("network efficiency", queries.NETWORK_EFFICIENCY, ("1hour", DAY, NOW, 100)),
+    ("predictions", queries.PREDICTIONS, ("n1", "flow_prediction", 24)),
+    ("quality", queries.QUALITY, ("n1",)),
+    ("anomalies open", queries.ANOMALIES["open"], EVENTS),
+    ("anomalies resolved", queries.ANOMALIES["resolved"], EVENTS),
+    ("anomalies all", queries.ANOMALIES["all"], EVENTS),
+    ("last job", queries.LAST_JOB, ()),
+    ("jobs", queries.JOBS, (None, None, 20)),
+    ("replicas", queries.REPLICAS, (timedelta(minutes=1),)),
+    ("models", queries.ACTIVE_MODELS, ()),
+    ("freshness", queries.FRESHNESS, (NOW, DAY)),
+    ("dashboard nodes", queries.DASHBOARD_NODES, (NOW,)),
+    ("last update", queries.LAST_UPDATE, ()),
+]
+
+
+def scans(plan: dict[str, Any]) -> set[str]:
+    own = {plan["Relation Name"]} if plan["Node Type"] == "Seq Scan" else set()
+    return own.union(*(scans(child) for child in plan.get("Plans", [])))
+
+
+def test_every_query_is_served_by_an_index(database: Engine, settings: Settings):
+    with database.begin() as connection:
+        connection.execute(text("SET search_path TO water_infrastructure"))
+        for statement in FILL:
+            connection.execute(text(statement))
+    with database.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("ANALYZE"))
+
+    async def plans() -> dict[str, dict[str, Any]]:
+        address = {"host": settings.postgres_host, "user": settings.postgres_user, "database": settings.postgres_db}
+        client = await asyncpg.connect(**address, port=settings.postgres_port)
+        try:
+            return {
+                name: orjson.loads(await client.fetchval(f"EXPLAIN (FORMAT JSON) {query}", *arguments))[0]["Plan"]
+                for name, query, arguments in ASKED
+            }
+        finally:
+            await client.close()
+
+    read_whole = {name: scans(plan) - SMALL for name, plan in asyncio.run(plans()).items()}
+    assert {name: tables for name, tables in read_whole.items() if tables} == {}
+
+
+def test_every_query_is_among_those_explained():
+    known = {query for _, query, _ in ASKED}
+    defined = [value for name, value in vars(queries).items() if name.isupper() and not name.startswith("_")]
+    flat = [query for value in defined for query in (value.values() if isinstance(value, dict) else [value])]
+    assert flat
+    assert set(flat) == known
