@@ -27,8 +27,13 @@ def create_pool(settings: Settings) -> asyncpg.Pool:
         # Behind a pooler in transaction mode a prepared statement may be on another connection.
         statement_cache_size=100 if settings.postgres_statement_cache else 0,
         init=_prepared,
+        reset=_nothing_to_reset,
         server_settings={"application_name": "abbanoa-api", "default_transaction_read_only": "on"},
     )
+
+
+async def _nothing_to_reset(connection: asyncpg.Connection) -> None:
+    """Nobody changes a connection's state, so the round trip that would clear it is saved."""
 
 
 async def _prepared(connection: asyncpg.Connection) -> None:
@@ -38,11 +43,12 @@ async def _prepared(connection: asyncpg.Connection) -> None:
     )
 
 
-def _pool(request: Request) -> asyncpg.Pool:
+# Coroutines, because FastAPI sends plain functions to a thread.
+async def _pool(request: Request) -> asyncpg.Pool:
     return request.app.state.pool
 
 
-def _clock(request: Request) -> Clock:
+async def _clock(request: Request) -> Clock:
     settings: Settings = request.app.state.settings
     return settings.running_clock
 
@@ -53,8 +59,10 @@ Now = Annotated[Clock, Depends(_clock)]
 
 def as_json(content: Any, headers: dict[str, str] | None = None) -> Response:
     """Rows or values as JSON bytes: numbers unrounded, NaN null, instants in UTC with a Z."""
-    if isinstance(content, list):
-        content = [dict(row) for row in content]
+    if isinstance(content, list) and content:
+        # Several times as fast as dict(row), which looks every value up by its name.
+        names = tuple(content[0].keys())
+        content = [dict(zip(names, row, strict=True)) for row in content]
     elif isinstance(content, asyncpg.Record):
         content = dict(content)
     return Response(

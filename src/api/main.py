@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -80,6 +81,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.parse_args(arguments)
     settings = load_settings()
     configure_logging(settings)
+    # An answer of thousands of values would set off a full collection every few requests.
+    gc.set_threshold(50_000, 50, 50)
     uvicorn.run(
         create_app(settings),
         host=settings.api_host,

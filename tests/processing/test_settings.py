@@ -1,0 +1,41 @@
+"""Settings: documented, validated, and silent about secrets."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from src.clock import FrozenClock, LiveClock, TickingClock, clock_from
+from src.settings import Settings
+
+EXAMPLE = Path(__file__).parents[2] / ".env.processing.example"
+
+
+def test_every_setting_stands_in_the_example_with_its_default():
+    shown = dict(re.findall(r"^#?([A-Z_]+)=(.*)$", EXAMPLE.read_text(), re.MULTILINE))
+    assert {name.lower() for name in shown} == set(Settings.model_fields)
+    given = Settings(**{name.lower(): value for name, value in shown.items() if value and name != "BIGQUERY_COLUMNS"})
+    assert given.model_dump() == Settings(bigquery_project_id="my-project").model_dump()
+
+
+def test_a_secret_is_never_shown():
+    settings = Settings(postgres_password="hunter2", redis_password="hunter3")
+    assert "hunter" not in f"{settings} {settings!r} {settings.model_dump()}"
+
+
+def test_clocks_tell_the_time_they_were_set_to():
+    start = datetime(2023, 4, 1, tzinfo=UTC)
+    assert isinstance(clock_from("live"), LiveClock)
+    frozen = clock_from("frozen:2023-04-01T00:00:00Z")
+    assert frozen == FrozenClock(start)
+    assert frozen.real_seconds_until(start + timedelta(seconds=1)) is None
+    ticking = clock_from(f"ticking:2023-04-01T00:00:00Z@{datetime.now(UTC).isoformat()}*60")
+    assert isinstance(ticking, TickingClock)
+    assert start <= ticking.now() < start + timedelta(hours=1)
+    assert ticking.real_seconds_until(ticking.now() + timedelta(minutes=1)) == pytest.approx(1, abs=0.1)
+    for wrong in ("frozen:2023-04-01", "ticking:", "tomorrow"):
+        with pytest.raises(ValueError, match="offset|expected"):
+            clock_from(wrong)
