@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
         with ExitStack() as started:
             _run(options, started)
     except Trouble as trouble:
-        console.print(f"[red]{trouble}[/red]", highlight=False)
+        console.print(f"[red]{trouble}[/red]", highlight=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         console.print("Stopped.")
@@ -119,7 +119,7 @@ def _run(options: argparse.Namespace, started: ExitStack) -> None:
     sys.stdout.write(orjson.dumps({"dataset": options.dataset} | told).decode() + "\n")
     sys.stdout.flush()
     if not options.once:
-        console.print(f"Logs: {folder}/api.log and processing.log. Ctrl-C stops everything.")
+        console.print(f"Logs: {folder}/api.log and processing.log. Ctrl-C stops everything.", soft_wrap=True)
         if code := api.wait():
             raise Trouble(f"The API ended with code {code}; {folder}/api.log says why.")
 

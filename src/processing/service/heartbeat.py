@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from datetime import timedelta
 
-from sqlalchemy import func
+from sqlalchemy import delete, func
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -36,6 +37,9 @@ class Heartbeat:
     def stop(self) -> None:
         self._ended.set()
         self._thread.join(timeout=10)
+        with contextlib.suppress(SQLAlchemyError), self._runtime.database.begin() as connection:
+            own = processing_replicas.c.replica == self._runtime.replica
+            connection.execute(delete(processing_replicas).where(own))
 
     def _run(self) -> None:
         while True:
