@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from types import FrameType
 from uuid import UUID
 
 import orjson
@@ -59,11 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(problem + "\n")
         return 1
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        runtime.stopping.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
+    runtime.stop_on_signals()
     heartbeat = Heartbeat(runtime, None)
     heartbeat.start()
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
 from collections import Counter
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import FrameType
 from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
@@ -73,6 +75,15 @@ class Runtime:
                 self._busy[job_id] -= 1
                 if not self._busy[job_id]:
                     del self._busy[job_id]
+
+    def stop_on_signals(self) -> None:
+        """SIGTERM and SIGINT set `stopping`, nothing more: whoever works ends at the next committed slice."""
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            self.stopping.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, stop)
 
     def busy(self) -> list[UUID]:
         with self._lock:

@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pytest
+from google.api_core import exceptions
 from google.cloud import bigquery
 
-from src.processing.warehouse.client import WarehouseError, connect
+from src.processing.warehouse.client import WarehouseError, connect, sentences
 from src.processing.warehouse.reader import Reader
 from src.quickstart import engines
 from src.settings import Settings
@@ -89,6 +90,22 @@ def test_no_readings_is_an_empty_frame_with_all_columns(warehouse: Settings):
 def test_what_is_wrong_is_said_in_a_sentence(warehouse: Settings, changed: dict, sentence: str):
     with pytest.raises(WarehouseError, match=sentence):
         read(warehouse.model_copy(update=changed), ["n1"])
+
+
+@pytest.mark.parametrize(
+    ("refusal", "sentence"),
+    [
+        (exceptions.Unauthorized("no"), "refused the credentials"),
+        (exceptions.Forbidden("Quota exceeded: too many bytes"), "quota exceeded"),
+        (exceptions.Forbidden("Access Denied"), "may not read demo.water_infrastructure.sensor_readings_ml"),
+        (exceptions.TooManyRequests("slow down"), "quota exceeded"),
+        (exceptions.NotFound("x"), "does not exist"),
+        (exceptions.ServiceUnavailable("x"), "did not answer"),
+    ],
+)
+def test_each_refusal_has_its_sentence(refusal: Exception, sentence: str):
+    with pytest.raises(WarehouseError, match=sentence), sentences(Settings(bigquery_project_id="demo")):
+        raise refusal
 
 
 def test_missing_credentials_are_said_in_a_sentence():

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
-from types import FrameType
 
 import orjson
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -46,11 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(problem + "\n")
         return 1
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        runtime.stopping.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
+    runtime.stop_on_signals()
 
     rhythm = Every(timedelta(minutes=settings.check_interval_minutes))
     queue, heartbeat = Queue(runtime), Heartbeat(runtime, rhythm)
