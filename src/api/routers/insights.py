@@ -61,4 +61,4 @@ async def anomalies(
     if len(rows) <= limit:
         return as_json(rows)
     last = rows[limit - 1]
-    return as_json(rows[:limit], next_link(request, cursor_of(last["timestamp"].isoformat(), str(last["anomaly_id"]))))
+    return as_json(rows[:limit], next_link(request, cursor_of(last["timestamp"], str(last["anomaly_id"]))))

@@ -80,7 +80,7 @@ async def node_history(
     if not rows and not await database.fetchval(queries.NODE_EXISTS, node_id):
         raise no_such_node(node_id)
     # A page begins where the one before stopped, also where the default span has moved on with the clock.
-    more = next_link(request, cursor_of(rows[limit]["window_start"].isoformat())) if len(rows) > limit else None
+    more = next_link(request, cursor_of(rows[limit]["window_start"])) if len(rows) > limit else None
     if "text/csv" in request.headers.get("accept", ""):
         return Response(_as_csv(rows[:limit]), media_type="text/csv; charset=utf-8", headers=more)
     return as_json(rows[:limit], more)
@@ -90,8 +90,5 @@ def _as_csv(rows: list[dict[str, object]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(schemas.HistoryRow.model_fields)
-    writer.writerows(
-        [value.isoformat().replace("+00:00", "Z") if hasattr(value, "isoformat") else value for value in row.values()]
-        for row in rows
-    )
+    writer.writerows(row.values() for row in rows)
     return text.getvalue()

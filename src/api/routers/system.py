@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 import redis
@@ -42,7 +42,7 @@ async def status(request: Request, database: Database, clock: Now) -> Response:
     models = await database.fetch(queries.ACTIVE_MODELS)
     cache = await _redis_status(request)
     latest = freshness["latest_data"]
-    lag = None if latest is None else (now - latest).total_seconds()
+    lag = None if latest is None else (now - datetime.fromisoformat(latest)).total_seconds()
     is_stale = lag is None or lag > stale.total_seconds()
     reasons = {
         "there are no readings yet" if lag is None else f"the latest reading is {lag / 3600:.1f} hours old": is_stale,
