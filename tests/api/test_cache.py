@@ -63,11 +63,11 @@ def test_many_who_ask_for_the_same_at_once_are_answered_alike(api: httpx.Client,
 
 def test_without_redis_rows_come_from_the_database_and_the_status_says_degraded(served: Settings, tmp_path):
     with engines.redis(tmp_path / "own") as address:
-        settings = served.model_copy(update=address | {"api_port": 18_433, "redis_port": int(address["redis_port"])})
-        with process("src.api.main", settings=settings, **address, api_port=18_433):
-            client = httpx.Client(base_url="http://127.0.0.1:18433", timeout=10)
+        port = engines.free_port()
+        with process("src.api.main", settings=served, **address, api_port=port):
+            client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10)
             eventually(lambda: ready(client), seconds=30)
-            with redis.Redis(host="127.0.0.1", port=settings.redis_port) as own:
+            with redis.Redis(host="127.0.0.1", port=int(address["redis_port"])) as own:
                 own.set("abbanoa:generation", 1)
                 time.sleep(0.5)
                 etag = client.get(HISTORY).headers["etag"]
@@ -80,8 +80,9 @@ def test_without_redis_rows_come_from_the_database_and_the_status_says_degraded(
 
 
 def test_without_its_database_it_is_healthy_not_ready_and_says_503(served: Settings):
-    with process("src.api.main", settings=served, postgres_host="127.0.0.1", postgres_port=1, api_port=18_434):
-        client = httpx.Client(base_url="http://127.0.0.1:18434", timeout=10)
+    port = engines.free_port()
+    with process("src.api.main", settings=served, postgres_host="127.0.0.1", postgres_port=1, api_port=port):
+        client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10)
         eventually(lambda: healthy(client), seconds=30)
         for path in ("/ready", "/api/v1/nodes?limit=3", "/api/v1/status"):
             answer = client.get(path)

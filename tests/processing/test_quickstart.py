@@ -12,12 +12,12 @@ import orjson
 import psutil
 import pytest
 
-from src.quickstart import simulation
+from src.quickstart import engines, simulation
 
 
-def quickstart(data: Path, *arguments: str, port: int = 18_600) -> subprocess.CompletedProcess[str]:
+def quickstart(data: Path, *arguments: str, port: int | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "src.quickstart.main", "--once", "--data", str(data), *arguments]
-    environment = os.environ | {"API_PORT": str(port)}
+    environment = os.environ | {"API_PORT": str(port or engines.free_port())}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
