@@ -6,6 +6,7 @@ a known flow out of known junctions, and the sensors report with noise, every fi
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -76,7 +77,9 @@ def simulate(seed: int = 3) -> tuple[pd.DataFrame, list[Node], datetime]:
     """Readings (timestamp, node_id, district_id, flow_rate L/s, pressure bar), nodes, and the end of the span."""
     noise = np.random.default_rng(seed)
     model = _model(noise)
-    results = wntr.sim.EpanetSimulator(model).run_sim()
+    # EPANET works in files.
+    with tempfile.TemporaryDirectory() as folder:
+        results = wntr.sim.EpanetSimulator(model).run_sim(file_prefix=str(Path(folder) / "net3"))
     # The last step belongs to the instant after the span.
     flow, pressure, demand = (
         frame.iloc[: DAYS * 86400 // STEP]
