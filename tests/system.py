@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 import numpy as np
 import orjson
@@ -20,7 +19,6 @@ from sqlalchemy import Engine
 from src.db.tables import SCHEMA
 from src.processing import jobs
 from src.processing.cycle.finish import finish
-from src.processing.cycle.run import JOB_TYPE
 from src.processing.cycle.start import plan_cycle
 from src.processing.cycle.work import work_off
 from src.processing.runtime import create_runtime
@@ -64,7 +62,7 @@ def put(settings: Settings, readings: pd.DataFrame) -> None:
 def run_cycle(settings: Settings, as_of: datetime) -> dict[str, Any]:
     """A cycle within this process, without the queue; the job's row."""
     runtime = create_runtime(settings)
-    job_id = jobs.claim_by_hand(runtime.database, JOB_TYPE, "cycle", as_of, "test")
+    job_id = jobs.claim_by_hand(runtime.database, jobs.CYCLE, "cycle", as_of, "test")
     for number in plan_cycle(runtime, job_id, as_of):
         work_off(runtime, job_id, number)
     finish(runtime, job_id)
@@ -135,8 +133,3 @@ def eventually(condition: Callable[[], Any], seconds: float = 90) -> Any:
         assert time.monotonic() < deadline, "it did not come to be"
         time.sleep(0.05)
     return found
-
-
-def latest_job(database: Engine, job_id: UUID | None = None) -> dict[str, Any]:
-    rows = table(database, "processing_jobs").sort_values("created_at")
-    return rows.iloc[-1].to_dict()

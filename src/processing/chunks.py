@@ -103,7 +103,7 @@ def queued(database: Engine, job_id: UUID) -> list[int]:
 def take(connection: Connection, job_id: UUID, chunk_number: int) -> Row[Any] | None:
     """The chunk, held until the transaction ends; None where it is done, given up, or in somebody else's hands."""
     return connection.execute(
-        select(job_chunks, _jobs.scheduled_for, _jobs.created_at.label("job_created_at"))
+        select(job_chunks, _jobs.job_type, _jobs.scheduled_for, _jobs.created_at.label("job_created_at"))
         .join(processing_jobs)
         .where(
             _chunks.job_id == job_id,

@@ -19,6 +19,8 @@ from src.db.tables import job_chunks, processing_jobs
 
 _jobs = processing_jobs.c
 UNFINISHED = ("queued", "running")
+# The job type of a processing cycle.
+CYCLE = "processing_cycle"
 
 
 def claim(

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,9 +21,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from sqlalchemy import Engine, func, select
 
+from src.db import tables
 from src.db.engines import create_database_engine
 from src.db.migrate import migrate
 from src.db.tables import processing_jobs
+from src.domain.metrics import TIME_WINDOWS
 from src.processing.nodes import import_nodes
 from src.quickstart import engines
 from src.quickstart.datasets import DATASETS, load
@@ -157,14 +158,10 @@ def _result(database: Engine, known: set[Any]) -> dict[str, Any]:
     """What the jobs of this start did."""
     with database.connect() as connection:
         jobs = [job for job in connection.execute(select(processing_jobs)) if job.job_id not in known]
-        nodes = connection.scalar(select(func.count()).select_from(processing_jobs.metadata.tables[_NODES]))
-    windows = {size: sum(job.result_summary.get("windows", {}).get(size, 0) for job in jobs) for size in _WINDOWS}
+        nodes = connection.scalar(select(func.count()).select_from(tables.nodes))
+    windows = {size: sum(job.result_summary.get("windows", {}).get(size, 0) for job in jobs) for size in TIME_WINDOWS}
     readings = sum(job.result_summary.get("readings", 0) for job in jobs)
     return {"nodes": nodes, "readings_ingested": readings, "windows": windows, "jobs": len(jobs)}
-
-
-_NODES = "water_infrastructure.nodes"
-_WINDOWS = ("5min", "1hour", "1day")
 
 
 def _job_ids(database: Engine) -> set[Any]:
@@ -229,7 +226,7 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> 
     while ask(f"{url}/ready") is None:
         if process.poll() is not None or time.monotonic() > deadline:
             raise Trouble(f"The API did not start; {log} says why.")
-        threading.Event().wait(0.1)
+        time.sleep(0.1)
 
 
 def _print_urls(url: str) -> None:

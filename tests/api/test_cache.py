@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 import redis
 from sqlalchemy import Engine, text
 
+from src.api.cache import AnswerCache
 from src.processing.cycle.finish import announce
 from src.processing.runtime import create_runtime
 from src.quickstart import engines
@@ -53,12 +54,23 @@ def test_new_rows_are_seen_when_the_generation_moves_and_not_before(
     runtime.database.dispose()
 
 
-def test_many_who_ask_for_the_same_at_once_are_answered_alike(api: httpx.Client, cache: redis.Redis):
-    cache.incr("abbanoa:generation")
-    time.sleep(0.5)
-    with ThreadPoolExecutor(16) as clients:
-        answers = list(clients.map(lambda _: api.get(f"{HISTORY}?time_window=5min").headers["etag"], range(64)))
-    assert len(set(answers)) == 1
+def test_many_who_ask_for_the_same_at_once_cost_one_computation():
+    computed = 0
+
+    async def slow(scope, receive, send) -> None:
+        nonlocal computed
+        computed += 1
+        await asyncio.sleep(0.05)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+        await send({"type": "http.response.body", "body": b"[]"})
+
+    async def ask_all() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(AnswerCache(slow, Settings()))
+        async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
+            return await asyncio.gather(*(client.get(HISTORY) for _ in range(20)))
+
+    assert {answer.text for answer in asyncio.run(ask_all())} == {"[]"}
+    assert computed == 1
 
 
 def test_without_redis_rows_come_from_the_database_and_the_status_says_degraded(served: Settings, tmp_path):

@@ -125,6 +125,15 @@ def test_a_backfill_makes_old_windows_say_what_the_readings_say_now(stack: Setti
     assert run("src.processing.backfill", "--start", "x", "--end", "2023-05-04", settings=stack).returncode == 2
 
 
+def test_a_backfill_hides_nothing_from_the_next_cycle(stack: Settings, database: Engine):
+    put(stack, readings_of(["n"], days=6))
+    done = run("src.processing.backfill", "--start", "2023-05-04", "--end", "2023-05-05", settings=stack)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert 0 < len(metrics(database)) < 1000
+    run_cycle(stack, stack.running_clock.now())
+    assert metrics(database).query("time_window == '5min'")["reading_count"].sum() == 6 * 288
+
+
 def test_node_metadata_are_imported_whole_or_not_at_all(stack: Settings, database: Engine, tmp_path):
     file = tmp_path / "nodes.csv"
     file.write_text(

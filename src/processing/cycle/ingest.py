@@ -72,6 +72,8 @@ def ingest_span(
     end: datetime,
     as_of: datetime,
     zone: ZoneInfo,
+    *,
+    moves_watermarks: bool = True,
 ) -> Ingested:
     """Makes the stored windows of these nodes, of the local days from the one of `start` on, say what the readings say.
 
@@ -81,6 +83,8 @@ def ingest_span(
         end: exclusive; the beginning of a local day, or later than `as_of`, where what is known ends.
         as_of: the instant the job stands for. Where a later one has already been taken in, that one counts: a slow
             job never takes rows back.
+        moves_watermarks: False where `start` is not where the watermarks say reading must go on: what lies between
+            would be taken for read.
 
     Raises:
         WarehouseError: if the readings cannot be had; nothing was written.
@@ -112,7 +116,8 @@ def ingest_span(
     first_hour = first.replace(minute=0, second=0, microsecond=0)
     spans = {name: (first_hour if name == "1hour" else first, end, open_ended) for name in TIME_WINDOWS}
     changed = replace_metrics(connection, computed_metrics, rows, node_ids, spans)
-    _advance_watermarks(connection, raw, cleaned.frame, as_of)
+    if moves_watermarks:
+        _advance_watermarks(connection, raw, cleaned.frame, as_of)
     stages.ended("write")
     return Ingested(
         int((raw["timestamp"] >= pd.Timestamp(first)).sum()),

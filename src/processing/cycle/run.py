@@ -15,16 +15,14 @@ from src.processing.cycle.start import plan_cycle
 from src.processing.runtime import Runtime
 from src.processing.warehouse.client import WarehouseError
 
-JOB_TYPE = "processing_cycle"
-
 
 def run_tick(runtime: Runtime, queue: Queue, as_of: datetime) -> None:
     """The cycle of a tick, if no other replica has it. While an earlier cycle is running, the next tick takes it in."""
     name = f"Processing cycle {as_of:%Y-%m-%d %H:%M}"
-    job_id = jobs.claim(runtime.database, JOB_TYPE, name, as_of, runtime.clock.now(), "scheduler")
+    job_id = jobs.claim(runtime.database, jobs.CYCLE, name, as_of, runtime.clock.now(), "scheduler")
     if job_id is None:
         return
-    earlier = jobs.another_running(runtime.database, JOB_TYPE, job_id)
+    earlier = jobs.another_running(runtime.database, jobs.CYCLE, job_id)
     if earlier is None:
         run(runtime, queue, job_id, as_of)
     else:
@@ -54,7 +52,7 @@ def run(runtime: Runtime, queue: Queue, job_id: UUID, as_of: datetime) -> None:
 
 def _fail(runtime: Runtime, job_id: UUID, reason: str) -> None:
     logger(__name__).error("job failed", job_id=str(job_id), error=reason)
+    # What was found out before it failed stays.
+    summary = jobs.describe(runtime.database, job_id)["result_summary"]
     with runtime.database.begin() as connection:
-        # What was found out before it failed stays.
-        summary = jobs.describe(runtime.database, job_id)["result_summary"]
         jobs.end_job(connection, job_id, runtime.clock.now(), summary, reason[:4000], failed=True)

@@ -39,6 +39,7 @@ def plan_backfill(
 ) -> list[int]:
     """Records the chunks that re-read [start, end) of these nodes (none named: of all), widened to local days.
 
+    It moves no watermark: what no tick has read yet, before, between or since, is still read by the next one.
     The day after the end is written too: its completeness and the water across midnight depend on the last day.
 
     Raises:
@@ -53,7 +54,7 @@ def plan_backfill(
     withdrawn = sorted(set(node_ids) - known)
     _note(runtime.database, job_id, Counter(), registered)
     planned = chunks.plan(found, last, runtime.settings.chunk_readings)
-    whole = [chunks.Chunk(c.node_ids, first, last, c.expected_readings, c.latest_arrivals) for c in planned]
+    whole = [chunks.Chunk(c.node_ids, first, last, c.expected_readings, {}) for c in planned]
     if withdrawn:
         whole.append(chunks.Chunk(withdrawn, first, last, 0, {}))
     chunks.add(runtime.database, job_id, whole)

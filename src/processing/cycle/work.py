@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from enum import Enum, auto
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
 from src.observability import logger
-from src.processing import chunks
+from src.processing import chunks, jobs
 from src.processing.cycle.ingest import Ingested, ingest_span
 from src.processing.runtime import Runtime
 from src.processing.warehouse.client import WarehouseError
@@ -56,7 +57,8 @@ def _next_slice(runtime: Runtime, job_id: UUID, chunk_number: int) -> Outcome | 
             sound = [node_id for node_id in chunk.node_ids if node_id not in failures]
             done = Ingested.from_summary(chunk.result_summary)
             if sound:
-                spared = _Sparing(connection, runtime.reader(), end, as_of, runtime)
+                follows = chunk.job_type == jobs.CYCLE
+                spared = _Sparing(connection, runtime.reader(), end, as_of, runtime.zone, follows)
                 done = done + spared.ingest(sound, chunk.resume_from)
                 failures |= spared.failures
             summary = done.as_summary() | {"failures": failures}
@@ -90,16 +92,27 @@ class _Sparing:
     """Ingests nodes together; where that fails, halves them until the bad ones stand alone."""
 
     def __init__(
-        self, connection: Connection, reader: Reader, end: datetime, as_of: datetime, runtime: Runtime
+        self, connection: Connection, reader: Reader, end: datetime, as_of: datetime, zone: ZoneInfo, follows: bool
     ) -> None:
         self._connection, self._reader, self._end, self._as_of = connection, reader, end, as_of
-        self._zone = runtime.zone
+        self._zone = zone
+        # A cycle follows the watermarks and moves them; a backfill does neither.
+        self._follows = follows
         self.failures: dict[str, str] = {}
 
     def ingest(self, node_ids: Sequence[str], start: datetime) -> Ingested:
         try:
             with self._connection.begin_nested():
-                return ingest_span(self._connection, self._reader, node_ids, start, self._end, self._as_of, self._zone)
+                return ingest_span(
+                    self._connection,
+                    self._reader,
+                    node_ids,
+                    start,
+                    self._end,
+                    self._as_of,
+                    self._zone,
+                    moves_watermarks=self._follows,
+                )
         except (WarehouseError, OperationalError):
             raise
         except Exception as error:

@@ -16,7 +16,7 @@ from src.db.migrate import wait_for_schema
 from src.observability import configure_logging, logger
 from src.processing import jobs
 from src.processing.actors import Queue
-from src.processing.cycle.run import JOB_TYPE, run, run_tick
+from src.processing.cycle.run import run, run_tick
 from src.processing.retention import run_retention
 from src.processing.runtime import Runtime, create_runtime
 from src.processing.service.heartbeat import Heartbeat
@@ -85,12 +85,12 @@ def _serve(runtime: Runtime, queue: Queue, rhythm: Rhythm) -> int:
 
 
 def _once(runtime: Runtime, queue: Queue) -> int:
-    while earlier := jobs.another_running(runtime.database, JOB_TYPE):
+    while earlier := jobs.another_running(runtime.database, jobs.CYCLE):
         logger(__name__).info("waiting for the cycle that is running", job_id=str(earlier))
         if runtime.stopping.wait(1):
             return 1
     now = runtime.clock.now()
-    job_id = jobs.claim_by_hand(runtime.database, JOB_TYPE, f"Processing cycle {now:%Y-%m-%d %H:%M}", now, "--once")
+    job_id = jobs.claim_by_hand(runtime.database, jobs.CYCLE, f"Processing cycle {now:%Y-%m-%d %H:%M}", now, "--once")
     run(runtime, queue, job_id, now)
     while (job := jobs.describe(runtime.database, job_id))["status"] in jobs.UNFINISHED:
         if runtime.stopping.is_set():
