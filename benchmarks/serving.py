@@ -77,7 +77,7 @@ def main() -> None:
     clock = f"frozen:{(START + timedelta(days=DAYS)).isoformat()}"
     # Meters of flow alone, as most are: a week of hours is then 45 KB.
     frame = readings(20, DAYS * 288).drop(columns=["pressure", "temperature"])
-    with system(frame, clock=clock, api_port=str(API)) as environment:
+    with system(frame, clock=clock, api_port=str(API), api_auth="off") as environment:
         once = [sys.executable, "-m", "src.processing.service.main", "--once"]
         subprocess.run(once, env=environment, check=True, capture_output=True, timeout=120)
         with process(["-m", "src.api.main"], environment), process(["-m", "benchmarks.hello", str(HELLO)], environment):

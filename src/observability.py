@@ -1,4 +1,4 @@
-"""Structured logs: JSON for machines, readable lines on a terminal."""
+"""Structured logs, JSON for machines and readable lines on a terminal; measures for Prometheus."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from typing import cast
 
 import structlog
+from prometheus_client import start_http_server
 
 from src.settings import Settings
 
@@ -41,6 +42,12 @@ def configure_logging(settings: Settings) -> None:
     root.setLevel(settings.log_level)
     for chatty in ("apscheduler", "dramatiq", "google", "urllib3", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def serve_measures(port: int) -> None:
+    """Offers Prometheus this process's measures on a port of its own, which is not for the world; 0: on none."""
+    if port:
+        start_http_server(port)
 
 
 def logger(name: str) -> structlog.stdlib.BoundLogger:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from functools import cached_property
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from src.clock import Clock, clock_from
 
@@ -31,6 +34,24 @@ def _known_clock(text: str) -> str:
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,299}$")]
 
 
+class _SecretFiles(PydanticBaseSettingsSource):
+    """Secrets from files: POSTGRES_PASSWORD_FILE names one that holds POSTGRES_PASSWORD."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        path = os.environ.get(f"{field_name.upper()}_FILE") if field.annotation is SecretStr else None
+        if not path:
+            return None, field_name, False
+        try:
+            return Path(path).read_text().strip(), field_name, False
+        except OSError as error:
+            sys.stderr.write(f"Setting {field_name.upper()}_FILE is wrong: {path} cannot be read ({error.strerror}).\n")
+            raise SystemExit(2) from None
+
+    def __call__(self) -> dict[str, Any]:
+        values = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
+        return {name: value for name, value in values.items() if value}
+
+
 class Settings(BaseSettings):
     """Field names are the variables' names in lower case."""
 
@@ -41,7 +62,12 @@ class Settings(BaseSettings):
     postgres_user: str = "abbanoa_user"
     postgres_password: SecretStr = SecretStr("")
     postgres_db: str = "abbanoa_processing"
+    postgres_sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = "prefer"
+    postgres_sslrootcert: str = ""
     postgres_statement_cache: bool = True
+    postgres_processing_password: SecretStr = SecretStr("")
+    postgres_api_password: SecretStr = SecretStr("")
+    postgres_readonly_password: SecretStr = SecretStr("")
 
     redis_host: str = "localhost"
     redis_port: int = Field(6380, ge=1, le=65535)
@@ -80,10 +106,27 @@ class Settings(BaseSettings):
     api_pool_size: int = Field(10, ge=1, le=100)
     stale_after_minutes: int = Field(180, ge=1)
     cache_seconds: int = Field(60, ge=1, le=3600)
+    api_auth: Literal["required", "off"] = "required"
+    api_requests_per_minute_and_key: int = Field(6_000, ge=0)
+    api_requests_per_minute_and_address: int = Field(12_000, ge=0)
+    api_trusted_proxies: str = "127.0.0.1"
+    session_minutes: int = Field(60, ge=1, le=60 * 24 * 7)
 
     clock: Annotated[str, AfterValidator(_known_clock)] = "live"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["auto", "json", "console"] = "auto"
+    metrics_port: int = Field(0, ge=0, le=65535)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, _SecretFiles(settings_cls)
 
     @cached_property
     def running_clock(self) -> Clock:

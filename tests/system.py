@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -93,21 +94,23 @@ def environment(settings: Settings, **changed: object) -> dict[str, str]:
 
 
 @contextmanager
-def process(module: str, *arguments: str, settings: Settings, **changed: object) -> Iterator[subprocess.Popen[str]]:
+def process(module: str, *arguments: str, settings: Settings, **changed: object) -> Iterator[subprocess.Popen[bytes]]:
     """A module of the product as a process of its own, ended with the block."""
-    started = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
-        env=environment(settings, **changed),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield started
-    finally:
-        end(started)  # type: ignore[arg-type]
-        for pipe in (started.stdout, started.stderr):
-            pipe.close()
+    # Not pipes: nobody reads them, and a full one stops the process.
+    with tempfile.TemporaryFile() as output:
+        started = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            env=environment(settings, **changed),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            yield started
+        finally:
+            end(started)
+            output.seek(0)
+            # Shown by pytest where a test fails.
+            sys.stderr.write(output.read()[-4000:].decode(errors="replace"))
 
 
 def run(module: str, *arguments: str, settings: Settings, **changed: object) -> subprocess.CompletedProcess[str]:

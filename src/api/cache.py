@@ -14,10 +14,9 @@ from dataclasses import dataclass
 
 import redis.asyncio
 from cachetools import TTLCache
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from src.api.measures import ANSWERS
 from src.generation import GENERATION_KEY
 from src.observability import logger
 from src.settings import Settings
@@ -26,7 +25,12 @@ _MEMORY_BYTES = 64 * 1024 * 1024
 _POLL_SECONDS = 0.2
 # Told live, never kept.
 _UNCACHED = ("/api/v1/status",)
+# These depend on who asks.
+_PERSONAL = ("/api/v1/session", "/api/v1/keys")
 _SEPARATOR = b"\n\n"
+_FROM_MEMORY, _FROM_REDIS, _FROM_DATABASE, _UNCHANGED = (
+    ANSWERS.labels(source) for source in ("memory", "redis", "database", "unchanged")
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Answer:
     @classmethod
     def of(cls, body: bytes, content_type: bytes, link: bytes) -> Answer:
         etag = b'"' + hashlib.sha1(body + link, usedforsecurity=False).hexdigest().encode() + b'"'
-        shared = [(b"etag", etag), (b"cache-control", b"no-cache"), (b"vary", b"accept")]
+        shared = [(b"etag", etag), (b"cache-control", b"private, no-cache"), (b"vary", b"accept")]
         described = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
         linked = [(b"link", link)] if link else []
         return cls(etag, [*described, *shared, *linked], shared, body)
@@ -59,7 +63,7 @@ class Answer:
 class AnswerCache:
     """ASGI middleware in front of the application; `watching` must be entered while it serves."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, cache: redis.asyncio.Redis) -> None:
         self._app = app
         self._seconds = settings.cache_seconds
         self._memory: TTLCache[bytes, Answer] = TTLCache(
@@ -68,19 +72,16 @@ class AnswerCache:
         self._generation: int | None = None
         self._under_way: dict[bytes, asyncio.Task[Answer | list[Message]]] = {}
         self._writes: set[asyncio.Task[None]] = set()
-        self.redis = redis.asyncio.Redis(
-            host=settings.redis_host,
-            port=settings.redis_port,
-            password=settings.redis_password.get_secret_value() or None,
-            socket_connect_timeout=1,
-            socket_timeout=1,
-            health_check_interval=30,
-            retry=Retry(NoBackoff(), 1),
-        )
+        self._redis = cache
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
-        if scope["type"] != "http" or scope["method"] != "GET" or not path.startswith("/api/v1/"):
+        if (
+            scope["type"] != "http"
+            or scope["method"] != "GET"
+            or not path.startswith("/api/v1/")
+            or path.startswith(_PERSONAL)
+        ):
             await self._app(scope, receive, send)
             return
         accept = if_none_match = b""
@@ -92,7 +93,9 @@ class AnswerCache:
         kind = b"csv?" if b"text/csv" in accept else b"json?"
         key = kind + scope["raw_path"] + b"?" + scope["query_string"]
         found = self._memory.get(key)
-        if found is None:
+        if found is not None:
+            _FROM_MEMORY.inc()
+        else:
             outcome = await self._looked_up(key, scope)
             if isinstance(outcome, list):
                 for message in outcome:
@@ -100,6 +103,7 @@ class AnswerCache:
                 return
             found = outcome
         if if_none_match and (if_none_match.strip() == b"*" or found.etag in if_none_match):
+            _UNCHANGED.inc()
             await send({"type": "http.response.start", "status": 304, "headers": found.unchanged_headers})
             await send({"type": "http.response.body", "body": b""})
             return
@@ -118,7 +122,6 @@ class AnswerCache:
             # Not cancelled: a cancellation in the middle of a Redis call can get lost in its time-outs.
             serving.clear()
             await watcher
-            await self.redis.aclose()
 
     async def _looked_up(self, key: bytes, scope: Scope) -> Answer | list[Message]:
         """The answer, computed at most once however many ask; the raw messages where it is no cacheable one."""
@@ -135,11 +138,13 @@ class AnswerCache:
         if generation is not None:
             packed: bytes | None = None
             with contextlib.suppress(redis.RedisError, OSError):
-                packed = await self.redis.get(shared_key)  # type: ignore[assignment]
+                packed = await self._redis.get(shared_key)  # type: ignore[assignment]
             if packed is not None:
                 answer = Answer.unpacked(packed)
                 self._remember(key, answer, generation)
+                _FROM_REDIS.inc()
                 return answer
+        _FROM_DATABASE.inc()
         messages: list[Message] = []
 
         async def capture(message: Message) -> None:
@@ -175,12 +180,12 @@ class AnswerCache:
 
     async def _share(self, key: bytes, answer: Answer) -> None:
         with contextlib.suppress(redis.RedisError, OSError):
-            await self.redis.set(key, answer.packed(), ex=self._seconds)
+            await self._redis.set(key, answer.packed(), ex=self._seconds)
 
     async def _watch(self, serving: asyncio.Event) -> None:
         while serving.is_set():
             try:
-                told = await self.redis.get(GENERATION_KEY)
+                told = await self._redis.get(GENERATION_KEY)
                 generation = None if told is None else int(told)
             except (redis.RedisError, OSError) as error:
                 generation = None

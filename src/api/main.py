@@ -7,6 +7,7 @@ import gc
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -15,9 +16,14 @@ from starlette.types import ASGIApp
 
 from src.api import problems
 from src.api.cache import AnswerCache
-from src.api.database import create_pool
-from src.api.routers import insights, network, nodes, system
-from src.observability import configure_logging
+from src.api.database import create_cache, create_pool
+from src.api.gate import OPEN, Gate
+from src.api.identity import SESSION_COOKIE, Identities
+from src.api.limits import RateLimiter
+from src.api.measures import Measured
+from src.api.routers import insights, network, nodes, session, system
+from src.api.usage import Usage
+from src.observability import configure_logging, serve_measures
 from src.settings import Settings, load_settings
 
 
@@ -27,11 +33,11 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.pool = create_pool(settings)
-        # The middleware exists once the application has been assembled, which is before it starts.
-        cache: AnswerCache = app.state.answers
-        app.state.redis = cache.redis
-        async with app.state.pool, cache.watching():
+        # The cache is there once the application has been assembled, which is before it starts.
+        answers: AnswerCache = app.state.answers
+        async with app.state.pool, usage.recording(app.state.pool), limiter.sharing(), answers.watching():
             yield
+        await cache.aclose()
 
     app = FastAPI(
         title="Abbanoa Processing Services",
@@ -42,15 +48,17 @@ def create_app(settings: Settings) -> FastAPI:
         "If-None-Match, and what has not changed costs a 304.",
         lifespan=lifespan,
     )
-    app.state.settings = settings
+    cache = create_cache(settings)
+    usage, limiter, identities = Usage(), RateLimiter(cache), Identities(cache)
+    app.state.settings, app.state.redis, app.state.identities = settings, cache, identities
 
     def assembled(inner: ASGIApp) -> ASGIApp:
-        cache = app.state.answers = AnswerCache(inner, settings)
-        return cache
+        answers = app.state.answers = AnswerCache(inner, settings, cache)
+        return Measured(Gate(answers, settings, identities, limiter, usage), app)
 
     app.add_middleware(assembled)
     problems.install(app)
-    for resource in (system, nodes, network, insights):
+    for resource in (system, nodes, network, insights, session):
         app.include_router(resource.router)
 
     def openapi() -> dict[str, object]:
@@ -64,11 +72,29 @@ def create_app(settings: Settings) -> FastAPI:
             )
             reference = "#/components/schemas/{model}"
             schema["components"]["schemas"]["Problem"] = problems.Problem.model_json_schema(ref_template=reference)
+            if settings.api_auth == "required":
+                _describe_access(schema)
             app.openapi_schema = schema
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
     return app
+
+
+def _describe_access(schema: dict[str, Any]) -> None:
+    """Says in OpenAPI who may ask what."""
+    schema["components"]["securitySchemes"] = {
+        "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        "bearer": {"type": "http", "scheme": "bearer", "description": "an API key or a session's token"},
+        "session": {"type": "apiKey", "in": "cookie", "name": SESSION_COOKIE},
+    }
+    schema["security"] = [{name: []} for name in schema["components"]["securitySchemes"]]
+    for path, operations in schema["paths"].items():
+        for operation in operations.values():
+            if path in OPEN:
+                operation["security"] = []
+            else:
+                operation["responses"] = {**problems.documented(401, 403, 429), **operation["responses"]}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -81,6 +107,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.parse_args(arguments)
     settings = load_settings()
     configure_logging(settings)
+    serve_measures(settings.metrics_port)
     # An answer of thousands of values would set off a full collection every few requests.
     gc.set_threshold(50_000, 50, 50)
     uvicorn.run(
@@ -92,6 +119,8 @@ def main(arguments: list[str] | None = None) -> int:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=True,
+        forwarded_allow_ips=settings.api_trusted_proxies,
         timeout_graceful_shutdown=settings.shutdown_seconds,
     )
     return 0

@@ -8,12 +8,30 @@ from typing import Any
 
 import asyncpg
 import orjson
+import redis
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from src.observability import logger
+
+# What asyncpg raises when there is no database to work with.
+DATABASE_AWAY: tuple[type[Exception], ...] = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.exceptions.OperatorInterventionError,
+    asyncpg.exceptions.InsufficientResourcesError,
+    asyncpg.exceptions.QueryCanceledError,
+    # Before the first migration.
+    asyncpg.exceptions.InvalidCatalogNameError,
+    asyncpg.exceptions.UndefinedTableError,
+    asyncpg.exceptions.InvalidSchemaNameError,
+)
+DATABASE_AWAY_DETAIL = "The database does not answer; try again shortly"
 
 
 class Problem(BaseModel):
@@ -50,6 +68,15 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 405:
+            # Routes are declared one method at a time; the header is for all that share the path.
+            allowed = {
+                method
+                for route in app.routes
+                if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
+                for method in route.methods or ()
+            }
+            return problem(405, str(error.detail), {"Allow": ", ".join(sorted(allowed))})
         return problem(error.status_code, str(error.detail), error.headers)
 
     @app.exception_handler(RequestValidationError)
@@ -62,22 +89,15 @@ def install(app: FastAPI) -> None:
 
     async def away(request: Request, error: Exception) -> Response:
         logger(__name__).error("the database does not answer", error=f"{type(error).__name__}: {error}")
-        return problem(503, "The database does not answer; try again shortly", {"Retry-After": "5"})
+        return problem(503, DATABASE_AWAY_DETAIL, {"Retry-After": "5"})
 
-    for kind in (
-        OSError,
-        TimeoutError,
-        asyncpg.PostgresConnectionError,
-        asyncpg.InterfaceError,
-        asyncpg.exceptions.OperatorInterventionError,
-        asyncpg.exceptions.InsufficientResourcesError,
-        asyncpg.exceptions.QueryCanceledError,
-        # Before the first migration.
-        asyncpg.exceptions.InvalidCatalogNameError,
-        asyncpg.exceptions.UndefinedTableError,
-        asyncpg.exceptions.InvalidSchemaNameError,
-    ):
+    for kind in DATABASE_AWAY:
         app.add_exception_handler(kind, away)
+
+    @app.exception_handler(redis.RedisError)
+    async def no_sessions(request: Request, error: Exception) -> Response:
+        # Cached answers do without Redis; only sessions cannot.
+        return problem(503, "Redis does not answer, so there are no sessions now", {"Retry-After": "5"})
 
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> Response:

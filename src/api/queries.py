@@ -136,3 +136,25 @@ LAST_UPDATE = """
     SELECT completed_at FROM water_infrastructure.processing_jobs
     WHERE job_type = 'processing_cycle' AND status = 'completed' ORDER BY created_at DESC LIMIT 1
 """
+
+API_KEY = """
+    SELECT key_name, digest, scope, revoked_at IS NOT NULL AS revoked, coalesce(expires_at <= now(), false) AS expired
+    FROM water_infrastructure.api_keys WHERE key_id = $1
+"""
+
+API_KEYS = """
+    SELECT key_id, key_name, scope, created_at, created_by, expires_at, revoked_at, last_used_at, requests, refused
+    FROM water_infrastructure.api_keys LEFT JOIN LATERAL (
+        SELECT max(last_used_at) AS last_used_at, sum(requests)::bigint AS requests, sum(refused)::bigint AS refused
+        FROM water_infrastructure.api_key_usage WHERE api_key_usage.key_id = api_keys.key_id
+    ) AS used ON true
+    ORDER BY created_at
+"""
+
+# $1 key, $2 address, $3 requests, $4 refused: of the hour that is running.
+ADD_USAGE = """
+    INSERT INTO water_infrastructure.api_key_usage (key_id, hour, address, requests, refused, last_used_at)
+    VALUES ($1, date_trunc('hour', now()), $2, $3, $4, now())
+    ON CONFLICT (key_id, hour, address) DO UPDATE SET requests = api_key_usage.requests + excluded.requests,
+        refused = api_key_usage.refused + excluded.refused, last_used_at = excluded.last_used_at
+"""

@@ -227,3 +227,32 @@ class Job(Row):
     result_summary: dict[str, Any]
     error_message: str | None
     triggered_by: str
+
+
+class NewSession(Row):
+    session_id: str
+    token: str = Field(description="shown once; also set as an HttpOnly cookie")
+    expires_at: datetime
+    scope: Literal["read", "write", "admin"]
+
+
+class Session(Row):
+    session_id: str
+    created_at: datetime
+    expires_at: datetime
+    address: str = Field(description="from where it was opened")
+    user_agent: str
+    is_current: bool = Field(description="whether it makes this request")
+
+
+class ApiKey(Row):
+    key_id: str
+    key_name: str
+    scope: Literal["read", "write", "admin"]
+    created_at: datetime
+    created_by: str
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+    requests: Count
+    refused: Count

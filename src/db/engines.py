@@ -31,6 +31,9 @@ def create_database_engine(settings: Settings) -> Engine:
         connect_args={
             "connect_timeout": 10,
             "keepalives_idle": 30,
+            # As POSTGRES_SSLMODE; libpq itself ignores it on a socket.
+            "sslmode": settings.postgres_sslmode,
+            **({"sslrootcert": settings.postgres_sslrootcert} if settings.postgres_sslrootcert else {}),
             "options": "-c timezone=UTC -c lock_timeout=60000",
             "application_name": "abbanoa-processing",
         },

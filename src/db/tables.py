@@ -304,6 +304,34 @@ data_generation = Table(
     CheckConstraint("only_row", name="data_generation_has_one_row"),
 )
 
+# Only the digest of a key is stored; the key itself is shown once, when it is made.
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("key_id", Text, primary_key=True),
+    Column("key_name", Text, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("scope", Text, nullable=False),
+    _instant("created_at", nullable=False),
+    Column("created_by", Text, nullable=False),
+    _instant("expires_at"),
+    _instant("revoked_at"),
+    CheckConstraint("scope IN ('read', 'write', 'admin')", name="api_keys_scope_is_known"),
+)
+
+# Who used which key, from where, hour by hour; real time, whatever clock is injected.
+api_key_usage = Table(
+    "api_key_usage",
+    metadata,
+    Column("key_id", Text, primary_key=True),
+    _instant("hour", primary_key=True),
+    Column("address", Text, primary_key=True),
+    Column("requests", BigInteger, nullable=False, server_default=text("0")),
+    Column("refused", BigInteger, nullable=False, server_default=text("0")),
+    _instant("last_used_at", nullable=False),
+    Index("api_key_usage_by_hour", "hour"),
+)
+
 # Table -> its time column. Those that only ever grow become hypertables where TimescaleDB is present.
 HYPERTABLES = {
     "computed_metrics": "window_start",

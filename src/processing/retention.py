@@ -10,6 +10,7 @@ from src.db import timescale
 from src.db.tables import (
     HYPERTABLES,
     anomalies,
+    api_key_usage,
     computed_metrics,
     data_quality_metrics,
     ml_predictions_cache,
@@ -41,12 +42,14 @@ def run_retention(runtime: Runtime, as_of: datetime) -> None:
         (anomalies, "resolved_at", settings.retention_anomalies_days),
         (processing_jobs, "completed_at", settings.retention_jobs_days),
         (processing_replicas, "heartbeat_at", 1),
+        (api_key_usage, "hour", settings.retention_metrics_days),
     ]
     deleted: dict[str, int] = {}
     with runtime.database.begin() as connection:
         by_policy = HYPERTABLES if timescale.is_present(connection) else {}
         for table, column, days in kept:
             if table.name not in by_policy:
-                before = (datetime.now(as_of.tzinfo) if column == "heartbeat_at" else as_of) - timedelta(days=days)
+                real = table in (processing_replicas, api_key_usage)
+                before = (datetime.now(as_of.tzinfo) if real else as_of) - timedelta(days=days)
                 deleted[table.name] = connection.execute(delete(table).where(table.c[column] < before)).rowcount
         jobs.end_job(connection, job_id, runtime.clock.now(), {"deleted": deleted}, None, failed=False)

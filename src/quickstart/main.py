@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from sqlalchemy import Engine, func, select
 
-from src.db import tables
+from src.db import api_keys, tables
 from src.db.engines import create_database_engine
 from src.db.migrate import migrate
 from src.db.tables import processing_jobs
@@ -87,6 +87,10 @@ def _run(options: argparse.Namespace, started: ExitStack) -> None:
             addresses |= started.enter_context(engines.redis(folder / "redis"))
             addresses |= started.enter_context(engines.bigquery(folder / "bigquery"))
         environment = addresses | {"api_port": str(port), "chunk_readings": "25000"}
+        # Nobody but this machine can ask, however often it likes.
+        environment |= dict.fromkeys(
+            ("api_requests_per_minute_and_key", "api_requests_per_minute_and_address"), "1000000000"
+        )
         # Nothing of the sample data is to be forgotten, however long ago it was measured.
         environment |= dict.fromkeys(("retention_metrics_days", "retention_jobs_days"), "36500")
         loaded = folder / "loaded.json"
@@ -106,14 +110,15 @@ def _run(options: argparse.Namespace, started: ExitStack) -> None:
         settings = Settings(**environment)  # type: ignore[arg-type]
         database = create_database_engine(settings)
         migrate(database, settings)
+        key = _api_key(database, folder / "api_key")
         known = _job_ids(database)
         _process(progress, database, environment, folder)
         with _step(progress, "Starting the API"):
             api = started.enter_context(_service("src.api.main", environment, folder / "api.log"))
             _wait_until_ready(f"http://127.0.0.1:{port}", api, folder / "api.log")
     url = f"http://127.0.0.1:{port}"
-    console.print(table_of_nodes(url))
-    _print_urls(url)
+    console.print(table_of_nodes(url, key))
+    _print_urls(url, key)
     if not options.once:
         started.enter_context(_service("src.processing.service.main", environment, folder / "processing.log"))
     told = _result(database, known) | {"seconds": round(time.monotonic() - begun, 1), "api": url}
@@ -229,10 +234,21 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> 
         time.sleep(0.1)
 
 
-def _print_urls(url: str) -> None:
-    console.print(f"API            {url}/api/v1/dashboard/summary", highlight=False)
-    console.print(f"Documentation  {url}/docs", highlight=False)
-    console.print(f"Status         {url}/api/v1/status", highlight=False)
+def _api_key(database: Engine, file: Path) -> str:
+    """The key of this quickstart: made once, kept beside its data for its owner's eyes only."""
+    if not file.exists():
+        with database.begin() as connection:
+            key = api_keys.create(connection, "quickstart", "admin", None, "quickstart")
+        file.touch(mode=0o600)
+        file.write_text(key.text)
+    return file.read_text()
+
+
+def _print_urls(url: str, key: str) -> None:
+    console.print(f"API            {url}/api/v1/dashboard/summary", highlight=False, soft_wrap=True)
+    console.print(f"Documentation  {url}/docs", highlight=False, soft_wrap=True)
+    console.print(f"API key        {key}", highlight=False, soft_wrap=True)
+    console.print(f"Try            curl -H 'X-API-Key: {key}' {url}/api/v1/status", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -10,18 +10,19 @@ import orjson
 from rich.table import Table
 
 
-def ask(url: str) -> Any | None:
+def ask(url: str, key: str = "") -> Any | None:
     """The JSON at a URL of the API; None where it does not answer well."""
+    request = urllib.request.Request(url, headers={"X-API-Key": key} if key else {})
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=10) as answer:
             return orjson.loads(answer.read())
     except (urllib.error.URLError, OSError):
         return None
 
 
-def table_of_nodes(url: str) -> Table:
+def table_of_nodes(url: str, key: str) -> Table:
     """Every node's latest complete hour, and the network's last day."""
-    summary = ask(f"{url}/api/v1/dashboard/summary") or {"nodes": [], "network": None}
+    summary = ask(f"{url}/api/v1/dashboard/summary", key) or {"nodes": [], "network": None}
     network = summary["network"] or {}
     basis = "inlets" if network.get("flow_basis") == "inlets" else "all nodes"
     title = f"Last complete hour; over 24 h {_shown(network.get('total_volume'), 0)} m³ by {basis}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import httpx
@@ -10,6 +10,7 @@ import pytest
 import redis
 from sqlalchemy import Engine, text
 
+from src.db import api_keys
 from src.db.engines import create_database_engine
 from src.db.migrate import migrate
 from src.quickstart import engines
@@ -35,6 +36,8 @@ def served(
             postgres_db="api_test",
             clock=f"frozen:{NOW.isoformat()}",
             api_port=engines.free_port(),
+            api_requests_per_minute_and_key=0,
+            api_requests_per_minute_and_address=0,
         )
         engine = create_database_engine(full)
         migrate(engine, full)
@@ -56,11 +59,24 @@ def database_of_api(served: Settings) -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="module")
-def api(served: Settings) -> Iterator[httpx.Client]:
-    """A client of the running API."""
+def key_of(database_of_api: Engine) -> Callable[..., str]:
+    """Makes an API key by keyword."""
+
+    def made(name: str = "test", scope: str = "read", lasts: timedelta | None = None) -> str:
+        with database_of_api.begin() as connection:
+            return api_keys.create(connection, name, scope, lasts, "test").text
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def api(served: Settings, key_of: Callable[..., str]) -> Iterator[httpx.Client]:
+    """A client of the running API, with a key that may read."""
     with (
         process("src.api.main", settings=served),
-        httpx.Client(base_url=f"http://127.0.0.1:{served.api_port}", timeout=10) as client,
+        httpx.Client(
+            base_url=f"http://127.0.0.1:{served.api_port}", timeout=10, headers={"X-API-Key": key_of()}
+        ) as client,
     ):
 
         def is_ready() -> bool:

@@ -13,6 +13,7 @@ import redis
 from sqlalchemy import Engine, text
 
 from src.api.cache import AnswerCache
+from src.api.database import create_cache
 from src.processing.cycle.finish import announce
 from src.processing.runtime import create_runtime
 from src.quickstart import engines
@@ -24,7 +25,7 @@ HISTORY = "/api/v1/nodes/n1/history"
 
 def test_an_unchanged_answer_costs_a_304(api: httpx.Client):
     first = api.get(HISTORY)
-    assert first.headers["cache-control"] == "no-cache"
+    assert first.headers["cache-control"] == "private, no-cache"
     again = api.get(HISTORY, headers={"If-None-Match": first.headers["etag"]})
     assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", first.headers["etag"])
     assert api.get(HISTORY, headers={"If-None-Match": '"other"'}).status_code == 200
@@ -65,7 +66,7 @@ def test_many_who_ask_for_the_same_at_once_cost_one_computation():
         await send({"type": "http.response.body", "body": b"[]"})
 
     async def ask_all() -> list[httpx.Response]:
-        transport = httpx.ASGITransport(AnswerCache(slow, Settings()))
+        transport = httpx.ASGITransport(AnswerCache(slow, Settings(), create_cache(Settings())))
         async with httpx.AsyncClient(transport=transport, base_url="http://api") as client:
             return await asyncio.gather(*(client.get(HISTORY) for _ in range(20)))
 
@@ -76,7 +77,7 @@ def test_many_who_ask_for_the_same_at_once_cost_one_computation():
 def test_without_redis_rows_come_from_the_database_and_the_status_says_degraded(served: Settings, tmp_path):
     with engines.redis(tmp_path / "own") as address:
         port = engines.free_port()
-        with process("src.api.main", settings=served, **address, api_port=port):
+        with process("src.api.main", settings=served, **address, api_port=port, api_auth="off"):
             client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10)
             eventually(lambda: ready(client), seconds=30)
             with redis.Redis(host="127.0.0.1", port=int(address["redis_port"])) as own:
@@ -93,7 +94,9 @@ def test_without_redis_rows_come_from_the_database_and_the_status_says_degraded(
 
 def test_without_its_database_it_is_healthy_not_ready_and_says_503(served: Settings):
     port = engines.free_port()
-    with process("src.api.main", settings=served, postgres_host="127.0.0.1", postgres_port=1, api_port=port):
+    with process(
+        "src.api.main", settings=served, postgres_host="127.0.0.1", postgres_port=1, api_port=port, api_auth="off"
+    ):
         client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10)
         eventually(lambda: healthy(client), seconds=30)
         for path in ("/ready", "/api/v1/nodes?limit=3", "/api/v1/status"):

@@ -42,9 +42,13 @@ FILL = (
     "INSERT INTO processing_jobs (job_type, job_name, status, scheduled_for, created_at, completed_at, triggered_by) "
     "SELECT 'processing_cycle', 'x', 'completed', at, at, at, 'x' FROM generate_series(TIMESTAMPTZ '2022-03-01', "
     "TIMESTAMPTZ '2023-05-01', '30 min') at",
+    "INSERT INTO api_keys (key_id, key_name, digest, scope, created_at, created_by) "
+    "SELECT 'k' || n, 'x', '', 'read', now(), 'x' FROM generate_series(1, 50) n",
+    "INSERT INTO api_key_usage (key_id, hour, address, last_used_at) SELECT 'k' || n, at, '127.0.0.1', at "
+    "FROM generate_series(1, 50) n, generate_series(TIMESTAMPTZ '2023-03-01', TIMESTAMPTZ '2023-05-01', '1 h') at",
 )
 # Tables with a row per node, replica or model, which are read whole.
-SMALL = {"nodes", "ingestion_watermarks", "processing_replicas", "ml_models", "data_generation"}
+SMALL = {"nodes", "ingestion_watermarks", "processing_replicas", "ml_models", "data_generation", "api_keys"}
 NOW = START
 DAY = NOW - timedelta(days=1)
 EVENTS = (DAY, NOW, None, None, 20, None, None)
@@ -68,6 +72,9 @@ ASKED: list[tuple[str, str, tuple[Any, ...]]] = [
     ("freshness", queries.FRESHNESS, (NOW, DAY)),
     ("dashboard nodes", queries.DASHBOARD_NODES, (NOW,)),
     ("last update", queries.LAST_UPDATE, ()),
+    ("api key", queries.API_KEY, ("k1",)),
+    ("api keys", queries.API_KEYS, ()),
+    ("add usage", queries.ADD_USAGE, ("k1", "127.0.0.1", 1, 0)),
 ]
 
 

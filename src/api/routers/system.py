@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import redis
 from fastapi import APIRouter, Query, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from src.api import queries, schemas
 from src.api.database import Database, Now, as_json
@@ -28,6 +29,12 @@ async def ready(database: Database, clock: Now) -> Response:
     """503 until the database and its schema are there."""
     await database.fetchval(queries.READY)
     return as_json({"status": "healthy", "timestamp": clock.now()})
+
+
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}, **documented()})
+async def measures() -> Response:
+    """What this replica counts of itself, for Prometheus."""
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/api/v1/status", response_model=schemas.Status, responses=documented())

@@ -17,6 +17,7 @@ from src.db.tables import job_chunks, network_metrics, nodes, processing_jobs
 from src.domain import network
 from src.observability import logger
 from src.processing import jobs
+from src.processing.measures import observe_job
 from src.processing.runtime import Runtime
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -60,6 +61,7 @@ def finish(runtime: Runtime, job_id: UUID) -> None:
         failed = job.failed_items > 0 and job.processed_items == 0
         jobs.end_job(connection, job_id, now, summary, error, failed)
     announce(runtime)
+    observe_job(job.job_type, "failed" if failed else "completed", (now - job.started_at).total_seconds(), summary)
     counts = {name: summary[name] for name in ("readings", "windows", "rejected", "rows_changed")}
     log = logger(__name__).bind(job_type=job.job_type, scheduled_for=job.scheduled_for.isoformat(), **counts)
     (log.error if failed else log.warning if error else log.info)("job ended", error=error)

@@ -12,6 +12,7 @@ from src.processing import jobs
 from src.processing.actors import Queue
 from src.processing.cycle.finish import finish
 from src.processing.cycle.start import plan_cycle
+from src.processing.measures import observe_job
 from src.processing.runtime import Runtime
 from src.processing.warehouse.client import WarehouseError
 
@@ -22,6 +23,7 @@ def run_tick(runtime: Runtime, queue: Queue, as_of: datetime) -> None:
     job_id = jobs.claim(runtime.database, jobs.CYCLE, name, as_of, runtime.clock.now(), "scheduler")
     if job_id is None:
         return
+    logger(__name__).info("tick claimed", job_id=str(job_id), as_of=as_of.isoformat(), replica=runtime.replica)
     earlier = jobs.another_running(runtime.database, jobs.CYCLE, job_id)
     if earlier is None:
         run(runtime, queue, job_id, as_of)
@@ -29,6 +31,7 @@ def run_tick(runtime: Runtime, queue: Queue, as_of: datetime) -> None:
         reason = f"job {earlier} is still running; the next tick takes in what is new"
         with runtime.database.begin() as connection:
             jobs.end_job(connection, job_id, runtime.clock.now(), {"skipped": reason}, None, failed=False)
+        observe_job(jobs.CYCLE, "skipped", 0, {})
         logger(__name__).warning("tick skipped", as_of=as_of.isoformat(), reason=reason)
 
 
@@ -53,6 +56,7 @@ def run(runtime: Runtime, queue: Queue, job_id: UUID, as_of: datetime) -> None:
 def _fail(runtime: Runtime, job_id: UUID, reason: str) -> None:
     logger(__name__).error("job failed", job_id=str(job_id), error=reason)
     # What was found out before it failed stays.
-    summary = jobs.describe(runtime.database, job_id)["result_summary"]
+    job, now = jobs.describe(runtime.database, job_id), runtime.clock.now()
     with runtime.database.begin() as connection:
-        jobs.end_job(connection, job_id, runtime.clock.now(), summary, reason[:4000], failed=True)
+        jobs.end_job(connection, job_id, now, job["result_summary"], reason[:4000], failed=True)
+    observe_job(job["job_type"], "failed", (now - job["started_at"]).total_seconds(), job["result_summary"])

@@ -6,6 +6,7 @@ import contextlib
 import threading
 from datetime import timedelta
 
+import redis
 from sqlalchemy import delete, func
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import SQLAlchemyError
@@ -14,6 +15,7 @@ from src.db.tables import processing_replicas
 from src.observability import logger
 from src.processing import jobs
 from src.processing.cycle.finish import announce, finish
+from src.processing.measures import HEARTBEAT, NOW, observe_state
 from src.processing.runtime import Runtime
 from src.processing.service.timetable import Rhythm
 
@@ -62,6 +64,13 @@ class Heartbeat:
         for job_id in jobs.reap(runtime.database, runtime.clock.now(), self._silence):
             logger(__name__).warning("gave up a job whose replica stopped", job_id=str(job_id))
         announce(runtime)
+        self._measure()
+
+    def _measure(self) -> None:
+        HEARTBEAT.set_to_current_time()
+        NOW.set(self._runtime.clock.now().timestamp())
+        with contextlib.suppress(redis.RedisError), self._runtime.database.connect() as connection:
+            observe_state(connection, self._runtime.redis, self._silence.total_seconds())
 
     def _sign_in(self, rhythm: Rhythm) -> None:
         """Keeps this replica in the list that /api/v1/status shows."""

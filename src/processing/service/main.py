@@ -13,7 +13,7 @@ import orjson
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from src.db.migrate import wait_for_schema
-from src.observability import configure_logging, logger
+from src.observability import configure_logging, logger, serve_measures
 from src.processing import jobs
 from src.processing.actors import Queue
 from src.processing.cycle.run import run, run_tick
@@ -39,6 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     settings = load_settings(with_warehouse=True)
     configure_logging(settings)
+    serve_measures(0 if options.once else settings.metrics_port)
     runtime = create_runtime(settings)
     if problem := wait_for_schema(runtime.database, seconds=60):
         sys.stderr.write(problem + "\n")

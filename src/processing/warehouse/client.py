@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import google.auth
 import grpc
@@ -56,7 +57,9 @@ def connect(settings: Settings) -> Warehouse:
         return Warehouse(queries, storage, settings.bigquery_timeout_seconds, retry)
     with sentences(settings):
         scopes = ["https://www.googleapis.com/auth/bigquery", "https://www.googleapis.com/auth/cloud-platform"]
-        if settings.google_application_credentials:
+        # Mounted where there is none, the key file is empty.
+        key = Path(settings.google_application_credentials)
+        if settings.google_application_credentials and not (key.exists() and key.stat().st_size == 0):
             credentials, _ = google.auth.load_credentials_from_file(
                 settings.google_application_credentials, scopes=scopes
             )

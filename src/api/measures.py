@@ -1,0 +1,60 @@
+"""What the API counts of itself, for Prometheus."""
+
+from __future__ import annotations
+
+import time
+from functools import lru_cache
+
+from fastapi import FastAPI
+from prometheus_client import Counter, Histogram
+from starlette.routing import Match
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+REQUESTS = Counter("abbanoa_api_requests_total", "Requests answered", ["method", "route", "status"])
+SECONDS = Histogram(
+    "abbanoa_api_request_seconds",
+    "From the request to the last byte of its answer",
+    ["route"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+)
+ANSWERS = Counter("abbanoa_api_answers_total", "Answers by where they came from", ["source"])
+REFUSED = Counter("abbanoa_api_refused_total", "Requests not let through", ["reason"])
+_METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS"})
+
+
+class Measured:
+    """ASGI middleware that counts and times requests by route."""
+
+    def __init__(self, app: ASGIApp, application: FastAPI) -> None:
+        self._app = app
+
+        @lru_cache(maxsize=10_000)
+        def route_of(method: str, path: str) -> str:
+            scope: Scope = {"type": "http", "method": method, "path": path, "root_path": "", "headers": []}
+            for route in application.router.routes:
+                if route.matches(scope)[0] is Match.FULL:
+                    return str(getattr(route, "path", path))
+            return "none"
+
+        self._route_of = route_of
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = time.perf_counter()
+        status = 500
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        finally:
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            route = self._route_of(method, scope["path"])
+            REQUESTS.labels(method, route, str(status)).inc()
+            SECONDS.labels(route).observe(time.perf_counter() - begun)

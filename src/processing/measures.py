@@ -1,0 +1,73 @@
+"""What the processing service counts of itself, for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import redis
+from prometheus_client import Counter, Gauge, Histogram
+from sqlalchemy import Connection, text
+
+QUEUE_KEY = "abbanoa:queue:default"
+JOBS = Counter("abbanoa_jobs_total", "Jobs that this replica ended", ["job_type", "status"])
+JOB_SECONDS = Histogram(
+    "abbanoa_job_seconds",
+    "From the start of a job to its end",
+    ["job_type"],
+    buckets=(1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600),
+)
+READINGS = Counter("abbanoa_readings_total", "Readings taken in by jobs that this replica ended")
+REJECTED = Counter("abbanoa_readings_rejected_total", "Values set aside, by reason", ["reason"])
+HEARTBEAT = Gauge("abbanoa_heartbeat_timestamp_seconds", "When this replica last reached the database")
+# These every replica tells alike, because they are read from the database and the queue.
+LATEST_READING = Gauge("abbanoa_latest_reading_timestamp_seconds", "The latest valid reading of any node")
+LATEST_CYCLE = Gauge("abbanoa_latest_cycle_timestamp_seconds", "When the latest successful processing cycle ended")
+LAST_CYCLE_FAILED = Gauge("abbanoa_last_cycle_failed", "1 where the latest ended processing cycle failed")
+REPLICAS = Gauge("abbanoa_processing_replicas", "Processing replicas that are alive")
+QUEUED = Gauge("abbanoa_queue_depth", "Chunks of nodes that wait in the queue")
+NOW = Gauge("abbanoa_clock_timestamp_seconds", "The service's own clock, against which readings are old or new")
+
+_STATE = text(
+    """
+    SELECT extract(epoch FROM (SELECT max(last_reading) FROM water_infrastructure.ingestion_watermarks))
+            AS latest_reading,
+        extract(epoch FROM (
+            SELECT completed_at FROM water_infrastructure.processing_jobs
+            WHERE job_type = 'processing_cycle' AND status = 'completed' ORDER BY created_at DESC LIMIT 1
+        )) AS latest_cycle,
+        (
+            SELECT status = 'failed' FROM water_infrastructure.processing_jobs
+            WHERE job_type = 'processing_cycle' AND status IN ('completed', 'failed')
+            ORDER BY created_at DESC LIMIT 1
+        ) AS last_failed,
+        (
+            SELECT count(*) FROM water_infrastructure.processing_replicas
+            WHERE heartbeat_at > now() - make_interval(secs => :silence)
+        ) AS replicas
+    """
+)
+
+
+def observe_job(job_type: str, status: str, seconds: float, summary: Mapping[str, Any]) -> None:
+    """Counts a job that has ended, and what it took in."""
+    JOBS.labels(job_type, status).inc()
+    JOB_SECONDS.labels(job_type).observe(seconds)
+    READINGS.inc(summary.get("readings", 0))
+    for reason, count in summary.get("rejected", {}).items():
+        REJECTED.labels(reason).inc(count)
+
+
+def observe_state(connection: Connection, queue: redis.Redis, silence_seconds: float) -> None:
+    """Reads what all replicas have in common.
+
+    Raises:
+        redis.RedisError: if Redis does not answer.
+    """
+    state = connection.execute(_STATE, {"silence": silence_seconds}).one()
+    for gauge, value in ((LATEST_READING, state.latest_reading), (LATEST_CYCLE, state.latest_cycle)):
+        if value is not None:
+            gauge.set(float(value))
+    LAST_CYCLE_FAILED.set(bool(state.last_failed))
+    REPLICAS.set(state.replicas)
+    QUEUED.set(float(queue.llen(QUEUE_KEY)))

@@ -1,0 +1,235 @@
+"""Who may ask the API: keys, scopes, sessions, rate limits, and the record of their use."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+import httpx
+import pytest
+import redis
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Engine, text
+
+from src.api.database import create_cache
+from src.api.limits import WINDOW_SECONDS, RateLimiter
+from src.quickstart import engines
+from src.settings import Settings
+from tests.system import eventually, process, run
+
+NODES = "/api/v1/nodes"
+KeyOf = Callable[..., str]
+
+
+def asking(api: httpx.Client, key: str | None = None, **headers: str) -> httpx.Client:
+    """A client of the same API with another credential."""
+    return httpx.Client(base_url=api.base_url, timeout=10, headers=headers | ({"X-API-Key": key} if key else {}))
+
+
+@pytest.mark.parametrize("path", [NODES, "/api/v1/status", "/metrics", "/api/v1/session", "/api/v1/nowhere"])
+def test_without_a_key_nothing_is_told_not_even_what_is_cached(api: httpx.Client, path: str):
+    api.get(path)
+    answer = asking(api).get(path)
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready", "/docs", "/openapi.json"])
+def test_health_and_documentation_are_open(api: httpx.Client, path: str):
+    assert asking(api).get(path).status_code == 200
+
+
+def test_a_key_is_taken_from_either_header(api: httpx.Client, key_of: KeyOf):
+    key = key_of()
+    assert asking(api, key).get(NODES).status_code == 200
+    assert asking(api, Authorization=f"Bearer {key}").get(NODES).status_code == 200
+
+
+def test_a_key_that_is_wrong_expired_or_revoked_is_refused_and_told_why(
+    api: httpx.Client, key_of: KeyOf, database_of_api: Engine, served: Settings
+):
+    good, expired = key_of(), key_of(lasts=timedelta(seconds=-1))
+    forged = good[:-1] + ("0" if good[-1] != "0" else "1")
+    for key, reason in ((forged, "not known"), ("nonsense", "not known"), (expired, "expired")):
+        answer = asking(api, key).get(NODES)
+        assert answer.status_code == 401
+        assert reason in answer.json()["detail"]
+    client = asking(api, good)
+    assert client.get(NODES).status_code == 200
+    assert run("src.db.api_keys", "revoke", good.split("_")[1], settings=served).returncode == 0
+    eventually(lambda: client.get(NODES).status_code == 401, seconds=4)
+    assert "revoked" in client.get(NODES).json()["detail"]
+
+
+def test_only_digests_of_keys_are_stored(key_of: KeyOf, database_of_api: Engine):
+    key = key_of()
+    with database_of_api.connect() as connection:
+        rows = connection.execute(text("SELECT api_keys::text FROM water_infrastructure.api_keys")).scalars().all()
+    assert any(key.split("_")[1] in row for row in rows)
+    assert not any(key.split("_")[2] in row for row in rows)
+
+
+def test_a_scope_bounds_what_a_key_may_do(api: httpx.Client, key_of: KeyOf):
+    reader, writer, admin = (asking(api, key_of(scope=scope)) for scope in ("read", "write", "admin"))
+    assert [client.post("/api/v1/nowhere").status_code for client in (reader, writer, admin)] == [403, 404, 404]
+    assert [client.get("/api/v1/keys").status_code for client in (reader, writer, admin)] == [403, 403, 200]
+
+
+def test_the_command_makes_lists_and_revokes_keys(api: httpx.Client, served: Settings):
+    made = run("src.db.api_keys", "create", "dashboard", "--expires", "90d", settings=served)
+    key = made.stdout.strip()
+    assert re.fullmatch(r"abk_[0-9a-f]{12}_[0-9a-f]{64}", key)
+    assert asking(api, key).get(NODES).status_code == 200
+    key_id = key.split("_")[1]
+    listed = run("src.db.api_keys", "list", settings=served).stdout
+    line = next(line for line in listed.splitlines() if line.startswith(key_id))
+    assert "good" in line
+    assert "dashboard" in line
+    assert key.split("_")[2] not in listed
+    assert run("src.db.api_keys", "revoke", "nobody", settings=served).returncode == 1
+    assert run("src.db.api_keys", "create", "x", "--expires", "soon", settings=served).returncode == 2
+
+
+def test_the_use_of_a_key_is_recorded(api: httpx.Client, key_of: KeyOf):
+    key, admin = key_of(name="watched"), asking(api, key_of(scope="admin"))
+    client = asking(api, key)
+    for _ in range(3):
+        client.get(NODES)
+    client.post("/api/v1/nowhere")
+
+    def used() -> bool:
+        row = next(row for row in admin.get("/api/v1/keys").json() if row["key_id"] == key.split("_")[1])
+        return (row["requests"], row["refused"]) == (3, 1) and row["last_used_at"] is not None
+
+    eventually(used, seconds=15)
+
+
+def test_a_session_stands_in_for_its_key_until_it_is_ended(api: httpx.Client, key_of: KeyOf, cache: redis.Redis):
+    key = key_of()
+    opened = asking(api, key).post("/api/v1/session")
+    assert opened.status_code == 201
+    token, cookie = opened.json()["token"], opened.headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "samesite=strict" in cookie.lower()
+    assert key not in opened.text
+    browser = asking(api, Cookie=cookie.split(";")[0])
+    assert browser.get(NODES).status_code == 200
+    assert asking(api, Authorization=f"Bearer {token}").get(NODES).status_code == 200
+    listed = browser.get("/api/v1/session").json()
+    assert [(row["session_id"], row["is_current"]) for row in listed] == [(opened.json()["session_id"], True)]
+    stored = b" ".join(cache.get(name) for name in cache.keys("abbanoa:session:*"))
+    assert token.split("_")[2].encode() not in stored
+    assert 3500 < cache.ttl(f"abbanoa:session:{opened.json()['session_id']}") <= 3600
+    assert browser.post("/api/v1/session").status_code == 401
+    assert browser.delete("/api/v1/session").status_code == 204
+    assert browser.get(NODES).status_code == 401
+    assert asking(api, key).get("/api/v1/session").json() == []
+
+
+def test_sessions_end_with_their_key_and_belong_to_it(api: httpx.Client, key_of: KeyOf, served: Settings):
+    key, other, admin = key_of(), key_of(), key_of(scope="admin")
+    first, second = (asking(api, key).post("/api/v1/session").json() for _ in range(2))
+    path = f"/api/v1/session/{first['session_id']}"
+    assert asking(api, other).delete(path).status_code == 404
+    assert asking(api, admin).delete(path).status_code == 204
+    holder = asking(api, Authorization=f"Bearer {second['token']}")
+    assert holder.get(NODES).status_code == 200
+    run("src.db.api_keys", "revoke", key.split("_")[1], settings=served)
+    eventually(lambda: holder.get(NODES).status_code == 401, seconds=4)
+
+
+def test_a_caller_over_its_limit_waits_whichever_replica_it_asks(served: Settings, key_of: KeyOf):
+    key, ports = key_of(), (engines.free_port(), engines.free_port())
+    limit = {"api_requests_per_minute_and_key": 20, "api_requests_per_minute_and_address": 0}
+    with (
+        process("src.api.main", settings=served, api_port=ports[0], **limit),
+        process("src.api.main", settings=served, api_port=ports[1], **limit),
+    ):
+        clients = [httpx.Client(base_url=f"http://127.0.0.1:{port}", headers={"X-API-Key": key}) for port in ports]
+        for client in clients:
+            eventually(lambda client=client: healthy(client), seconds=30)
+        # Where a minute ended in between, the window before still counts in part.
+        statuses = []
+        for number in range(30):
+            statuses.append(clients[number % 2].get(NODES))
+            time.sleep(0.3)
+        refused = [answer for answer in statuses if answer.status_code == 429]
+        assert 6 <= len(refused) <= 14
+        assert statuses[0].headers["ratelimit-limit"] == "20"
+        assert int(statuses[0].headers["ratelimit-remaining"]) == 19
+        assert 1 <= int(refused[0].headers["retry-after"]) <= 120
+        assert refused[0].headers["ratelimit-remaining"] == "0"
+        assert clients[0].get("/health").status_code == 200
+
+
+def test_an_address_without_a_key_is_limited_too(served: Settings):
+    port = engines.free_port()
+    with process("src.api.main", settings=served, api_port=port, api_requests_per_minute_and_address=5):
+        client = httpx.Client(base_url=f"http://127.0.0.1:{port}")
+        eventually(lambda: healthy(client), seconds=30)
+        found = [client.get(NODES).status_code for _ in range(7)]
+        assert set(found) == {401, 429}
+        # The proxy that is trusted speaks for another address.
+        assert client.get(NODES, headers={"X-Forwarded-For": "203.0.113.7"}).status_code == 401
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    gaps=st.lists(st.floats(0, 30), min_size=1, max_size=200),
+    limit=st.integers(1, 20),
+)
+def test_no_minute_of_the_clock_admits_more_than_the_limit_and_who_waits_gets_in(gaps: list[float], limit: int):
+    limiter = RateLimiter(create_cache(Settings()))
+    now, admitted = 1_000_000.0, []
+    for gap in gaps:
+        now += gap
+        standing = limiter.admit("caller", limit, now)
+        if standing.admitted:
+            admitted.append(now)
+        else:
+            before = limiter.admit("caller", limit, now)
+            assert not before.admitted
+            after = limiter.admit("caller", limit, now + standing.retry_after + 0.001)
+            assert after.admitted
+            now += standing.retry_after + 0.001
+            admitted.append(now)
+    by_minute: dict[int, int] = {}
+    for instant in admitted:
+        by_minute[int(instant // WINDOW_SECONDS)] = by_minute.get(int(instant // WINDOW_SECONDS), 0) + 1
+    assert max(by_minute.values()) <= limit
+
+
+def test_replicas_add_up_their_counts_and_count_alone_without_redis(redis_address: dict[str, str]):
+    here = Settings(redis_host=redis_address["redis_host"], redis_port=redis_address["redis_port"])
+
+    async def ask() -> tuple[int, int]:
+        first, second = RateLimiter(create_cache(here)), RateLimiter(create_cache(here))
+        now = 2_000_000.0
+        for _ in range(3):
+            first.admit("caller", 10, now)
+            second.admit("caller", 10, now)
+        for limiter in (first, second, first):
+            await limiter.share(now)
+            limiter.admit("caller", 10, now)
+        together = first.admit("caller", 10, now).remaining
+        alone = RateLimiter(create_cache(Settings(redis_port=1)))
+        alone.admit("caller", 10, now)
+        with pytest.raises(redis.RedisError):
+            await alone.share(now)
+        return together, alone.admit("caller", 10, now).remaining
+
+    together, alone = asyncio.run(ask())
+    # Of ten, the six at first, the two after, and this one; the other's third is not yet known.
+    assert (together, alone) == (1, 8)
+
+
+def healthy(client: httpx.Client) -> bool:
+    try:
+        return client.get("/health").status_code == 200
+    except httpx.TransportError:
+        return False
