@@ -40,7 +40,7 @@ class Load:
 
     name: str
     url: str
-    header: str = ""
+    headers: list[str] = field(default_factory=list)
     script: str = ""
     rates: list[float] = field(default_factory=list)
     p99: list[float] = field(default_factory=list)
@@ -48,8 +48,8 @@ class Load:
     def run(self, number: int) -> None:
         command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", "--latency", self.url]
         with tempfile.TemporaryDirectory() as folder:
-            if self.header:
-                command += ["-H", self.header]
+            for header in self.headers:
+                command += ["-H", header]
             if self.script:
                 script = Path(folder) / "load.lua"
                 script.write_text(self.script % (number * 1_000_000))
@@ -61,11 +61,11 @@ class Load:
         self.p99.append(float(value) * {"us": 0.001, "ms": 1, "s": 1000}[unit])
 
 
-def wait_for(url: str) -> bytes:
+def wait_for(url: str, headers: dict[str, str] | None = None) -> bytes:
     deadline = time.monotonic() + 30
     while True:
         try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
+            with urllib.request.urlopen(urllib.request.Request(url, headers=headers or {}), timeout=5) as answer:
                 return bytes(answer.read())
         except (urllib.error.URLError, OSError):
             if time.monotonic() > deadline:
@@ -77,21 +77,25 @@ def main() -> None:
     clock = f"frozen:{(START + timedelta(days=DAYS)).isoformat()}"
     # Meters of flow alone, as most are: a week of hours is then 45 KB.
     frame = readings(20, DAYS * 288).drop(columns=["pressure", "temperature"])
-    with system(frame, clock=clock, api_port=str(API), api_auth="off") as environment:
+    unlimited = dict.fromkeys(("api_requests_per_minute_and_key", "api_requests_per_minute_and_address"), "1000000000")
+    with system(frame, clock=clock, api_port=str(API), **unlimited) as environment:
         once = [sys.executable, "-m", "src.processing.service.main", "--once"]
         subprocess.run(once, env=environment, check=True, capture_output=True, timeout=120)
+        make_key = [sys.executable, "-m", "src.db.api_keys", "create", "benchmark", "--quiet"]
+        key = subprocess.run(make_key, env=environment, check=True, capture_output=True, text=True).stdout.strip()
+        as_caller = {"X-API-Key": key}
         with process(["-m", "src.api.main"], environment), process(["-m", "benchmarks.hello", str(HELLO)], environment):
             wait_for(f"http://127.0.0.1:{HELLO}/")
-            body = wait_for(HISTORY)
+            body = wait_for(HISTORY, as_caller)
             rows = len(orjson.loads(body))
-            with urllib.request.urlopen(HISTORY, timeout=5) as answer:
+            with urllib.request.urlopen(urllib.request.Request(HISTORY, headers=as_caller), timeout=5) as answer:
                 etag = answer.headers["ETag"]
             print(f"history: {rows} rows, {len(body) / 1000:.0f} KB; {CONNECTIONS} connections, one worker each")
             loads = [
                 Load("hello", f"http://127.0.0.1:{HELLO}/"),
-                Load("cached", HISTORY),
-                Load("304", HISTORY, header=f"If-None-Match: {etag}"),
-                Load("uncached", HISTORY, script=UNCACHED),
+                Load("cached", HISTORY, headers=[f"X-API-Key: {key}"]),
+                Load("304", HISTORY, headers=[f"X-API-Key: {key}", f"If-None-Match: {etag}"]),
+                Load("uncached", HISTORY, headers=[f"X-API-Key: {key}"], script=UNCACHED),
             ]
             for number in range(ROUNDS):
                 for load in loads:

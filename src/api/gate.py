@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import ipaddress
+import random
 import re
 import time
 from functools import lru_cache
-from uuid import uuid4
 
 import redis
 import redis.asyncio
-import structlog
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from src.api import problems
 from src.api.identity import ANYBODY, Identities, Identity, Refused, presented
-from src.api.limits import RateLimiter
+from src.api.limits import RateLimiter, Standing
 from src.api.measures import REFUSED
 from src.api.usage import Usage
 from src.credentials import allows
-from src.observability import logger
+from src.observability import REQUEST_ID, logger
 from src.settings import Settings
 
 # Answered to everybody: they tell nothing of the network.
 OPEN = frozenset({"/health", "/ready", "/docs", "/redoc", "/openapi.json"})
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
 class _Turned(Exception):
@@ -56,17 +54,17 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        given = headers.get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else uuid4().hex
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        given = headers.get(b"x-request-id")
+        request_id = given.decode() if given and _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
         added: list[tuple[bytes, bytes]] = [(b"x-request-id", request_id.encode())]
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message["headers"], *added]}
+                message["headers"] = [*message["headers"], *added]
             await send(message)
 
-        structlog.contextvars.bind_contextvars(request_id=request_id)
+        before = REQUEST_ID.set(request_id)
         try:
             if scope["path"] not in OPEN:
                 await self._let_in(scope, headers, added)
@@ -82,16 +80,16 @@ class Gate:
             answer = problems.problem(turned.status, turned.detail, turned.headers)
             await answer(scope, receive, send_with_headers)
         finally:
-            structlog.contextvars.unbind_contextvars("request_id")
+            REQUEST_ID.reset(before)
 
-    async def _let_in(self, scope: Scope, headers: Headers, added: list[tuple[bytes, bytes]]) -> None:
+    async def _let_in(self, scope: Scope, headers: dict[bytes, bytes], added: list[tuple[bytes, bytes]]) -> None:
         """Names the caller in the request's state, or turns it away.
 
         Raises:
             _Turned: if it may not pass.
         """
         now, address = time.time(), client_address(scope)
-        self._admit(f"address:{_network_of(address)}", self._per_address, now, added, None)
+        standing = self._admit(_caller_at(address), self._per_address, now, added, None)
         identity = ANYBODY
         if self._required:
             identity = await self._identity(scope, headers)
@@ -99,23 +97,29 @@ class Gate:
             if not allows(identity.scope, needed):
                 detail = f"This needs the scope {needed}; the key has {identity.scope}"
                 raise _Turned(403, "scope", detail, key_id=identity.key_id)
-            self._admit(f"key:{identity.key_id}", self._per_key, now, added, identity.key_id)
+            of_key = self._admit(f"key:{identity.key_id}", self._per_key, now, added, identity.key_id)
+            # Of two limits the one closer to the caller is told.
+            standing = of_key or standing
             self._usage.count(identity.key_id, address, refused=False)
+        if standing is not None:
+            added += standing.headers()
         scope.setdefault("state", {})["identity"] = identity
 
-    def _admit(self, caller: str, limit: int, now: float, added: list[tuple[bytes, bytes]], key_id: str | None) -> None:
+    def _admit(
+        self, caller: str, limit: int, now: float, added: list[tuple[bytes, bytes]], key_id: str | None
+    ) -> Standing | None:
         if not limit:
-            return
+            return None
         standing = self._limiter.admit(caller, limit, now)
-        # The request id stays; of two limits the one closer to the caller, its key's, is told.
-        added[1:] = standing.headers()
         if not standing.admitted:
+            added += standing.headers()
             wait = standing.retry_after
             raise _Turned(
                 429, "rate limit", f"More than {limit} requests in a minute; try again in {wait} s", key_id=key_id
             )
+        return standing
 
-    async def _identity(self, scope: Scope, headers: Headers) -> Identity:
+    async def _identity(self, scope: Scope, headers: dict[bytes, bytes]) -> Identity:
         text = presented(headers)
         challenge = {"WWW-Authenticate": 'Bearer realm="abbanoa"'}
         if text is None:
@@ -145,10 +149,11 @@ def _own_session(scope: Scope) -> bool:
 
 
 @lru_cache(maxsize=10_000)
-def _network_of(address: str) -> str:
-    """The address, or for IPv6 its /64, which one caller has to itself."""
+def _caller_at(address: str) -> str:
+    """The caller whom the address stands for; of IPv6 its /64, which one caller has to itself."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
-        return address
-    return str(ipaddress.ip_network((parsed, 64), strict=False)) if parsed.version == 6 else address
+        return f"address:{address}"
+    network = ipaddress.ip_network((parsed, 64), strict=False) if parsed.version == 6 else address
+    return f"address:{network}"

@@ -11,7 +11,6 @@ import asyncpg
 import orjson
 import redis.asyncio
 from cachetools import TTLCache
-from starlette.datastructures import Headers
 
 from src.api import queries
 from src.credentials import KEY_PREFIX, SESSION_PREFIX, Credential, digest_of, identifier_of, new_credential
@@ -52,16 +51,16 @@ class Session:
     user_agent: str
 
 
-def presented(headers: Headers) -> str | None:
-    """The credential of a request: X-API-Key, Authorization: Bearer, or the session's cookie."""
-    if key := headers.get("x-api-key"):
-        return key.strip()
-    kind, _, token = headers.get("authorization", "").partition(" ")
+def presented(headers: dict[bytes, bytes]) -> str | None:
+    """The credential of a request (headers by lower-case name): X-API-Key, Authorization: Bearer, or the cookie."""
+    if key := headers.get(b"x-api-key"):
+        return key.decode("latin-1").strip()
+    kind, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
     if kind.lower() == "bearer" and token.strip():
         return token.strip()
-    if cookies := headers.get("cookie"):
+    if cookies := headers.get(b"cookie"):
         try:
-            morsel = SimpleCookie(cookies).get(SESSION_COOKIE)
+            morsel = SimpleCookie(cookies.decode("latin-1")).get(SESSION_COOKIE)
         except CookieError:
             return None
         return morsel.value if morsel else None

@@ -68,7 +68,7 @@ class RateLimiter:
         fraction /= WINDOW_SECONDS
         count = self._count(caller, int(window))
         used = count.before * (1 - fraction) + count.current
-        reset = math.ceil((1 - fraction) * WINDOW_SECONDS)
+        reset = 1 + int((1 - fraction) * WINDOW_SECONDS)
         if used + 1 > limit:
             return Standing(False, limit, 0, reset, _seconds_until_room(count, limit, fraction))
         count.current += 1
