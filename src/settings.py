@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -116,6 +116,13 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["auto", "json", "console"] = "auto"
     metrics_port: int = Field(0, ge=0, le=65535)
+
+    @model_validator(mode="after")
+    def _know_the_demo(self) -> Settings:
+        # No project of Google's has a name this short: it is the stand-in of the containers' demo profile.
+        if self.bigquery_project_id == "demo" and not self.bigquery_rest_endpoint:
+            self.bigquery_rest_endpoint, self.bigquery_storage_endpoint = "http://bigquery:9050", "bigquery:9060"
+        return self
 
     @classmethod
     def settings_customise_sources(

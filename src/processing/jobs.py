@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Engine, func, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from src.db import generation
@@ -62,6 +62,13 @@ def another_running(database: Engine, job_type: str, other_than: UUID | None = N
     with database.connect() as connection:
         found: UUID | None = connection.scalar(query)
     return found
+
+
+def latest(database: Engine, job_type: str, limit: int) -> Sequence[Row[Any, Any]]:
+    """`status` and `created_at` of the latest jobs of a type, newest first."""
+    query = select(_jobs.status, _jobs.created_at).where(_jobs.job_type == job_type)
+    with database.connect() as connection:
+        return connection.execute(query.order_by(_jobs.created_at.desc()).limit(limit)).all()
 
 
 def describe(database: Engine, job_id: UUID) -> dict[str, Any]:

@@ -82,10 +82,9 @@ DATASETS: dict[str, Callable[[], Dataset]] = {"bwdf": bwdf, "network": network}
 def load(settings: Settings, dataset: Dataset) -> None:
     """Makes the readings table of the settings hold exactly the dataset, as a collector would have written it."""
     client = connect(settings).queries
-    name = f"{settings.bigquery_project_id}.{settings.bigquery_dataset_id}"
-    client.create_dataset(name, exists_ok=True, timeout=30)
+    client.create_dataset(f"{settings.bigquery_project_id}.{settings.bigquery_dataset_id}", exists_ok=True, timeout=30)
     table = bigquery.Table(
-        f"{name}.{settings.bigquery_table}",
+        _name_of_table(settings),
         [
             bigquery.SchemaField(column, kind, "REQUIRED" if column in ("timestamp", "node_id") else "NULLABLE")
             for column, kind in COLUMNS.items()
@@ -95,11 +94,21 @@ def load(settings: Settings, dataset: Dataset) -> None:
     table.clustering_fields = ["district_id", "node_id", "timestamp"]
     client.delete_table(table, not_found_ok=True, timeout=30)
     client.create_table(table, timeout=30)
-    rows = dataset.readings.reindex(columns=list(COLUMNS))
+    append(settings, dataset.readings)
+
+
+def append(settings: Settings, readings: pd.DataFrame) -> None:
+    """Adds readings (any of `COLUMNS`) to the table; without an `ingestion_timestamp` they arrived as measured."""
+    rows = readings.reindex(columns=list(COLUMNS))
     rows["ingestion_timestamp"] = rows["ingestion_timestamp"].fillna(rows["timestamp"])
     kinds = {"FLOAT64": "float64", "BOOL": "boolean", "STRING": "string", "TIMESTAMP": "datetime64[us, UTC]"}
     parquet = io.BytesIO()
     rows.astype({column: kinds[kind] for column, kind in COLUMNS.items()}).to_parquet(parquet, index=False)
     parquet.seek(0)
     config = bigquery.LoadJobConfig(source_format="PARQUET", write_disposition="WRITE_APPEND")
-    client.load_table_from_file(parquet, table, job_config=config, timeout=120).result(timeout=120)
+    client = connect(settings).queries
+    client.load_table_from_file(parquet, _name_of_table(settings), job_config=config, timeout=120).result(timeout=120)
+
+
+def _name_of_table(settings: Settings) -> str:
+    return f"{settings.bigquery_project_id}.{settings.bigquery_dataset_id}.{settings.bigquery_table}"

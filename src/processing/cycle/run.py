@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import redis
@@ -33,6 +33,14 @@ def run_tick(runtime: Runtime, queue: Queue, as_of: datetime) -> None:
             jobs.end_job(connection, job_id, runtime.clock.now(), {"skipped": reason}, None, failed=False)
         observe_job(jobs.CYCLE, "skipped", 0, {})
         logger(__name__).warning("tick skipped", as_of=as_of.isoformat(), reason=reason)
+
+
+def run_retry(runtime: Runtime, queue: Queue, as_of: datetime) -> None:
+    """A cycle between two ticks, where the latest ones failed: after a minute, two, four, ... until one succeeds."""
+    recent = jobs.latest(runtime.database, jobs.CYCLE, 12)
+    failures = next((number for number, job in enumerate(recent) if job.status != "failed"), len(recent))
+    if failures and runtime.clock.now() - recent[0].created_at >= timedelta(minutes=2 ** (failures - 1)):
+        run_tick(runtime, queue, as_of)
 
 
 def run(runtime: Runtime, queue: Queue, job_id: UUID, as_of: datetime) -> None:

@@ -16,13 +16,14 @@ from src.db.migrate import wait_for_schema
 from src.observability import configure_logging, logger, serve_measures
 from src.processing import jobs
 from src.processing.actors import Queue
-from src.processing.cycle.run import run, run_tick
+from src.processing.cycle.run import run, run_retry, run_tick
 from src.processing.retention import run_retention
 from src.processing.runtime import Runtime, create_runtime
 from src.processing.service.heartbeat import Heartbeat
 from src.processing.service.timetable import ClockTrigger, Daily, Every, Rhythm
 from src.settings import load_settings
 
+RETRY = Every(timedelta(minutes=1))
 RETENTION_AT = datetime.min.time().replace(hour=4, minute=30)
 
 
@@ -75,6 +76,7 @@ def _serve(runtime: Runtime, queue: Queue, rhythm: Rhythm) -> int:
         )
 
     timetable("cycle", rhythm, partial(run_tick, runtime, queue))
+    timetable("retry", RETRY, partial(run_retry, runtime, queue))
     timetable("retention", Daily(RETENTION_AT, runtime.zone), partial(run_retention, runtime))
     # What came in while no replica was up is not left waiting for the next tick.
     scheduler.add_job(lambda: run_tick(runtime, queue, rhythm.last(runtime.clock.now())), name="first cycle")
