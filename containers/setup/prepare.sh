@@ -2,12 +2,14 @@
 # Puts every secret where its users find it, and nobody else. A secret comes, in this order, from the folder secrets/,
 # from a variable, from an earlier start, or is made at random.
 set -eu
+# shellcheck source=containers/setup/strength.sh
 . /setup/strength.sh
 
 secret() { # name -> its value
     name="$1"
     variable="$(printf %s "$name" | tr '[:lower:]' '[:upper:]')"
-    value="$(cat "/given/secrets/$name" 2>/dev/null | tr -d '\r\n')"
+    value=""
+    [ ! -f "/given/secrets/$name" ] || value="$(tr -d '\r\n' <"/given/secrets/$name")"
     [ -n "$value" ] || eval "value=\${$variable:-}"
     if [ -n "$value" ]; then
         if [ "$ENVIRONMENT" = production ] && ! why="$(weakness "$value")"; then

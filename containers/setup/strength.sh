@@ -1,3 +1,4 @@
+#!/bin/sh
 # Sourced: what makes a secret unfit. Prints the reason, and fails, where there is one.
 weakness() { # value
     case "$(printf %s "$1" | tr '[:upper:]' '[:lower:]')" in

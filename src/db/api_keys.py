@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import getpass
 import re
 import sys
 from datetime import timedelta
@@ -65,6 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     creating.add_argument(
         "--expires", type=_lifetime, default="365d", metavar="AFTER", help="12h, 90d, 52w or never (%(default)s)"
     )
+    creating.add_argument("--by", default="the command line", help="who makes it, for the list")
     creating.add_argument("--quiet", action="store_true", help="print the key and nothing else")
     listing = commands.add_parser("list", help="every key and its use")
     listing.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     with database.begin() as connection:
         if options.command == "create":
-            key = create(connection, options.name, options.scope, options.expires, getpass.getuser())
+            key = create(connection, options.name, options.scope, options.expires, options.by)
             if not options.quiet:
                 sys.stderr.write(f"Key {key.identifier} ({options.name}, {options.scope}); it is not shown again:\n")
             sys.stdout.write(key.text + "\n")

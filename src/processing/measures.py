@@ -27,6 +27,7 @@ LAST_CYCLE_FAILED = Gauge("abbanoa_last_cycle_failed", "1 where the latest ended
 REPLICAS = Gauge("abbanoa_processing_replicas", "Processing replicas that are alive")
 QUEUED = Gauge("abbanoa_queue_depth", "Chunks of nodes that wait in the queue")
 NOW = Gauge("abbanoa_clock_timestamp_seconds", "The service's own clock, against which readings are old or new")
+INTERVAL = Gauge("abbanoa_check_interval_seconds", "Between two ticks of the processing cycle")
 
 _STATE = text(
     """

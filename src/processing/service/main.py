@@ -17,6 +17,7 @@ from src.observability import configure_logging, logger, serve_measures
 from src.processing import jobs
 from src.processing.actors import Queue
 from src.processing.cycle.run import run, run_retry, run_tick
+from src.processing.measures import INTERVAL
 from src.processing.retention import run_retention
 from src.processing.runtime import Runtime, create_runtime
 from src.processing.service.heartbeat import Heartbeat
@@ -48,6 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     runtime.stop_on_signals()
 
+    INTERVAL.set(settings.check_interval_minutes * 60)
     rhythm = Every(timedelta(minutes=settings.check_interval_minutes))
     queue, heartbeat = Queue(runtime), Heartbeat(runtime, rhythm)
     worker = queue.worker()

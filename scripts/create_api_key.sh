@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Makes, lists and revokes the keys that callers of the API present.
+set -euo pipefail
+usage() {
+    cat <<END
+Usage: ./scripts/create_api_key.sh NAME [--scope read|write|admin] [--expires 90d|12h|52w|never]
+       ./scripts/create_api_key.sh --list
+       ./scripts/create_api_key.sh --revoke KEY_ID
+
+The key is printed once, on standard output; only its digest is stored. The default is a key that may read for a year.
+END
+}
+case "${1:-}" in
+    -h | --help) usage; exit 0 ;;
+    "") usage >&2; exit 2 ;;
+    --list) arguments=(list) ;;
+    --revoke) arguments=(revoke "${2:?$(usage)}") ;;
+    *) arguments=(create "$@" --by "${SUDO_USER:-$(id -un)}") ;;
+esac
+# shellcheck source=scripts/compose.sh
+source "$(dirname "$0")/compose.sh"
+need_engine
+[ "$(health_of $postgres)" = healthy ] || fail "PostgreSQL is not running." "./scripts/start_processing_services.sh"
+# Compose tells of containers it makes on standard error, which only matters where something goes wrong.
+told="$(mktemp)"
+trap 'rm -f "$told"' EXIT
+code=0
+compose run --rm --no-deps -T migrate python3 -m src.db.api_keys "${arguments[@]}" 2>"$told" </dev/null || code=$?
+grep -v -E '^(Creating|Starting|Recreating) |Container .* (Creating|Created|Starting|Started)|^ *$' "$told" >&2 || true
+exit $code
