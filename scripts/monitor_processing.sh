@@ -99,7 +99,7 @@ END
         database=true
         IFS='|' read -r last error age lag latest reporting nodes replicas failures open critical active size <<<"$facts"
         jobs="$(sql -At <<'END'
-SELECT coalesce(json_agg(job), '[]') FROM (
+SELECT replace(coalesce(json_agg(job), '[]')::text, E'\n', '') FROM (
     SELECT job_type, job_name, status, scheduled_for, duration_seconds, processed_items, failed_items, error_message
     FROM water_infrastructure.processing_jobs ORDER BY created_at DESC LIMIT 5
 ) AS job;

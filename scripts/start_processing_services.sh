@@ -75,13 +75,12 @@ memory="$(awk '/MemTotal/ {print int($2 / 1024 / 1024)}' /proc/meminfo)"
 [ "$memory" -ge 3 ] || say "Note: this machine has $memory GB of memory; 4 are advised."
 
 # --- build and start
-REVISION="$(git rev-parse --short HEAD 2>/dev/null || echo unknown)"
-export REVISION
+revision="$(git rev-parse --short HEAD 2>/dev/null || echo unknown)"
 log="$(mktemp)"
 trap 'rm -f "$log"' EXIT
 if [ $build = yes ]; then
     say "Building the images (minutes at the first time) ..."
-    compose "${profiles[@]}" build >"$log" 2>&1 || { tail -n 30 "$log" >&2; fail "The images could not be built." "see the lines above; behind a proxy or mirror, set PYTHON_IMAGE and BUILD_NETWORK in .env.processing"; }
+    compose "${profiles[@]}" build --build-arg "REVISION=$revision" >"$log" 2>&1 || { tail -n 30 "$log" >&2; fail "The images could not be built." "see the lines above; behind a proxy or mirror, set PYTHON_IMAGE and BUILD_NETWORK in .env.processing"; }
 fi
 say "Starting ..."
 if ! compose "${profiles[@]}" up -d >"$log" 2>&1; then

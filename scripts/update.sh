@@ -30,9 +30,8 @@ if [ $backup = yes ]; then
     say "Saved in $saved"
 fi
 say "Building ..."
-REVISION="$(git rev-parse --short HEAD 2>/dev/null || echo unknown)"
-export REVISION
-quietly compose build
+revision="$(git rev-parse --short HEAD 2>/dev/null || echo unknown)"
+quietly compose build --build-arg "REVISION=$revision"
 say "Migrating ..."
 # In the foreground, so that a migration that fails stops the update before any service is touched.
 quietly compose run --rm --no-deps -T migrate </dev/null
@@ -47,4 +46,4 @@ for service in processing api-replica api nginx; do
     quietly compose up -d --no-deps "${scales[@]}" "$service"
     wait_for_health 120 "$service" || fail "$service does not become healthy." "docker-compose -f docker-compose.processing.yml logs --tail 50 $service${saved:+; to go back: git checkout the version before, ./scripts/restore.sh $saved}"
 done
-echo "Updated to $REVISION."
+echo "Updated to $revision."

@@ -1,0 +1,104 @@
+"""`./scripts/test_stack.sh`: the real compose file, run as an operator runs it, in a copy of the project."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.e2e import scenario
+from tests.e2e.report import Report
+from tests.e2e.stack import POSTGRES, REDIS, Stack
+
+PROJECT = "abbanoa-stack-test"
+SETTINGS = f"""
+COMPOSE_PROJECT_NAME={PROJECT}
+COMPOSE_FILE=docker-compose.processing.yml
+PROCESSING_IMAGE={PROJECT}-processing
+API_IMAGE={PROJECT}-api
+DEMO_IMAGE={PROJECT}-demo
+# A tick a minute, of several chunks; callers that may ask as often as a test likes.
+CHECK_INTERVAL_MINUTES=1
+CHUNK_READINGS=500
+NGINX_REQUESTS_PER_SECOND=2000
+API_REQUESTS_PER_MINUTE_AND_KEY=100000
+API_REQUESTS_PER_MINUTE_AND_ADDRESS=200000
+"""
+
+
+def copy_of(project: Path, folder: Path) -> None:
+    """The project as it lies here, uncommitted changes included, in a repository of its own."""
+    git = ["git", "-C", str(project)]
+    subprocess.run(["git", "clone", "-q", str(project), str(folder)], check=True)
+    names = subprocess.run([*git, "ls-files", "-co", "--exclude-standard"], capture_output=True, text=True, check=True)
+    for name in names.stdout.splitlines():
+        if (project / name).is_symlink() or not (project / name).is_file():
+            continue
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(project / name, folder / name)
+    for setting in ("user.name=test", "user.email=test@example.invalid"):
+        subprocess.run(["git", "-C", str(folder), "config", *setting.split("=")], check=True)
+    subprocess.run(["git", "-C", str(folder), "add", "-A"], check=True)
+    subprocess.run(["git", "-C", str(folder), "commit", "-q", "--allow-empty", "-m", "as it lies here"], check=True)
+
+
+def main(images: str) -> int:
+    """Runs everything; `images` holds NAME=image lines for the base images. The exit code."""
+    begun = time.monotonic()
+    report, result = Report(), {}
+    taken = subprocess.run(
+        ["docker", "ps", "-aq", "-f", f"name={POSTGRES}", "-f", f"name={REDIS}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    if taken.stdout:
+        print("The system is running on this machine; the test would take its names and ports. Stop it first.")
+        return 1
+    with tempfile.TemporaryDirectory() as parent:
+        stack = Stack(Path(parent) / "project", PROJECT)
+        copy_of(Path.cwd(), stack.folder)
+        settings = SETTINGS + images
+        try:
+            scenario.refused_starts(stack, report, settings)
+            (stack.folder / ".env.processing").write_text(settings + "COMPOSE_PROFILES=demo\n")
+            result["seconds_to_healthy"] = round(scenario.start(stack, report), 1)
+            result["image_mb"] = {
+                service: int(stack.run(f"docker image inspect -f '{{{{.Size}}}}' {PROJECT}-{service}").stdout)
+                // 1_000_000
+                for service in ("processing", "api")
+            }
+            scenario.endpoints(stack, report)
+            scenario.access(stack, report)
+            scenario.at_the_edge(stack, report)
+            scenario.hardening(stack, report)
+            scenario.under_load(stack, report, result)
+            scenario.crashes(stack, report)
+            scenario.monitoring(stack, report)
+            scenario.observability(stack, report)
+            scenario.disaster(stack, report, result)
+            scenario.documented(stack, report)
+        except BaseException as error:
+            report.failed.append("the run itself")
+            print(f"FAILED  the run itself: {type(error).__name__}: {str(error)[:3000]}", flush=True)
+            print(
+                stack.run(
+                    "docker ps -a; for c in $(docker ps -aq); do docker logs --tail 15 $c; done 2>&1", expect=None
+                ).stdout[-6000:]
+            )
+        finally:
+            stack.run(
+                "docker-compose --profile demo --profile observability down -v --remove-orphans", 200, expect=None
+            )
+    result["seconds"] = round(time.monotonic() - begun)
+    print(f"{report.passed} passed, {len(report.failed)} failed")
+    print(json.dumps(result))
+    return 1 if report.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]).read_text()))

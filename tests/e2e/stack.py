@@ -1,0 +1,163 @@
+"""The containers, as an operator has them: commands in a copy of the project, and real clients from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import ssl
+import subprocess
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+HTTPS, HTTP, API = "https://localhost:8443", "http://localhost:8080", "http://localhost:8000"
+POSTGRES, REDIS = "abbanoa-postgres-processing", "abbanoa-redis-processing"
+SCHEMA = "water_infrastructure"
+
+
+@dataclass
+class Stack:
+    """A copy of the project in `folder`, whose compose file is run under `project`."""
+
+    folder: Path
+    project: str
+    keys: dict[str, str] = field(default_factory=dict)
+
+    def run(
+        self, command: str, seconds: float = 300, expect: int | None = 0, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """A command as a person types it."""
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=self.folder,
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+        if expect is not None and done.returncode != expect:
+            told = (done.stdout[-800:] + done.stderr[-1200:]).strip()
+            raise AssertionError(f"`{command}` ended with {done.returncode}: {told}")
+        return done
+
+    def compose(self, arguments: str, seconds: float = 300) -> str:
+        return self.run(f"docker-compose -f docker-compose.processing.yml {arguments}", seconds).stdout
+
+    def containers(self, service: str) -> list[str]:
+        names = self.run(
+            f"docker ps -a --filter label=com.docker.compose.project={self.project} "
+            f"--filter label=com.docker.compose.oneoff=False "
+            f"--filter label=com.docker.compose.service={service} --format '{{{{.Names}}}}'"
+        ).stdout.split()
+        return sorted(names)
+
+    def state(self, container: str) -> str:
+        form = "{{if .State.Health}}{{.State.Health.Status}}{{else}}{{.State.Status}}{{end}} {{.State.Running}}"
+        status, running = self.run(f"docker inspect -f '{form}' {container}").stdout.split()
+        return status if running == "true" or status == "exited" else "stopped"
+
+    def healthy(self, service: str, count: int | None = None) -> bool:
+        states = [self.state(name) for name in self.containers(service)]
+        return bool(states) and set(states) == {"healthy"} and count in (None, len(states))
+
+    def sql(self, statement: str) -> str:
+        done = subprocess.run(
+            ["docker", "exec", "-i", POSTGRES, "psql", "-XqAt", "-U", "abbanoa_user", "-d", "abbanoa_processing"],
+            input=statement,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def rows(self) -> dict[str, list[str]]:
+        """Every row of every table, as text, in order."""
+        tables = self.sql(f"SELECT tablename FROM pg_tables WHERE schemaname = '{SCHEMA}' ORDER BY 1").split()
+        return {
+            table: self.sql(f"SELECT t::text FROM {SCHEMA}.{table} t ORDER BY t::text").split("\n") for table in tables
+        }
+
+    def crash(self, container: str) -> None:
+        """Ends its first process as the kernel would, so that nobody asked for it."""
+        pid = self.run(f"docker inspect -f '{{{{.State.Pid}}}}' {container}").stdout.strip()
+        assert int(pid) > 1
+        self.run(f"kill -9 {pid}")
+
+    def monitor(self) -> tuple[int, dict]:
+        done = self.run("./scripts/monitor_processing.sh --json", 60, expect=None)
+        return done.returncode, json.loads(done.stdout)
+
+    def key(self, scope: str, expires: str = "30d") -> str:
+        made = self.run(f"./scripts/create_api_key.sh test-{scope} --scope {scope} --expires {expires}").stdout.strip()
+        assert re.fullmatch(r"abk_[0-9a-f]{12}_[0-9a-f]{64}", made), made
+        return made
+
+    def trust(self) -> ssl.SSLContext:
+        """The certificate that Nginx made for itself, and no other."""
+        pem = self.run("docker exec abbanoa-nginx cat /run/secrets/fullchain.pem").stdout
+        return ssl.create_default_context(cadata=pem)
+
+    def client(self, scope: str | None = "read", **more) -> httpx.Client:
+        headers = {"X-API-Key": self.keys[scope]} if scope else {}
+        return httpx.Client(base_url=HTTPS, headers=headers, timeout=15, **({"verify": self.trust()} | more))
+
+
+class Load:
+    """Callers who ask through Nginx all the time, and what went wrong for them."""
+
+    PATHS = (
+        "/api/v1/nodes",
+        "/api/v1/nodes/inlet-river/metrics",
+        "/api/v1/nodes/inlet-river/history",
+        "/api/v1/nodes/customers-north/history?time_window=5min&limit=500",
+        "/api/v1/network/metrics?time_range=24h",
+        "/api/v1/dashboard/summary",
+        "/api/v1/status",
+        "/health",
+    )
+
+    def __init__(self, stack: Stack, callers: int = 6) -> None:
+        self._stack = stack
+        self._stopping = threading.Event()
+        self._trust = stack.trust()
+        self._threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(callers)]
+        self.requests = 0
+        self.failures: list[str] = []
+        self.replicas: Counter[str] = Counter()
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self, number: int) -> None:
+        with self._stack.client(verify=self._trust) as client:
+            turn = number
+            while not self._stopping.is_set():
+                # Another question each time: Nginx' own second of cache must not answer for the API.
+                path = self.PATHS[turn % len(self.PATHS)]
+                path += f"{'&' if '?' in path else '?'}unseen={number}-{turn}"
+                turn += 1
+                begun = time.strftime("%H:%M:%S")
+                try:
+                    answer = client.get(path)
+                    if answer.status_code != 200:
+                        self.failures.append(f"{begun} {path}: {answer.status_code} {answer.text[:200]}")
+                except httpx.HTTPError as error:
+                    self.failures.append(f"{begun} {path}: {type(error).__name__} {error}")
+                self.requests += 1
+                self._stopping.wait(0.02)
