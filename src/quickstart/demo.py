@@ -36,7 +36,10 @@ def offset_at(now: datetime) -> timedelta:
 
 
 def between(simulated: pd.DataFrame, offset: timedelta, since: datetime, until: datetime) -> pd.DataFrame:
-    """The moved readings of [since, until); after the fourth week it comes again and again."""
+    """The moved readings that arrive in [since, until); after the fourth week it comes again and again.
+
+    The collector asks one node after the other: each has its own delay, within the step of the simulation.
+    """
     last_week = simulated[simulated["timestamp"] >= pd.Timestamp(simulation.START + 3 * WEEK)]
     beyond = max(0, -((simulation.START + timedelta(days=simulation.DAYS) + offset - until) // WEEK))
     every = pd.concat(
@@ -44,8 +47,11 @@ def between(simulated: pd.DataFrame, offset: timedelta, since: datetime, until: 
         + [last_week.assign(timestamp=last_week["timestamp"] + offset + k * WEEK) for k in range(1, beyond + 1)],
         ignore_index=True,
     )
-    within = (every["timestamp"] >= pd.Timestamp(since)) & (every["timestamp"] < pd.Timestamp(until))
-    return every[within].reset_index(drop=True)
+    turn = every["node_id"].astype("category").cat
+    delay = pd.to_timedelta(turn.codes * (simulation.STEP / len(turn.categories)), unit="s")
+    arrival = every["timestamp"] + delay
+    within = (arrival >= pd.Timestamp(since)) & (arrival < pd.Timestamp(until))
+    return every.assign(ingestion_timestamp=arrival)[within].reset_index(drop=True)
 
 
 def serve(settings: Settings, folder: Path) -> int:
@@ -76,7 +82,7 @@ def serve(settings: Settings, folder: Path) -> int:
             now = clock.now()
             rows = between(simulated, offset, fed, now)
             if len(rows):
-                append(own, rows.assign(ingestion_timestamp=pd.Timestamp(now)))
+                append(own, rows)
             fed = now
     return 0
 

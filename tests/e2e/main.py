@@ -31,19 +31,29 @@ API_REQUESTS_PER_MINUTE_AND_ADDRESS=200000
 
 
 def copy_of(project: Path, folder: Path) -> None:
-    """The project as it lies here, uncommitted changes included, in a repository of its own."""
-    git = ["git", "-C", str(project)]
-    subprocess.run(["git", "clone", "-q", str(project), str(folder)], check=True)
-    names = subprocess.run([*git, "ls-files", "-co", "--exclude-standard"], capture_output=True, text=True, check=True)
+    """The project as it lies here, uncommitted changes included, as a clone of a repository of its own."""
+    names = subprocess.run(
+        ["git", "-C", str(project), "ls-files", "-co", "--exclude-standard"], capture_output=True, text=True, check=True
+    )
     for name in names.stdout.splitlines():
-        if (project / name).is_symlink() or not (project / name).is_file():
-            continue
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(project / name, folder / name)
-    for setting in ("user.name=test", "user.email=test@example.invalid"):
-        subprocess.run(["git", "-C", str(folder), "config", *setting.split("=")], check=True)
-    subprocess.run(["git", "-C", str(folder), "add", "-A"], check=True)
-    subprocess.run(["git", "-C", str(folder), "commit", "-q", "--allow-empty", "-m", "as it lies here"], check=True)
+        source, copy = project / name, folder / name
+        if source.is_symlink() or source.is_file():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, copy, follow_symlinks=False)
+    origin = folder.with_suffix(".git")
+
+    def git(*arguments: str) -> None:
+        subprocess.run(["git", "-C", str(folder), *arguments], check=True, capture_output=True)
+
+    git("init", "-q", "-b", "main")
+    git("config", "user.name", "test")
+    git("config", "user.email", "test@example.invalid")
+    git("add", "-A")
+    git("commit", "-q", "-m", "as it lies here")
+    git("clone", "-q", "--bare", str(folder), str(origin))
+    git("remote", "add", "origin", str(origin))
+    git("fetch", "-q", "origin")
+    git("branch", "-q", "--set-upstream-to", "origin/main")
 
 
 def main(images: str) -> int:

@@ -12,6 +12,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import termios
 import time
 import tomllib
 from collections import Counter
@@ -544,13 +545,16 @@ def typed(command: dict, folder: Path, environment: dict[str, str]) -> tuple[int
                 output, _ = process.communicate()
         return process.returncode, output
     master, slave = pty.openpty()
+    # A terminal without a size would page every answer.
+    termios.tcsetwinsize(slave, (50, 160))
     process = subprocess.Popen(
         ["bash", "-c", command["run"]], cwd=folder, env=environment, stdin=slave, stdout=slave, stderr=slave,
         start_new_session=True,
     )  # fmt: skip
     os.close(slave)
-    time.sleep(1.5)
-    os.write(master, command.get("input", "").encode())
+    for line in command["input"].splitlines(keepends=True):
+        time.sleep(1)
+        os.write(master, line.encode())
     output, deadline = b"", time.monotonic() + 30
     while time.monotonic() < deadline:
         readable, _, _ = select.select([master], [], [], 0.5)
@@ -561,6 +565,8 @@ def typed(command: dict, folder: Path, environment: dict[str, str]) -> tuple[int
                 break
         elif process.poll() is not None:
             break
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(5)
     os.close(master)
     process.kill()
     return process.wait(), output.decode(errors="replace")
