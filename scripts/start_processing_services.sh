@@ -33,16 +33,18 @@ need_engine
 if [ ! -f .env.processing ] && [ $demo = no ]; then
     fail "There is no .env.processing." "cp .env.processing.example .env.processing, and set BIGQUERY_PROJECT_ID and GOOGLE_APPLICATION_CREDENTIALS in it (or try ./scripts/start_processing_services.sh --demo)"
 fi
-if [ $demo = no ]; then
-    project="$(setting BIGQUERY_PROJECT_ID)"
-    case "$project" in
-        "" | my-project)
-            fail "BIGQUERY_PROJECT_ID is not set in .env.processing." "name the Google Cloud project whose BigQuery has the readings (or start with --demo)"
-            ;;
-    esac
+project="$(setting BIGQUERY_PROJECT_ID)"
+if [ $demo = yes ]; then
+    [ -z "$project" ] || [ "$project" = demo ] ||
+        fail "BIGQUERY_PROJECT_ID is $project, so that the demo's readings would not be looked at." "leave it empty in .env.processing for the demo, or start without --demo"
+else
+    [ -n "$project" ] ||
+        fail "BIGQUERY_PROJECT_ID is not set in .env.processing." "name the Google Cloud project whose BigQuery has the readings (or start with --demo)"
     credentials="$(setting GOOGLE_APPLICATION_CREDENTIALS)"
     if [ -z "$credentials" ]; then
         say "Note: GOOGLE_APPLICATION_CREDENTIALS is not set: the machine's own Google credentials will be used."
+    elif [[ "$credentials" != /* && "$credentials" != ./* ]]; then
+        fail "GOOGLE_APPLICATION_CREDENTIALS is '$credentials', which Compose takes for a volume's name." "give the full path of the service account's key file in .env.processing"
     elif [ ! -f "$credentials" ]; then
         fail "GOOGLE_APPLICATION_CREDENTIALS names $credentials, which is no file." "give the full path of the service account's key file in .env.processing"
     elif ! grep -q '"type"' "$credentials" || ! grep -q '"private_key"\|"refresh_token"\|"external_account"' "$credentials"; then

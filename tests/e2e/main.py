@@ -25,6 +25,8 @@ DEMO_IMAGE={PROJECT}-demo
 CHECK_INTERVAL_MINUTES=1
 CHUNK_READINGS=500
 NGINX_REQUESTS_PER_SECOND=2000
+POSTGRES_MAX_CONNECTIONS=77
+REDIS_MAXMEMORY=99mb
 API_REQUESTS_PER_MINUTE_AND_KEY=100000
 API_REQUESTS_PER_MINUTE_AND_ADDRESS=200000
 """
@@ -75,7 +77,8 @@ def main(images: str) -> int:
         settings = SETTINGS + images
         try:
             scenario.refused_starts(stack, report, settings)
-            (stack.folder / ".env.processing").write_text(settings + "COMPOSE_PROFILES=demo\n")
+            example = (stack.folder / ".env.processing.example").read_text()
+            (stack.folder / ".env.processing").write_text(example + settings + "COMPOSE_PROFILES=demo\n")
             result["seconds_to_healthy"] = round(scenario.start(stack, report), 1)
             result["image_mb"] = {
                 service: int(stack.run(f"docker image inspect -f '{{{{.Size}}}}' {PROJECT}-{service}").stdout)
@@ -85,11 +88,12 @@ def main(images: str) -> int:
             scenario.endpoints(stack, report)
             scenario.access(stack, report)
             scenario.at_the_edge(stack, report)
+            scenario.certificates(stack, report)
             scenario.hardening(stack, report)
             scenario.under_load(stack, report, result)
-            scenario.crashes(stack, report)
-            scenario.monitoring(stack, report)
+            cycles = scenario.crashes(stack, report)
             scenario.observability(stack, report)
+            scenario.monitoring(stack, report, cycles)
             scenario.disaster(stack, report, result)
             scenario.documented(stack, report)
         except BaseException as error:
