@@ -586,7 +586,8 @@ def typed(command: dict, folder: Path, environment: dict[str, str]) -> tuple[int
     os.close(slave)
     for line in command["input"].splitlines(keepends=True):
         time.sleep(1)
-        os.write(master, line.encode())
+        # Enter is a carriage return.
+        os.write(master, line.rstrip("\n").encode() + b"\r")
     output, deadline = b"", time.monotonic() + 30
     while time.monotonic() < deadline:
         readable, _, _ = select.select([master], [], [], 0.5)
