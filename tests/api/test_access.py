@@ -16,7 +16,10 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
 from src.api.database import create_cache
+from src.api.gate import OPEN
+from src.api.identity import SESSION_COOKIE
 from src.api.limits import WINDOW_SECONDS, RateLimiter
+from src.api.main import create_app
 from src.quickstart import engines
 from src.settings import Settings
 from tests.system import eventually, process, run
@@ -27,19 +30,33 @@ KeyOf = Callable[..., str]
 
 def asking(api: httpx.Client, key: str | None = None, **headers: str) -> httpx.Client:
     """A client of the same API with another credential."""
-    return httpx.Client(base_url=api.base_url, timeout=10, headers=headers | ({"X-API-Key": key} if key else {}))
+    return httpx.Client(base_url=api.base_url, timeout=10, headers=({"X-API-Key": key} if key else {}) | headers)
 
 
-@pytest.mark.parametrize("path", [NODES, "/api/v1/status", "/metrics", "/api/v1/session", "/api/v1/nowhere"])
-def test_without_a_key_nothing_is_told_not_even_what_is_cached(api: httpx.Client, path: str):
+DOCUMENTED = [
+    (method.upper(), path.format(node_id="n1", session_id="0"))
+    for path, operations in create_app(Settings()).openapi()["paths"].items()
+    for method in operations
+    if path not in OPEN
+]
+
+
+@pytest.mark.parametrize(("method", "path"), [*DOCUMENTED, ("GET", "/api/v1/nowhere"), ("PUT", NODES)])
+def test_without_a_key_nothing_is_told_not_even_what_is_cached(api: httpx.Client, method: str, path: str):
     api.get(path)
-    answer = asking(api).get(path)
-    assert answer.status_code == 401
-    assert answer.headers["www-authenticate"].startswith("Bearer")
-    assert answer.headers["content-type"] == "application/problem+json"
+    for credential in (
+        {},
+        {"X-API-Key": "abk_0_0"},
+        {"Authorization": "Basic eDp5"},
+        {"Cookie": f"{SESSION_COOKIE}=x"},
+    ):
+        answer = asking(api, **credential).request(method, path)
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+        assert answer.headers["content-type"] == "application/problem+json"
 
 
-@pytest.mark.parametrize("path", ["/health", "/ready", "/docs", "/openapi.json"])
+@pytest.mark.parametrize("path", sorted(OPEN))
 def test_health_and_documentation_are_open(api: httpx.Client, path: str):
     assert asking(api).get(path).status_code == 200
 

@@ -181,7 +181,8 @@ def test_a_cycle_that_failed_is_tried_again_after_one_two_and_four_minutes(stack
     begun = START + timedelta(days=1)
     for minute in range(12):
         now = begun + timedelta(minutes=minute)
-        runtime = create_runtime(stack.model_copy(update={"clock": f"frozen:{now.isoformat()}"}))
+        changed = {"clock": f"frozen:{now.isoformat()}", "bigquery_table": "nowhere"}
+        runtime = create_runtime(stack.model_copy(update=changed))
         if minute == 0:
             run_tick(runtime, Queue(runtime), now)
         run_retry(runtime, Queue(runtime), now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -108,6 +109,13 @@ def test_each_refusal_has_its_sentence(refusal: Exception, sentence: str):
         raise refusal
 
 
-def test_missing_credentials_are_said_in_a_sentence():
+def test_missing_credentials_are_said_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    # Containers mount an empty file where there is none; then the environment's own credentials are looked for.
+    empty = tmp_path / "empty.json"
+    empty.touch()
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    with pytest.raises(WarehouseError, match="default credentials were not found"):
+        connect(Settings(bigquery_project_id="some-project", google_application_credentials=str(empty)))
     with pytest.raises(WarehouseError, match="GOOGLE_APPLICATION_CREDENTIALS"):
-        connect(Settings(bigquery_project_id="demo", google_application_credentials="/nowhere.json"))
+        connect(Settings(bigquery_project_id="some-project", google_application_credentials="/nowhere.json"))
