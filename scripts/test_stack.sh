@@ -1,16 +1,24 @@
 #!/usr/bin/env bash
 # The whole system in containers, tested end to end: ./scripts/test_stack.sh
 #
+# With --prepare only what takes minutes of waiting: the engine, base images, our images. The test that follows ends it.
+#
 # Needs an engine, and as root installs one (Debian's docker.io) and starts it where there is none. Base images come from
 # the public registries or, where none can be reached, are made from Debian's packages. Takes about seven minutes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-started=""
+prepare=no
+[ "${1:-}" != --prepare ] || prepare=yes
+# The engine that an earlier --prepare has started is ours as well.
+engine=/tmp/abbanoa-test-engine.pid
 work="$(mktemp -d)"
 finish() {
     code=$?
     rm -rf "$work"
-    [ -z "$started" ] || { kill "$started" 2>/dev/null && wait "$started" 2>/dev/null; } || true
+    if [ $prepare = no ] && [ -f $engine ]; then
+        kill "$(cat $engine)" 2>/dev/null || true
+        rm -f $engine
+    fi
     exit $code
 }
 trap finish EXIT
@@ -29,21 +37,33 @@ if ! timeout 20 docker info >/dev/null 2>&1; then
     [ "$(id -u)" = 0 ] || skip "no Docker engine answers, and only root can start one"
     need docker.io dockerd
     need iptables iptables
-    nohup dockerd >"$work/dockerd.log" 2>&1 &
+    nohup dockerd >/tmp/abbanoa-test-engine.log 2>&1 </dev/null &
     started=$!
+    echo "$started" >$engine
     for _ in $(seq 60); do
         timeout 5 docker info >/dev/null 2>&1 && break
         kill -0 "$started" 2>/dev/null || break
         sleep 0.5
     done
     if ! timeout 5 docker info >/dev/null 2>&1; then
-        tail -n 5 "$work/dockerd.log" >&2
+        tail -n 5 /tmp/abbanoa-test-engine.log >&2
         skip "the Docker engine does not start (above: the end of its log)"
     fi
 fi
 need docker-compose docker-compose
 need debootstrap debootstrap
-source scripts/setup.sh requirements-dev.txt
 tests/e2e/images/build.sh >"$work/images"
+if [ $prepare = yes ]; then
+    python_image="$(sed -n 's/^PYTHON_IMAGE=//p' "$work/images")"
+    network="$(grep -q stand-in "$work/images" && echo host || echo default)"
+    for name in processing api demo; do
+        DOCKER_BUILDKIT=0 docker build -q --network "$network" --build-arg "PYTHON_IMAGE=$python_image" \
+            -f "Dockerfile.$name" -t "abbanoa-stack-test-$name" . >"$work/$name.log" 2>&1 &
+    done
+    # What goes wrong here goes wrong again in the test, which says so.
+    wait
+    exit 0
+fi
 grep -q 'stand-in' "$work/images" && echo "BUILD_NETWORK=host" >>"$work/images"
+source scripts/setup.sh requirements-dev.txt
 python -m tests.e2e.main "$work/images"

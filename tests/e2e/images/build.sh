@@ -33,10 +33,12 @@ fi
 mkdir "$work/context"
 cp /etc/ssl/certs/ca-certificates.crt "$work/context/"
 cp postgres-entrypoint.sh "$work/context/"
-for name in "${stand_in[@]}"; do
-    # One Debian package set needs nothing of another: built side by side.
-    DOCKER_BUILDKIT=0 docker build --quiet --network=host --build-arg "BASE=$prefix/debian" --target "$name" \
-        -t "$prefix/$name" -f - "$work/context" <Dockerfile >"$work/$name.log" 2>&1 ||
-        { cat "$work/$name.log" >&2; exit 1; }
-done
+build() { # name
+    DOCKER_BUILDKIT=0 docker build --quiet --network=host --build-arg "BASE=$prefix/debian" -t "$prefix/$1" \
+        -f "$1.Dockerfile" "$work/context" >"$work/$1.log" 2>&1 || { cat "$work/$1.log" >&2; return 1; }
+}
+# They need nothing of each other: two at a time.
+export -f build
+export prefix work
+printf '%s\n' "${stand_in[@]}" | xargs -P 2 -I{} bash -c 'build {}'
 for name in "${!stand_in[@]}"; do echo "$name=$prefix/${stand_in[$name]}"; done
