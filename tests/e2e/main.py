@@ -97,6 +97,7 @@ def main(images: str) -> int:
             scenario.monitoring(stack, report, cycles)
             scenario.disaster(stack, report, result)
             scenario.documented(stack, report)
+            scenario.ticks(stack, report, result)
         except BaseException as error:
             report.failed.append("the run itself")
             print(f"FAILED  the run itself: {type(error).__name__}: {str(error)[:3000]}", flush=True)

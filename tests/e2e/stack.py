@@ -27,6 +27,8 @@ class Stack:
     folder: Path
     project: str
     keys: dict[str, str] = field(default_factory=dict)
+    # What happened to which tick -> the log lines that tell it, by container.
+    ticks: dict[str, set[str]] = field(default_factory=dict)
 
     def run(
         self, command: str, seconds: float = 300, expect: int | None = 0, **environment: str
@@ -85,6 +87,17 @@ class Stack:
         return {
             table: self.sql(f"SELECT t::text FROM {SCHEMA}.{table} t ORDER BY t::text").split("\n") for table in tables
         }
+
+    def note_ticks(self) -> None:
+        """Keeps what the processing replicas have logged of ticks: a container's log goes with it."""
+        for name in self.containers("processing"):
+            container = self.run(f"docker inspect -f '{{{{.Id}}}}' {name}").stdout.strip()
+            for line in self.run(f"docker logs {name} 2>&1").stdout.splitlines():
+                told = json.loads(line) if line.startswith("{") else {}
+                if told.get("event") == "tick claimed":
+                    self.ticks.setdefault(f"tick claimed {told['as_of']}", set()).add(container + line)
+                elif told.get("event") == "job ended" and told.get("job_type") == "processing_cycle":
+                    self.ticks.setdefault(f"job ended {told['scheduled_for']}", set()).add(container + line)
 
     def crash(self, container: str) -> None:
         """Ends its first process as the kernel would, so that nobody asked for it."""
