@@ -61,7 +61,8 @@ class Gate:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *added]
+                # A copy: an error that many wait for is one message, sent to each.
+                message = {**message, "headers": [*message["headers"], *added]}
             await send(message)
 
         before = REQUEST_ID.set(request_id)

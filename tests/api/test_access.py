@@ -83,6 +83,17 @@ def test_a_key_that_is_wrong_expired_or_revoked_is_refused_and_told_why(
     assert "revoked" in client.get(NODES).json()["detail"]
 
 
+def test_each_of_many_who_wait_for_the_same_error_gets_its_own_headers(api: httpx.Client):
+    async def ask() -> list[httpx.Response]:
+        headers = {"X-API-Key": api.headers["X-API-Key"]}
+        async with httpx.AsyncClient(base_url=str(api.base_url), headers=headers) as client:
+            asked = (client.get("/api/v1/nodes/nobody/metrics", headers={"X-Request-ID": f"r{n}"}) for n in range(20))
+            return await asyncio.gather(*asked)
+
+    told = [answer.headers.get_list("x-request-id") for answer in asyncio.run(ask())]
+    assert told == [[f"r{n}"] for n in range(20)]
+
+
 def test_only_digests_of_keys_are_stored(key_of: KeyOf, database_of_api: Engine):
     key = key_of()
     with database_of_api.connect() as connection:
