@@ -64,10 +64,8 @@ class ClockTrigger(BaseTrigger):  # type: ignore[misc]
     def __init__(self, rhythm: Rhythm, clock: Clock) -> None:
         self._rhythm = rhythm
         self._clock = clock
-        self._due: datetime | None = None
 
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
-        reached = self._clock.now()
-        self._due = self._rhythm.after(max(reached, self._due or reached))
-        wait = self._clock.real_seconds_until(self._due)
+        # The scheduler asks more than once between two fires: every time it must hear the same.
+        wait = self._clock.real_seconds_until(self._rhythm.after(self._clock.now()))
         return None if wait is None else now + timedelta(seconds=max(wait, 0)) + _MARGIN
