@@ -35,15 +35,12 @@ quietly compose build --build-arg "REVISION=$revision"
 say "Migrating ..."
 # In the foreground, so that a migration that fails stops the update before any service is touched.
 quietly compose run --rm --no-deps -T migrate </dev/null
-scales=()
-for service in processing api-replica; do
-    count="$(containers_of $service | wc -l)"
-    scales+=(--scale "$service=$count")
-done
 for service in processing api-replica api nginx; do
-    [ -n "$(containers_of $service)" ] || continue
+    count="$(containers_of "$service" | wc -l)"
+    [ "$count" -gt 0 ] || continue
     say "Replacing $service ..."
-    quietly compose up -d --no-deps "${scales[@]}" "$service"
+    # As many as there are, whatever the settings say.
+    quietly compose up -d --no-deps --scale "$service=$count" "$service"
     wait_for_health 120 "$service" || fail "$service does not become healthy." "docker-compose -f docker-compose.processing.yml logs --tail 50 $service${saved:+; to go back: git checkout the version before, ./scripts/restore.sh $saved}"
 done
 echo "Updated to $revision."
