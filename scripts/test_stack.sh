@@ -56,12 +56,14 @@ tests/e2e/images/build.sh >"$work/images"
 if [ $prepare = yes ]; then
     python_image="$(sed -n 's/^PYTHON_IMAGE=//p' "$work/images")"
     network="$(grep -q stand-in "$work/images" && echo host || echo default)"
+    builds=()
     for name in processing api demo; do
         DOCKER_BUILDKIT=0 docker build -q --network "$network" --build-arg "PYTHON_IMAGE=$python_image" \
             -f "Dockerfile.$name" -t "abbanoa-stack-test-$name" . >"$work/$name.log" 2>&1 &
+        builds+=($!)
     done
-    # What goes wrong here goes wrong again in the test, which says so.
-    wait
+    # These only: the engine goes on. What goes wrong here goes wrong again in the test, which says so.
+    wait "${builds[@]}" || true
     exit 0
 fi
 grep -q 'stand-in' "$work/images" && echo "BUILD_NETWORK=host" >>"$work/images"
