@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.types import ASGIApp
 
@@ -21,6 +21,7 @@ from src.api.gate import OPEN, Gate
 from src.api.identity import SESSION_COOKIE, Identities
 from src.api.limits import RateLimiter
 from src.api.measures import Measured
+from src.api.parameters import each_once
 from src.api.routers import insights, network, nodes, session, system
 from src.api.usage import Usage
 from src.observability import configure_logging, serve_measures
@@ -47,6 +48,7 @@ def create_app(settings: Settings) -> FastAPI:
         "what is not known is null. Lists page by the `Link` header (rel=next). Answers carry an ETag: send it as "
         "If-None-Match, and what has not changed costs a 304.",
         lifespan=lifespan,
+        dependencies=[Depends(each_once)],
     )
     cache = create_cache(settings)
     usage, limiter, identities = Usage(), RateLimiter(cache), Identities(cache)

@@ -69,6 +69,18 @@ def invalid(field: str, message: str) -> RequestValidationError:
     return RequestValidationError([{"loc": ("query", field), "msg": message, "type": "value_error"}])
 
 
+async def each_once(request: Request) -> None:
+    """Refuses a parameter that is given twice: one of the two would be ignored in silence.
+
+    Raises:
+        RequestValidationError: naming it.
+    """
+    names = [name for name, _ in request.query_params.multi_items()]
+    if len(set(names)) < len(names):
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise invalid(repeated, "is given more than once")
+
+
 def cursor_of(*parts: str) -> str:
     return base64.urlsafe_b64encode("\n".join(parts).encode()).decode().rstrip("=")
 

@@ -26,9 +26,17 @@ NODES = """
 # $3: windows that are still running then are not shown, they would pass for low flow.
 NODE_METRICS = f"""
     SELECT nodes.node_id, node_name, window_end AS timestamp, avg_flow_rate AS flow_rate, avg_pressure AS pressure,
-        avg_temperature AS temperature, NULL::double precision AS efficiency, anomaly_count, data_completeness,
-        quality_score, window_start
+        avg_temperature AS temperature, balance.efficiency, anomaly_count, data_completeness, quality_score,
+        window_start
     FROM water_infrastructure.nodes {_LATEST_WINDOW.format(time_window="$2", now="$3")}
+    LEFT JOIN LATERAL (
+        SELECT (zone_metrics -> coalesce(nodes.district_id, '-') ->> 'efficiency_percentage')::double precision
+            AS efficiency
+        FROM water_infrastructure.network_efficiency
+        WHERE time_window = CASE $2 WHEN '1day' THEN '1day' ELSE '1hour' END
+            AND window_start <= latest.window_start AND window_end >= latest.window_end
+        ORDER BY network_efficiency.window_start DESC LIMIT 1
+    ) AS balance ON true
     WHERE nodes.node_id = $1
 """  # noqa: S608 - built from this module's own text
 
@@ -50,7 +58,8 @@ NETWORK_METRICS = """
 
 NETWORK_EFFICIENCY = """
     SELECT computation_timestamp, window_start, window_end, total_input_volume, total_output_volume,
-        total_loss_volume, efficiency_percentage, method, coverage, active_nodes, total_anomalies, zone_metrics
+        total_loss_volume, efficiency_percentage, method, coverage, reason, active_nodes, total_nodes,
+        network_availability, total_anomalies, zone_metrics
     FROM water_infrastructure.network_efficiency
     WHERE time_window = $1 AND window_start >= $2 AND window_start < $3
     ORDER BY window_start LIMIT $4

@@ -101,11 +101,19 @@ class NetworkEfficiency(Row):
     total_output_volume: Volume
     total_loss_volume: Volume
     efficiency_percentage: Percent
-    method: str | None
+    method: str | None = Field(
+        description="how consumption is known: metered, minimum_night_flow (losses are estimated), or mixed"
+    )
     coverage: float | None = Field(description="share of the inlet readings that were really there, 0..1")
-    active_nodes: int | None
+    reason: str | None = Field(description="why a figure is null")
+    active_nodes: int | None = Field(description="meters of the balance that reported")
+    total_nodes: int | None
+    network_availability: Percent
     total_anomalies: Count
-    zone_metrics: dict[str, Any]
+    zone_metrics: dict[str, Any] = Field(
+        description="by district: the same figures, is_complete (coverage of at least 0.8), and for days the "
+        "indicators of loss that its metadata allow: m1a m³/km/day, m1b %, m1_class, infrastructure_leakage_index"
+    )
 
 
 class Prediction(Row):

@@ -58,6 +58,22 @@ nodes = Table(
     CheckConstraint("role IN ('inlet', 'outlet', 'consumption', 'storage', 'monitoring')", name="nodes_role_is_known"),
 )
 
+# What the utility knows of a district metered area, for the indicators of loss; null where it knows nothing.
+districts = Table(
+    "districts",
+    metadata,
+    Column("district_id", Text, primary_key=True),
+    Column("district_name", Text),
+    Column("mains_km", Double),
+    Column("connections", Integer),
+    Column("private_pipe_km", Double),
+    Column("mean_pressure_metres", Double),
+    # Legitimate use at night, L per connection and hour, and the N1 of leakage against pressure.
+    Column("night_use_litres", Double),
+    Column("leakage_exponent", Double),
+    _now("updated_at"),
+)
+
 computed_metrics = Table(
     "computed_metrics",
     metadata,
@@ -121,6 +137,7 @@ network_efficiency = Table(
     Column("network_availability", Double),
     Column("total_anomalies", Integer),
     Column("critical_anomalies", Integer),
+    Column("reason", Text),
 )
 
 anomalies = Table(

@@ -7,6 +7,7 @@ a known flow out of known junctions, and the sensors report with noise, every fi
 from __future__ import annotations
 
 import contextlib
+import math
 import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 import pandas as pd
 import wntr
 
@@ -91,12 +93,9 @@ def simulate(seed: int = 3) -> tuple[pd.DataFrame, list[Node], datetime]:
     nodes: list[Node] = []
     series: list[pd.DataFrame] = []
 
-    def sensor(node_id: str, name: str, node_type: str, role: str, **values: Floats) -> None:
-        nodes.append(
-            Node.model_validate(
-                {"node_id": node_id, "node_name": name, "node_type": node_type, "role": role, "district_id": DISTRICT}
-            )
-        )
+    def sensor(node_id: str, name: str, node_type: str, role: str, metadata: str = "{}", **values: Floats) -> None:
+        known = {"node_id": node_id, "node_name": name, "node_type": node_type, "role": role, "metadata": metadata}
+        nodes.append(Node.model_validate(known | {"district_id": DISTRICT}))
         series.append(pd.DataFrame({"timestamp": instants, "node_id": node_id} | values))
 
     def measured(values: pd.Series, spread: float) -> Floats:
@@ -107,7 +106,9 @@ def simulate(seed: int = 3) -> tuple[pd.DataFrame, list[Node], datetime]:
     sensor("inlet-lake", "Lake intake", "reservoir", "inlet", flow_rate=measured(flow["10"], 0.002))
     for tank in model.tank_name_list:
         level = pressure[tank] * BAR_PER_METRE
-        sensor(f"tank-{tank}", f"Tank {tank}", "storage", "storage", pressure=measured(level, 0.0005))
+        area = math.pi * (model.get_node(tank).diameter / 2) ** 2
+        known = orjson.dumps({"tank_area_m2": area}).decode()
+        sensor(f"tank-{tank}", f"Tank {tank}", "storage", "storage", known, pressure=measured(level, 0.0005))
     groups = _customers(model)
     for node_id, junctions in groups.items():
         own = demand[junctions].sum(axis=1)

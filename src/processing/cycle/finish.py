@@ -17,6 +17,7 @@ from src.db.tables import job_chunks, network_metrics, nodes, processing_jobs
 from src.domain import network
 from src.observability import logger
 from src.processing import jobs
+from src.processing.cycle.balance import write_efficiency
 from src.processing.measures import observe_job
 from src.processing.runtime import Runtime
 
@@ -41,6 +42,15 @@ _PER_NODE = text(
     GROUP BY node_id, nodes.role
     """
 )
+# Null unless every hour of the span was balanced.
+_EFFICIENCY = text(
+    """
+    SELECT CASE WHEN count(total_output_volume) = count(*) AND sum(total_input_volume) > 0
+        THEN 100 * sum(total_output_volume) / sum(total_input_volume) END
+    FROM water_infrastructure.network_efficiency
+    WHERE time_window = '1hour' AND window_start >= :start AND window_end <= :end
+    """
+)
 
 
 def finish(runtime: Runtime, job_id: UUID) -> None:
@@ -56,8 +66,13 @@ def finish(runtime: Runtime, job_id: UUID) -> None:
         if job.status not in jobs.UNFINISHED:
             return
         # A backfill leaves the state of the network at its own instant as a tick would.
-        write_network_metrics(connection, min(job.scheduled_for, job.created_at))
+        as_of = min(job.scheduled_for, job.created_at)
+        balances = 0
+        if job.data_start_time is not None:
+            balances = write_efficiency(connection, runtime.zone, job.data_start_time, as_of)
+        write_network_metrics(connection, as_of)
         summary, error = _summed_up(connection, job)
+        summary["balances"] = balances
         failed = job.failed_items > 0 and job.processed_items == 0
         jobs.end_job(connection, job_id, now, summary, error, failed)
     announce(runtime)
@@ -91,6 +106,7 @@ def write_network_metrics(connection: Connection, as_of: datetime) -> None:
             "window_end": end,
             "total_nodes": total,
             **vars(measured),
+            "efficiency_percentage": connection.scalar(_EFFICIENCY, span),
         }
         statement = insert(network_metrics).values(row)
         connection.execute(

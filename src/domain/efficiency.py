@@ -1,0 +1,257 @@
+"""The water balance of districts and of the whole network: what came in, what customers used, what was lost.
+
+After the IWA standard water balance (Lambert and Hirner, 2000): system input, authorised consumption, water losses.
+Where consumption is not metered, losses are estimated from the minimum night flow (Farley and Trow, 2003, "Losses in
+Water Distribution Networks"). Volumes are m³, flows L/s, pressures bar.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+
+# Below this share of an inlet's readings a figure is marked as incomplete.
+SUFFICIENT_COVERAGE = 0.8
+METERED, NIGHT_FLOW = "metered", "minimum_night_flow"
+_SIGN = {"inlet": 1.0, "outlet": -1.0}
+
+
+class District(Protocol):
+    """What the utility knows of a district; null where it knows nothing."""
+
+    mains_km: float | None
+    connections: int | None
+    private_pipe_km: float | None
+    mean_pressure_metres: float | None
+
+
+BALANCE = ["input_volume", "output_volume", "loss_volume", "efficiency_percentage", "coverage", "method", "reason"]
+
+
+def water_balance(meters: pd.DataFrame) -> pd.DataFrame:
+    """The balance of each district in each window, from its meters.
+
+    Input is what inlets bring, less what leaves by outlets and to districts that are fed from this one, less what
+    storage took up. A meter that reported a part of the window is taken to have gone on as it did; one that reported
+    nothing leaves the figures that need it unknown, with the reason.
+
+    Args:
+        meters: a row per window and meter, also of those that reported nothing: window_start, district_id, node_id,
+            role (inlet, outlet, consumption, storage), feeding_district_id (of an inlet fed by another district, else
+            null), volume (m³; NaN where nothing was measured), coverage (0..1, the share of its readings that were
+            there; NaN where unknown), storage_change (m³ taken up; NaN where unknown, or no storage).
+
+    Returns:
+        A row per window_start and district_id with input_volume, output_volume, loss_volume (m³),
+        efficiency_percentage, coverage (mean over the inlets), method (`metered`, or null where consumption has no
+        meters) and reason (why a figure is null, else null).
+    """
+    keys = ["window_start", "district_id"]
+    used = meters[meters["role"].isin(["inlet", "outlet", "consumption", "storage"])]
+    reported = used["coverage"].fillna(1.0).clip(0, 1)
+    whole = used["volume"] / reported.where(reported > 0)
+    flows = used.assign(
+        signed=whole * used["role"].map(_SIGN),
+        used=whole.where(used["role"] == "consumption"),
+        taken_up=used["storage_change"].where(used["role"] == "storage"),
+    )
+    is_flow, is_consumption = flows["role"].isin(list(_SIGN)), flows["role"] == "consumption"
+    is_storage = flows["role"] == "storage"
+    passed_on = flows[(flows["role"] == "inlet") & flows["feeding_district_id"].notna()]
+    passed_on = passed_on.assign(district_id=passed_on["feeding_district_id"], signed=-passed_on["signed"])
+    sources = pd.concat([flows[is_flow], passed_on], ignore_index=True)
+    balance = pd.DataFrame(index=flows.set_index(keys).index.unique().sort_values())
+    balance["input_volume"] = _sum_if_all_known(sources, keys, "signed").sub(
+        _sum_if_all_known(flows[is_storage], keys, "taken_up").reindex(balance.index, fill_value=0.0)
+    )
+    # A district without an inlet of its own has no input to speak of.
+    has_inlet = flows[flows["role"] == "inlet"].groupby(keys).size().reindex(balance.index, fill_value=0) > 0
+    balance.loc[~has_inlet, "input_volume"] = np.nan
+    balance["output_volume"] = _sum_if_all_known(flows[is_consumption], keys, "used")
+    balance["loss_volume"] = balance["input_volume"] - balance["output_volume"]
+    positive = balance["input_volume"].where(balance["input_volume"] > 0)
+    balance["efficiency_percentage"] = 100 * balance["output_volume"] / positive
+    inlets = flows[flows["role"] == "inlet"]
+    covered = inlets["coverage"].clip(0, 1).where(inlets["volume"].notna(), 0.0)
+    balance["coverage"] = inlets.assign(covered=covered).groupby(keys)["covered"].mean()
+    metered = flows[is_consumption].groupby(keys).size().reindex(balance.index, fill_value=0) > 0
+    balance["method"] = metered.map({True: METERED, False: None}).astype(object)
+    silent = flows[
+        (is_flow & flows["signed"].isna())
+        | (is_consumption & flows["used"].isna())
+        | (is_storage & flows["taken_up"].isna())
+    ]
+    balance["reason"] = _reasons(silent, keys).reindex(balance.index)
+    balance.loc[~metered & balance["reason"].isna(), "reason"] = "no node here meters consumption"
+    balance.loc[~has_inlet, "reason"] = "no node here is an inlet"
+    return balance[BALANCE].astype({"reason": object}).reset_index()
+
+
+def night_flow_loss(
+    inflow: pd.DataFrame, connections: float, use_per_connection: float, exponent: float = 1.0
+) -> pd.Series:
+    """What a district without customer meters loses, hour by hour: the night's flow that nobody uses, all day long.
+
+    Leakage follows pressure: L / L_night = (P / P_night) ** exponent (FAVAD; May, 1994). The night is 02:00 to 04:00 of
+    the utility's day; an hour takes the latest night that had ended by its own end.
+
+    Args:
+        inflow: index hours (window_start, aware, utility's zone), columns flow (net inflow, L/s) and pressure (bar, NaN
+            where unknown: then leakage is taken as constant).
+        connections: service connections of the district.
+        use_per_connection: legitimate use at night, L per connection and hour.
+        exponent: N1; about 1 for mixed pipe materials.
+
+    Returns:
+        m³ per hour, aligned with `inflow`; NaN where no night is known.
+    """
+    hours = pd.DatetimeIndex(inflow.index)
+    at_night = inflow[(hours.hour >= 2) & (hours.hour < 4)].assign(last=lambda rows: rows.index)
+    of_day = at_night.groupby(pd.DatetimeIndex(at_night.index).normalize())
+    nights = of_day.agg({"flow": "mean", "pressure": "mean", "last": "max"}).dropna(subset=["flow"]).set_index("last")
+    excess = (nights["flow"] - connections * use_per_connection / 3600).clip(lower=0)
+    latest = pd.DataFrame({"excess": excess, "pressure": nights["pressure"]})
+    latest = latest.reindex(latest.index.union(hours)).ffill().reindex(hours)
+    factor = (inflow["pressure"] / latest["pressure"]) ** exponent
+    return latest["excess"] * 3.6 * factor.fillna(1.0)
+
+
+def with_loss(balances: pd.DataFrame, loss: pd.Series) -> pd.DataFrame:
+    """Balances of an unmetered district with a loss (m³) that was estimated from its nights, aligned by index."""
+    input_volume = balances["input_volume"]
+    # More than came in cannot have been lost.
+    loss = loss.where(loss < input_volume, input_volume).where(loss.notna())
+    output = input_volume - loss
+    return balances.assign(
+        output_volume=output,
+        loss_volume=loss,
+        efficiency_percentage=100 * output / input_volume.where(input_volume > 0),
+        method=NIGHT_FLOW,
+        reason=balances["reason"].where(loss.isna(), None),
+    )
+
+
+def indicators(loss_per_day: float, loss_percentage: float, district: District | None) -> dict[str, float | str | None]:
+    """Indicators of loss of a district's day; null where its metadata do not allow one.
+
+    Args:
+        loss_per_day: m³; NaN where unknown.
+        loss_percentage: of the input; NaN where unknown.
+        district: what the utility knows of it: mains_km, connections, private_pipe_km, mean_pressure_metres.
+
+    Returns:
+        non_revenue_water_percentage; m1a (m³ per km of mains and day), m1b (%) and m1_class (A to E), the Italian
+        regulator's macro-indicator of water losses (ARERA 917/2017/R/idr, annex A); infrastructure_leakage_index.
+    """
+    known = district is not None and not np.isnan(loss_per_day)
+    mains = district.mains_km if district is not None and known else None
+    m1a = loss_per_day / mains if mains else None
+    m1b = None if np.isnan(loss_percentage) else loss_percentage
+    index = None
+    if district is not None and mains and district.connections and district.mean_pressure_metres:
+        index = infrastructure_leakage_index(
+            loss_per_day, mains, district.connections, district.private_pipe_km or 0.0, district.mean_pressure_metres
+        )
+    return {
+        "non_revenue_water_percentage": m1b,
+        "m1a": m1a,
+        "m1b": m1b,
+        "m1_class": None if m1a is None or m1b is None else loss_class(m1a, m1b),
+        "infrastructure_leakage_index": index,
+    }
+
+
+def loss_class(m1a: float, m1b: float) -> str:
+    """The class of water losses, the worse of both indicators' (ARERA 917/2017/R/idr, annex A, article 6)."""
+    by_length = np.searchsorted([15, 25, 40, 60], m1a, side="right")
+    by_share = np.searchsorted([25, 35, 45, 55], m1b, side="right")
+    return "ABCDE"[max(int(by_length), int(by_share))]
+
+
+def storage_change(levels: pd.DataFrame, boundaries: pd.DatetimeIndex, area: float) -> pd.Series:
+    """What a tank took up between boundaries that follow each other.
+
+    Args:
+        levels: index instants (aware), column level (m above the floor), not necessarily at the boundaries.
+        boundaries: instants in order.
+        area: m² of the water's surface.
+
+    Returns:
+        m³, indexed by all boundaries but the last; NaN where the level was not known within half an hour of either end.
+    """
+    near = pd.Timedelta(minutes=30)
+    known = levels["level"].dropna()
+    at = known.reindex(known.index.union(boundaries)).interpolate("time", limit_area="inside").reindex(boundaries)
+    if known.empty:
+        return pd.Series(np.nan, index=boundaries[:-1])
+    nearest = known.index[known.index.get_indexer(boundaries, method="nearest")]
+    at = at.where(at.notna(), known.loc[nearest].to_numpy())
+    at[np.abs(nearest - boundaries) > near] = np.nan
+    return ((at.shift(-1) - at) * area).iloc[:-1]
+
+
+def infrastructure_leakage_index(
+    real_losses: float, mains_km: float, connections: float, private_pipe_km: float, pressure_metres: float
+) -> float:
+    """Current real losses over the unavoidable ones: (18 Lm + 0.8 Nc + 25 Lp) P litres a day.
+
+    Source: Lambert et al., 1999, "A review of performance indicators for real losses from water supply systems".
+
+    Args:
+        real_losses: m³ a day.
+        mains_km, private_pipe_km: Lm, and Lp between street and customer meter.
+        connections: Nc.
+        pressure_metres: P, mean head while under pressure.
+    """
+    unavoidable = (18 * mains_km + 0.8 * connections + 25 * private_pipe_km) * pressure_metres / 1000
+    return real_losses / unavoidable
+
+
+def network_balance(districts: pd.DataFrame) -> pd.DataFrame:
+    """The whole network in each window: districts added up, what one passes to another cancelling out.
+
+    Args:
+        districts: as `water_balance` returns it.
+
+    Returns:
+        A row per window_start with the same figures; a sum is null where a district's part is unknown, and `method` is
+        `mixed` where districts differ.
+    """
+    grouped = districts.groupby("window_start")
+    volumes = ["input_volume", "output_volume", "loss_volume"]
+    network = pd.DataFrame({name: _sum_if_all_known(districts, ["window_start"], name) for name in volumes})
+    positive = network["input_volume"].where(network["input_volume"] > 0)
+    network["efficiency_percentage"] = 100 * network["output_volume"] / positive
+    network["coverage"] = grouped["coverage"].mean()
+    network["method"] = pd.Series({window: _common(methods) for window, methods in grouped["method"]}, dtype=object)
+    reasons = {window: "; ".join(sorted(set(told.dropna()))) or None for window, told in grouped["reason"]}
+    network["reason"] = pd.Series(reasons, dtype=object)
+    return network.reset_index()
+
+
+def _common(methods: pd.Series) -> str | None:
+    found = set(methods)
+    if any(pd.isna(method) for method in found):
+        return None
+    return str(found.pop()) if len(found) == 1 else "mixed"
+
+
+def _sum_if_all_known(rows: pd.DataFrame, keys: list[str], column: str) -> pd.Series:
+    """Sums by group; NaN where any part is unknown."""
+    grouped = rows.groupby(keys)[column]
+    return grouped.sum().where(grouped.count() == grouped.size())
+
+
+def _reasons(silent: pd.DataFrame, keys: list[str]) -> pd.Series:
+    """Who is missing, in a sentence, by group."""
+    if silent.empty:
+        return pd.Series(dtype=object)
+
+    def told(names: pd.Series) -> str:
+        first = sorted(names)[:3]
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        return f"nothing is known of {', '.join(first)}{more}"
+
+    return silent.groupby(keys)["node_id"].agg(told)

@@ -1,0 +1,229 @@
+"""Water balances of the windows that a job has touched: rows in, `domain.efficiency`, rows out."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pandas as pd
+from sqlalchemy import Connection, func, select, text
+from sqlalchemy.dialects.postgresql import insert
+
+from src.db.tables import districts, network_efficiency
+from src.domain import efficiency
+from src.domain.days import day_start, day_starts
+
+BAR_PER_METRE = 0.0980665
+# IWA's default for legitimate household use at night, L per connection and hour, where a district has none of its own.
+NIGHT_USE_LITRES = 1.8
+# As much as is held in memory at once.
+_SPAN = timedelta(days=31)
+_NEAR = pd.Timedelta(minutes=30)
+# District by its id, as its row in `districts`.
+Districts = dict[str, Any]
+_METERS = text(
+    """
+    SELECT node_id, coalesce(district_id, '-') AS district_id, role,
+        metadata ->> 'feeding_district_id' AS feeding_district_id,
+        CAST(metadata ->> 'tank_area_m2' AS double precision) AS tank_area_m2
+    FROM water_infrastructure.nodes
+    WHERE is_active AND role IN ('inlet', 'outlet', 'consumption', 'storage')
+    """
+)
+_WINDOWS = text(
+    """
+    SELECT node_id, window_start, total_volume AS volume, data_completeness / 100 AS coverage
+    FROM water_infrastructure.computed_metrics
+    WHERE time_window = :time_window AND window_start >= :start AND window_start < :end AND node_id = ANY(:nodes)
+    """
+)
+_LEVELS = text(
+    """
+    SELECT node_id, window_start, avg_pressure FROM water_infrastructure.computed_metrics
+    WHERE time_window = '5min' AND window_start >= :start AND window_start < :end AND node_id = ANY(:nodes)
+        AND avg_pressure IS NOT NULL
+    """
+)
+_PRESSURES = text(
+    """
+    SELECT coalesce(district_id, '-') AS district_id, window_start, avg(avg_pressure) AS pressure
+    FROM water_infrastructure.computed_metrics JOIN water_infrastructure.nodes USING (node_id)
+    WHERE time_window = '1hour' AND window_start >= :start AND window_start < :end
+        AND coalesce(role, '') <> 'storage' AND avg_pressure IS NOT NULL
+    GROUP BY 1, 2
+    """
+)
+
+
+def write_efficiency(connection: Connection, zone: ZoneInfo, start: datetime, as_of: datetime) -> int:
+    """Balances every hour and local day from `start`'s day on that has ended by `as_of`; the number of rows written."""
+    meters = pd.read_sql(_METERS, connection)
+    if meters.empty:
+        return 0
+    known = {row.district_id: row for row in connection.execute(select(districts))}
+    first, written = day_start(start, zone), 0
+    while first < as_of:
+        # Spans end with a local day, so that each day is balanced as a whole.
+        end = min(day_start(first + _SPAN, zone), as_of)
+        written += _write_span(connection, zone, meters, known, (first, end))
+        first = end
+    return written
+
+
+def _write_span(
+    connection: Connection, zone: ZoneInfo, meters: pd.DataFrame, known: Districts, span: tuple[datetime, datetime]
+) -> int:
+    start, end = (pd.Timestamp(instant) for instant in span)
+    # The night before tells what leaks on the first morning.
+    hours = pd.date_range(start - pd.Timedelta(days=1), end, freq="1h")
+    hourly = _balances(connection, meters, "1hour", hours)
+    hourly = _with_night_flow(hourly, _pressures(connection, hours), known, zone)
+    written = _store(connection, "1hour", hourly[hourly["window_start"] >= start], hours)
+    days = pd.DatetimeIndex([day for day in day_starts(span[0], span[1], zone) if day <= span[1]])
+    if len(days) > 1:
+        daily = _with_nights_added(_balances(connection, meters, "1day", days), hourly, days)
+        written += _store(connection, "1day", _with_indicators(daily, known, days), days)
+    return written
+
+
+def _balances(connection: Connection, meters: pd.DataFrame, time_window: str, edges: pd.DatetimeIndex) -> pd.DataFrame:
+    """Balances of the windows between edges that follow each other, whether or not every meter reported."""
+    span: dict[str, Any] = {"start": edges[0], "end": edges[-1], "nodes": list(meters["node_id"])}
+    rows = pd.read_sql(_WINDOWS, connection, params=span | {"time_window": time_window})
+    rows["window_start"] = pd.to_datetime(rows["window_start"], utc=True)
+    grid = meters.merge(pd.DataFrame({"window_start": edges[:-1]}), how="cross")
+    grid = grid.merge(rows, how="left", on=["node_id", "window_start"])
+    grid["storage_change"] = np.nan
+    tanks = meters[(meters["role"] == "storage") & (meters["tank_area_m2"] > 0)]
+    around: dict[str, Any] = {"start": edges[0] - _NEAR, "end": edges[-1] + _NEAR, "nodes": list(tanks["node_id"])}
+    levels = pd.read_sql(_LEVELS, connection, params=around) if len(tanks) else pd.DataFrame()
+    tank: Any
+    for tank in tanks.itertuples():
+        own = levels[levels["node_id"] == tank.node_id]
+        instants = pd.DatetimeIndex(pd.to_datetime(own["window_start"], utc=True))
+        level = pd.DataFrame({"level": own["avg_pressure"].to_numpy() / BAR_PER_METRE}, index=instants).sort_index()
+        change = efficiency.storage_change(level, edges, float(tank.tank_area_m2))
+        grid.loc[grid["node_id"] == tank.node_id, "storage_change"] = change.to_numpy()
+    return efficiency.water_balance(grid).merge(_reporting(grid), on=["window_start", "district_id"])
+
+
+def _reporting(grid: pd.DataFrame) -> pd.DataFrame:
+    """How many of a district's meters told something of the window, and how many there are."""
+    told = grid.assign(told=grid["volume"].notna() | grid["storage_change"].notna())
+    return (
+        told.groupby(["window_start", "district_id"])["told"].agg(active_nodes="sum", total_nodes="size").reset_index()
+    )
+
+
+def _pressures(connection: Connection, hours: pd.DatetimeIndex) -> pd.DataFrame:
+    """Mean pressure (bar) of each district by hour: index window_start, columns districts."""
+    rows = pd.read_sql(_PRESSURES, connection, params={"start": hours[0], "end": hours[-1]})
+    rows["window_start"] = pd.to_datetime(rows["window_start"], utc=True)
+    return rows.pivot(index="window_start", columns="district_id", values="pressure").reindex(hours[:-1])
+
+
+def _with_night_flow(hourly: pd.DataFrame, pressures: pd.DataFrame, known: Districts, zone: ZoneInfo) -> pd.DataFrame:
+    """Estimates the losses of districts whose customers have no meters, where their connections are known."""
+    parts = []
+    for district_id, own in hourly.groupby("district_id"):
+        district = known.get(str(district_id))
+        if own["method"].isna().all() and district is not None and district.connections:
+            local = pd.DatetimeIndex(own["window_start"]).tz_convert(zone)
+            pressure = pressures[district_id] if district_id in pressures else pd.Series(np.nan, pressures.index)
+            inflow = pd.DataFrame(
+                {
+                    "flow": own["input_volume"].to_numpy() / 3.6,
+                    "pressure": pressure.reindex(own["window_start"]).to_numpy(),
+                },
+                index=local,
+            )
+            use = NIGHT_USE_LITRES if district.night_use_litres is None else district.night_use_litres
+            exponent = 1.0 if district.leakage_exponent is None else district.leakage_exponent
+            lost = efficiency.night_flow_loss(inflow, district.connections, use, exponent).to_numpy()
+            own = efficiency.with_loss(own, pd.Series(lost, own.index))
+        parts.append(own)
+    return pd.concat(parts, ignore_index=True)
+
+
+def _with_nights_added(daily: pd.DataFrame, hourly: pd.DataFrame, days: pd.DatetimeIndex) -> pd.DataFrame:
+    """Puts the hours' estimated losses together for days; a day with an hour that is not known has none."""
+    estimated = hourly[hourly["method"] == efficiency.NIGHT_FLOW]
+    if estimated.empty:
+        return daily
+    day = days[np.searchsorted(days, estimated["window_start"], side="right") - 1]
+    of_day = estimated.assign(day=day).groupby(["day", "district_id"])["loss_volume"].agg(["sum", "count"])
+    hours_of = pd.Series((days[1:] - days[:-1]) / pd.Timedelta(hours=1), index=days[:-1])
+    keys = pd.MultiIndex.from_frame(daily[["window_start", "district_id"]])
+    found = of_day.reindex(keys)
+    complete = found["count"].to_numpy() == hours_of.reindex(daily["window_start"]).to_numpy()
+    concerned = daily["district_id"].isin(estimated["district_id"].unique())
+    lost = pd.Series(np.where(complete, found["sum"].to_numpy(), np.nan), daily.index)
+    return pd.concat([daily[~concerned], efficiency.with_loss(daily[concerned], lost[concerned])], ignore_index=True)
+
+
+def _with_indicators(daily: pd.DataFrame, known: Districts, days: pd.DatetimeIndex) -> pd.DataFrame:
+    """Adds what regulators and engineers compare districts by, where the district's metadata allow it."""
+    length = pd.Series((days[1:] - days[:-1]) / pd.Timedelta(days=1), index=days[:-1])
+    told: list[Any] = []
+    row: Any
+    for row in daily.itertuples():
+        district = known.get(str(row.district_id))
+        per_day = float(row.loss_volume) / float(length[row.window_start])
+        told.append(efficiency.indicators(per_day, 100 - float(row.efficiency_percentage), district))
+    return daily.assign(indicators=pd.Series(told, daily.index, dtype=object))
+
+
+def _store(connection: Connection, time_window: str, balances: pd.DataFrame, edges: pd.DatetimeIndex) -> int:
+    """Writes a row per window: the network's figures, and those of each district in `zone_metrics`."""
+    if balances.empty:
+        return 0
+    network = efficiency.network_balance(balances).set_index("window_start")
+    ends = dict(zip(edges[:-1], edges[1:], strict=True))
+    rows = []
+    window_start: Any
+    for window_start, zones in balances.groupby("window_start"):
+        whole, active, total = network.loc[window_start], zones["active_nodes"].sum(), zones["total_nodes"].sum()
+        rows.append(
+            {
+                "time_window": time_window,
+                "window_start": window_start.to_pydatetime(),
+                "window_end": ends[window_start].to_pydatetime(),
+                "computation_timestamp": func.now(),
+                "total_input_volume": _plain(whole["input_volume"]),
+                "total_output_volume": _plain(whole["output_volume"]),
+                "total_loss_volume": _plain(whole["loss_volume"]),
+                "efficiency_percentage": _plain(whole["efficiency_percentage"]),
+                "method": _plain(whole["method"]),
+                "coverage": _plain(whole["coverage"]),
+                "reason": _plain(whole["reason"]),
+                "zone_metrics": {str(zone["district_id"]): _zone(zone) for zone in zones.to_dict("records")},
+                "active_nodes": int(active),
+                "total_nodes": int(total),
+                "network_availability": 100 * float(active) / float(total),
+            }
+        )
+    statement = insert(network_efficiency)
+    changed = {name: statement.excluded[name] for name in rows[0] if name not in ("time_window", "window_start")}
+    for first in range(0, len(rows), 500):
+        connection.execute(
+            statement.on_conflict_do_update(index_elements=["time_window", "window_start"], set_=changed).values(
+                rows[first : first + 500]
+            )
+        )
+    return len(rows)
+
+
+def _zone(zone: dict[Hashable, Any]) -> dict[str, Any]:
+    """What is told of one district."""
+    figures = {name: _plain(zone[name]) for name in efficiency.BALANCE}
+    coverage = figures["coverage"]
+    complete = coverage is not None and coverage >= efficiency.SUFFICIENT_COVERAGE
+    return figures | {"is_complete": complete} | (zone.get("indicators") or {})
+
+
+def _plain(value: Any) -> Any:
+    """JSON's own kinds of value: null where nothing is known."""
+    return None if pd.isna(value) else float(value) if isinstance(value, (float, np.floating)) else value

@@ -1,0 +1,135 @@
+"""The water balance: litres add up, what is not known is said, and published worked examples come out."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src.domain import efficiency
+
+HOUR = datetime(2023, 5, 1, tzinfo=UTC)
+
+
+def meters(*rows: dict[str, object]) -> pd.DataFrame:
+    """Meters of one hour by keyword; each reported everything unless it says otherwise."""
+    default = {
+        "window_start": HOUR, "district_id": "d1", "feeding_district_id": None, "volume": np.nan, "coverage": 1.0,
+        "storage_change": np.nan,
+    }  # fmt: skip
+    return pd.DataFrame([default | {"node_id": f"n{k}"} | row for k, row in enumerate(rows)])
+
+
+def balance_of(*rows: dict[str, object]) -> pd.Series:
+    return efficiency.water_balance(meters(*rows)).iloc[0]
+
+
+def test_loss_is_what_came_in_and_nobody_used():
+    found = balance_of(
+        {"role": "inlet", "volume": 100.0},
+        {"role": "inlet", "volume": 20.0},
+        {"role": "outlet", "volume": 15.0},
+        {"role": "storage", "storage_change": 5.0},
+        {"role": "consumption", "volume": 50.0},
+        {"role": "consumption", "volume": 30.0},
+        {"role": "monitoring", "volume": 999.0},
+    )
+    assert (found["input_volume"], found["output_volume"], found["loss_volume"]) == (100.0, 80.0, 20.0)
+    assert found["efficiency_percentage"] == pytest.approx(80.0)
+    assert (found["method"], found["coverage"]) == ("metered", 1.0)
+    assert pd.isna(found["reason"])
+
+
+def test_a_meter_that_reported_half_the_window_went_on_as_it_did_and_coverage_says_so():
+    found = balance_of(
+        {"role": "inlet", "volume": 50.0, "coverage": 0.5}, {"role": "consumption", "volume": 45.0, "coverage": 0.5}
+    )
+    assert (found["input_volume"], found["output_volume"], found["coverage"]) == (100.0, 90.0, 0.5)
+    assert found["coverage"] < efficiency.SUFFICIENT_COVERAGE
+
+
+@pytest.mark.parametrize(
+    ("row", "unknown"),
+    [
+        ({"role": "inlet", "node_id": "x"}, {"input_volume", "loss_volume", "efficiency_percentage"}),
+        ({"role": "storage", "node_id": "x"}, {"input_volume", "loss_volume", "efficiency_percentage"}),
+        ({"role": "consumption", "node_id": "x"}, {"output_volume", "loss_volume", "efficiency_percentage"}),
+    ],
+)
+def test_what_needs_a_meter_that_reported_nothing_is_unknown_and_the_reason_names_it(row, unknown: set[str]):
+    found = balance_of({"role": "inlet", "volume": 10.0}, {"role": "consumption", "volume": 8.0}, row)
+    figures = ["input_volume", "output_volume", "loss_volume", "efficiency_percentage"]
+    assert {name for name in figures if pd.isna(found[name])} == unknown
+    assert found["reason"] == "nothing is known of x"
+
+
+def test_without_customer_meters_there_is_an_input_and_no_invented_loss():
+    found = balance_of({"role": "inlet", "volume": 10.0})
+    assert found["input_volume"] == 10.0
+    assert pd.isna(found["loss_volume"])
+    assert pd.isna(found["method"])
+    assert found["reason"] == "no node here meters consumption"
+
+
+def test_what_one_district_passes_to_another_cancels_out_in_the_network():
+    districts = efficiency.water_balance(
+        meters(
+            {"role": "inlet", "volume": 100.0},
+            {"role": "consumption", "volume": 60.0},
+            {"role": "inlet", "volume": 30.0, "district_id": "d2", "feeding_district_id": "d1"},
+            {"role": "consumption", "volume": 25.0, "district_id": "d2"},
+        )
+    ).set_index("district_id")
+    assert list(districts["input_volume"]) == [70.0, 30.0]
+    network = efficiency.network_balance(districts.reset_index()).iloc[0]
+    assert (network["input_volume"], network["output_volume"], network["loss_volume"]) == (100.0, 85.0, 15.0)
+    assert network["method"] == "metered"
+
+
+@given(
+    inlets=st.lists(st.floats(0, 1e4), min_size=1, max_size=5),
+    used=st.lists(st.floats(0, 1e4), min_size=1, max_size=5),
+    stored=st.lists(st.floats(-1e3, 1e3), max_size=3),
+)
+def test_the_parts_of_a_balance_always_add_up(inlets: list[float], used: list[float], stored: list[float]):
+    found = balance_of(
+        *({"role": "inlet", "volume": volume} for volume in inlets),
+        *({"role": "consumption", "volume": volume} for volume in used),
+        *({"role": "storage", "storage_change": volume} for volume in stored),
+    )
+    assert found["loss_volume"] == pytest.approx(sum(inlets) - sum(stored) - sum(used), abs=1e-6)
+
+
+def test_a_tank_takes_up_what_its_level_tells():
+    instants = pd.date_range(HOUR, periods=25, freq="5min")
+    levels = pd.DataFrame({"level": np.linspace(2.0, 3.0, 25)}, index=instants)
+    taken = efficiency.storage_change(levels, pd.date_range(HOUR, periods=3, freq="1h"), area=200.0)
+    assert list(taken) == pytest.approx([100.0, 100.0])
+    # At one o'clock nobody had known it for forty minutes.
+    gap = levels.drop(levels.index[5:23])
+    assert efficiency.storage_change(gap, pd.date_range(HOUR, periods=3, freq="1h"), 200.0).isna().all()
+    none = efficiency.storage_change(levels.iloc[:3], pd.date_range(HOUR, periods=3, freq="1h"), 200.0)
+    assert none.isna().all()
+
+
+def test_at_night_only_leaks_flow_and_by_day_they_follow_the_pressure():
+    hours = pd.date_range("2023-05-01", periods=24, freq="1h", tz="Europe/Rome")
+    pressure = np.where((hours.hour >= 6) & (hours.hour < 22), 3.0, 4.0)
+    # 1,000 connections that use 1.8 L an hour at night are 0.5 L/s of the 2.5 L/s.
+    inflow = pd.DataFrame({"flow": 2.5, "pressure": pressure}, index=hours)
+    lost = efficiency.night_flow_loss(inflow, connections=1000, use_per_connection=1.8)
+    assert lost.iloc[:3].isna().all()
+    assert lost.iloc[3] == pytest.approx(2.0 * 3.6)
+    assert lost.iloc[12] == pytest.approx(2.0 * 3.6 * 0.75)
+    halved = efficiency.night_flow_loss(inflow, 1000, 1.8, exponent=0.5)
+    assert halved.iloc[12] == pytest.approx(7.2 * 0.75**0.5)
+
+
+def test_the_leakage_index_of_the_unavoidable_losses_is_one():
+    # 100 km of mains, 5,000 connections, no private pipe, 40 m: (18 * 100 + 0.8 * 5000) * 40 L = 232 m³ a day.
+    assert efficiency.infrastructure_leakage_index(232.0, 100, 5000, 0, 40) == pytest.approx(1.0)
+    assert efficiency.infrastructure_leakage_index(928.0, 100, 5000, 0, 40) == pytest.approx(4.0)
