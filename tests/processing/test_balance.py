@@ -59,9 +59,7 @@ def test_input_consumption_and_leaks_are_those_of_the_simulation(balances: pd.Da
         query = "SELECT efficiency_percentage FROM water_infrastructure.network_metrics WHERE time_range = '7d'"
         last_week = connection.scalar(text(query))
     assert last_week == pytest.approx(100 * truth["used"].tail(7).sum() / truth.tail(7).to_numpy().sum(), abs=0.5)
-
-
-def test_hours_add_up_to_their_day(balances: pd.DataFrame):
+    # And hours add up to their day.
     hours = balances[balances["time_window"] == "1hour"]
     day = balances[balances["time_window"] == "1day"].sort_values("window_start").iloc[10]
     within = hours[(hours["window_start"] >= day["window_start"]) & (hours["window_end"] <= day["window_end"])]

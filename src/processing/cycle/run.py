@@ -36,10 +36,10 @@ def run_tick(runtime: Runtime, queue: Queue, as_of: datetime) -> None:
 
 
 def run_retry(runtime: Runtime, queue: Queue, as_of: datetime) -> None:
-    """A cycle between two ticks, where the latest ones failed: after a minute, two, four, ... until one succeeds."""
+    """A cycle between two ticks, where the latest ones failed: 15 seconds after the first, then twice as long each."""
     recent = jobs.latest(runtime.database, jobs.CYCLE, 12)
     failures = next((number for number, job in enumerate(recent) if job.status != "failed"), len(recent))
-    if failures and runtime.clock.now() - recent[0].created_at >= timedelta(minutes=2 ** (failures - 1)):
+    if failures and runtime.clock.now() - recent[0].created_at >= timedelta(seconds=15 * 2 ** (failures - 1)):
         run_tick(runtime, queue, as_of)
 
 

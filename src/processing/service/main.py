@@ -24,7 +24,7 @@ from src.processing.service.heartbeat import Heartbeat
 from src.processing.service.timetable import ClockTrigger, Daily, Every, Rhythm
 from src.settings import load_settings
 
-RETRY = Every(timedelta(minutes=1))
+RETRY = Every(timedelta(seconds=15))
 RETENTION_AT = datetime.min.time().replace(hour=4, minute=30)
 
 
