@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.e2e import scenario
+from tests.e2e.checks import asking, documented, enduring, hardening, operating, starting
 from tests.e2e.report import Report
 from tests.e2e.stack import POSTGRES, REDIS, Stack
 
@@ -77,27 +77,27 @@ def main(images: str) -> int:
         copy_of(Path.cwd(), stack.folder)
         settings = SETTINGS + images
         try:
-            scenario.refused_starts(stack, report, settings)
+            starting.refused_starts(stack, report, settings)
             example = (stack.folder / ".env.processing.example").read_text()
             (stack.folder / ".env.processing").write_text(example + settings + "COMPOSE_PROFILES=demo\n")
-            result["seconds_to_healthy"] = round(scenario.start(stack, report), 1)
+            result["seconds_to_healthy"] = round(starting.start(stack, report), 1)
             result["image_mb"] = {
                 service: int(stack.run(f"docker image inspect -f '{{{{.Size}}}}' {PROJECT}-{service}").stdout)
                 // 1_000_000
                 for service in ("processing", "api")
             }
-            scenario.endpoints(stack, report)
-            scenario.access(stack, report)
-            scenario.at_the_edge(stack, report)
-            scenario.certificates(stack, report)
-            scenario.hardening(stack, report)
-            scenario.under_load(stack, report, result)
-            cycles = scenario.crashes(stack, report)
-            scenario.observability(stack, report)
-            scenario.monitoring(stack, report, cycles)
-            scenario.disaster(stack, report, result)
-            scenario.documented(stack, report)
-            scenario.ticks(stack, report, result)
+            asking.endpoints(stack, report)
+            asking.access(stack, report)
+            asking.at_the_edge(stack, report)
+            asking.certificates(stack, report)
+            hardening.hardening(stack, report)
+            enduring.under_load(stack, report, result)
+            cycles = enduring.crashes(stack, report)
+            operating.observability(stack, report)
+            operating.monitoring(stack, report, cycles)
+            operating.disaster(stack, report, result)
+            documented.documented(stack, report)
+            enduring.ticks(stack, report, result)
         except BaseException as error:
             report.failed.append("the run itself")
             print(f"FAILED  the run itself: {type(error).__name__}: {str(error)[:3000]}", flush=True)

@@ -18,6 +18,13 @@ import httpx
 HTTPS, HTTP, API = "https://localhost:8443", "http://localhost:8080", "http://localhost:8000"
 POSTGRES, REDIS = "abbanoa-postgres-processing", "abbanoa-redis-processing"
 SCHEMA = "water_infrastructure"
+# The one secret that the test gives, and by a file.
+REDIS_PASSWORD = "r3dis-k7Q!x-9fLm2-Zw"
+SERVICES = ("postgres", "redis", "processing", "api", "api-replica", "nginx")
+CYCLES = (
+    "SELECT count(*) FROM water_infrastructure.processing_jobs WHERE status = 'completed' "
+    "AND (result_summary ->> 'readings')::int {}"
+)
 
 
 @dataclass
@@ -174,3 +181,7 @@ class Load:
                     self.failures.append(f"{begun} {path}: {type(error).__name__} {error}")
                 self.requests += 1
                 self._stopping.wait(0.02)
+
+
+def apis(stack: Stack) -> list[str]:
+    return stack.containers("api") + stack.containers("api-replica")

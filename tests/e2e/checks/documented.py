@@ -1,0 +1,88 @@
+"""The architecture document's commands, typed as they stand there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import termios
+import time
+import tomllib
+from pathlib import Path
+
+from tests.e2e.report import Report, eventually
+from tests.e2e.stack import POSTGRES, Stack
+
+
+def documented(stack: Stack, report: Report) -> None:
+    """The architecture document's commands, as written there."""
+    commands = tomllib.loads((Path(__file__).parents[1] / "document_commands.toml").read_text())["command"]
+    environment = os.environ | {
+        "POSTGRES_PASSWORD": stack.run(f"docker exec {POSTGRES} cat /run/secrets/postgres_password").stdout,
+        "REDIS_PASSWORD": stack.run("docker exec abbanoa-api cat /run/secrets/redis_password").stdout,
+        "BIGQUERY_PROJECT_ID": "some-project",
+    }
+    stack.note_ticks()
+    for command in commands:
+        with report.check(f"as the document has it: {command['run'].splitlines()[-1][:100]}"):
+            code, output = typed(command, stack.folder, environment)
+            assert re.search(command["output"], output), output[-1500:]
+            assert code in command.get("code", [0]) or "seconds" in command, (code, output[-500:])
+    with report.check("as the document has it: scale: 3 in the compose file"):
+        file = stack.folder / "docker-compose.processing.yml"
+        text = file.read_text()
+        file.write_text(text.replace("scale: ${PROCESSING_REPLICAS:-1}", "scale: 3"))
+        stack.compose("up -d --no-build --no-deps processing")
+        eventually(lambda: stack.healthy("processing", 3), 60, "three processing replicas")
+        file.write_text(text)
+
+
+def typed(command: dict, folder: Path, environment: dict[str, str]) -> tuple[int, str]:
+    """Runs a command as a person would, at a terminal where it wants one; its exit code and all it printed."""
+    limit = command.get("seconds", 240)
+    if not command.get("tty"):
+        process = subprocess.Popen(
+            ["bash", "-c", command["run"]], cwd=folder, env=environment, text=True, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        try:
+            output, _ = process.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGINT)
+            try:
+                output, _ = process.communicate(timeout=30)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                output, _ = process.communicate()
+        return process.returncode, output
+    master, slave = pty.openpty()
+    # A terminal without a size would page every answer.
+    termios.tcsetwinsize(slave, (50, 160))
+    process = subprocess.Popen(
+        ["bash", "-c", command["run"]], cwd=folder, env=environment, stdin=slave, stdout=slave, stderr=slave,
+        start_new_session=True,
+    )  # fmt: skip
+    os.close(slave)
+    for line in command["input"].splitlines(keepends=True):
+        time.sleep(1)
+        # Enter is a carriage return.
+        os.write(master, line.rstrip("\n").encode() + b"\r")
+    output, deadline = b"", time.monotonic() + 30
+    while time.monotonic() < deadline:
+        readable, _, _ = select.select([master], [], [], 0.5)
+        if readable:
+            try:
+                output += os.read(master, 65536)
+            except OSError:
+                break
+        elif process.poll() is not None:
+            break
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(5)
+    os.close(master)
+    process.kill()
+    return process.wait(), output.decode(errors="replace")

@@ -1,0 +1,81 @@
+"""What a container, a role and a secret may, and may not."""
+
+from __future__ import annotations
+
+import json
+
+import psycopg2
+import redis
+
+from tests.e2e.report import Report
+from tests.e2e.stack import POSTGRES, REDIS, REDIS_PASSWORD, SERVICES, Stack
+
+
+def hardening(stack: Stack, report: Report) -> None:
+    password = stack.run(f"docker exec {POSTGRES} cat /run/secrets/postgres_password").stdout
+    owner = {"host": "localhost", "port": 5433, "user": "abbanoa_user", "dbname": "abbanoa_processing"}
+    with report.check("PostgreSQL: encrypted and with the password, or not at all"):
+        psycopg2.connect(**owner, password=password, sslmode="require").close()
+        for wrong in ({"password": password, "sslmode": "disable"}, {"password": "x" * 20, "sslmode": "require"}):
+            try:
+                psycopg2.connect(**owner, **wrong)
+            except psycopg2.OperationalError:
+                continue
+            raise AssertionError(f"let in with sslmode {wrong['sslmode']}")
+    with report.check("each service has a role of its own, and the API's cannot write"):
+        api = stack.run("docker exec abbanoa-api cat /run/secrets/postgres_api_password").stdout
+        connection = psycopg2.connect(**owner | {"user": "abbanoa_api"}, password=api, sslmode="require")
+        with connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION READ WRITE")
+            try:
+                cursor.execute("DELETE FROM water_infrastructure.nodes")
+            except psycopg2.errors.InsufficientPrivilege:
+                pass
+            else:
+                raise AssertionError("the API may delete nodes")
+        connection.close()
+        used = stack.sql("SELECT DISTINCT usename FROM pg_stat_activity WHERE application_name LIKE 'abbanoa-%'")
+        assert set(used.split()) == {"abbanoa_api", "abbanoa_processing"}, used
+    with report.check("Redis: not without its password; nothing but answers is ever evicted"):
+        try:
+            redis.Redis(port=6380).ping()
+        except redis.AuthenticationError:
+            pass
+        else:
+            raise AssertionError("let in without a password")
+        assert redis.Redis(port=6380, password=REDIS_PASSWORD).ping()
+        stack.run(f"docker exec {REDIS} redis-cli save")
+        policy = stack.run(f"docker exec {REDIS} redis-cli config get maxmemory-policy").stdout
+        assert "volatile-lru" in policy
+    with report.check("the knobs of the servers are turned by settings"):
+        assert stack.sql("SHOW max_connections") == "77"
+        assert "\n103809024" in stack.run(f"docker exec {REDIS} redis-cli config get maxmemory").stdout
+    with report.check("databases and the API's own port are open to this machine only"):
+        for name, port in ((POSTGRES, "5432/tcp"), (REDIS, "6379/tcp"), ("abbanoa-api", "8000/tcp")):
+            bound = json.loads(stack.run(f"docker inspect -f '{{{{json .NetworkSettings.Ports}}}}' {name}").stdout)
+            assert {entry["HostIp"] for entry in bound[port]} == {"127.0.0.1"}
+    with report.check("containers: read-only, without privileges, not root, bounded in memory and logs"):
+        for service in SERVICES:
+            name = stack.containers(service)[0]
+            host = json.loads(stack.run(f"docker inspect -f '{{{{json .HostConfig}}}}' {name}").stdout)
+            assert host["ReadonlyRootfs"], name
+            assert host["CapDrop"] == ["ALL"], name
+            assert host["Memory"] > 0, name
+            assert host["LogConfig"]["Config"]["max-size"], name
+            main = stack.run(f"docker top {name} -eo pid,uid,args").stdout.splitlines()[1:]
+            assert all(line.split()[1] != "0" for line in main if "docker-init" not in line), (name, main)
+    with report.check("images: no compiler, no pip, labels; the API's without pandas"):
+        for service in ("processing", "api"):
+            name = stack.containers(service)[0]
+            assert stack.run(f"docker exec {name} sh -c 'command -v gcc cc make pip'", expect=None).stdout == ""
+            assert (
+                stack.run(f"docker inspect -f '{{{{json .Config.Labels}}}}' {name}").stdout.count("org.opencontainers")
+                >= 4
+            )
+        assert stack.run("docker exec abbanoa-api python3 -c 'import pandas'", expect=1)
+    with report.check("no secret stands in a container's environment or log"):
+        for service in SERVICES:
+            for name in stack.containers(service):
+                told = stack.run(f"docker inspect {name}; docker logs {name} 2>&1").stdout
+                assert password not in told, name
+                assert not any(key in told for key in stack.keys.values()), name
