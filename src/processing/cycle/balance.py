@@ -180,12 +180,15 @@ def _store(connection: Connection, time_window: str, balances: pd.DataFrame, edg
     """Writes a row per window: the network's figures, and those of each district in `zone_metrics`."""
     if balances.empty:
         return 0
-    network = efficiency.network_balance(balances).set_index("window_start")
     ends = dict(zip(edges[:-1], edges[1:], strict=True))
+    zones: dict[Any, list[dict[Hashable, Any]]] = {}
+    for zone in balances.to_dict("records"):
+        zones.setdefault(zone["window_start"], []).append(zone)
     rows = []
-    window_start: Any
-    for window_start, zones in balances.groupby("window_start"):
-        whole, active, total = network.loc[window_start], zones["active_nodes"].sum(), zones["total_nodes"].sum()
+    for whole in efficiency.network_balance(balances).to_dict("records"):
+        window_start = whole["window_start"]
+        own = zones[window_start]
+        active, total = (sum(zone[name] for zone in own) for name in ("active_nodes", "total_nodes"))
         rows.append(
             {
                 "time_window": time_window,
@@ -199,7 +202,7 @@ def _store(connection: Connection, time_window: str, balances: pd.DataFrame, edg
                 "method": _plain(whole["method"]),
                 "coverage": _plain(whole["coverage"]),
                 "reason": _plain(whole["reason"]),
-                "zone_metrics": {str(zone["district_id"]): _zone(zone) for zone in zones.to_dict("records")},
+                "zone_metrics": {str(zone["district_id"]): _zone(zone) for zone in own},
                 "active_nodes": int(active),
                 "total_nodes": int(total),
                 "network_availability": 100 * float(active) / float(total),
