@@ -94,13 +94,19 @@ def test_a_district_without_customer_meters_is_estimated_from_its_nights(
 
 def test_where_neither_is_possible_there_is_no_loss_but_a_reason(stack: Settings, database: Engine, tmp_path: Path):
     put(stack, readings_of(["meter"], days=2, minutes=15))
-    (tmp_path / "nodes.csv").write_text("node_id,district_id,role\nmeter,d1,inlet\n")
+    # A tank whose area is nonsense stops nobody: it is one of another district's unknowns.
+    (tmp_path / "nodes.csv").write_text(
+        'node_id,district_id,role,metadata\nmeter,d1,inlet,\ntank,d2,storage,"{""tank_area_m2"": ""wide""}"\n'
+    )
     run("src.processing.nodes", "import", str(tmp_path / "nodes.csv"), settings=stack)
-    run_cycle(stack, START + timedelta(days=2))
-    found = table(database, "network_efficiency")
-    assert found["total_loss_volume"].isna().all()
-    assert found["total_input_volume"].notna().sum() >= 47
-    measured = found[found["total_input_volume"].notna()]
+    job = run_cycle(stack, START + timedelta(days=2))
+    assert job["status"] == "completed"
+    zones = table(database, "network_efficiency")["zone_metrics"]
+    assert {zone["d2"]["reason"] for zone in zones} == {"no node here is an inlet"}
+    found = pd.DataFrame([zone["d1"] for zone in zones])
+    assert found["loss_volume"].isna().all()
+    assert found["input_volume"].notna().sum() >= 47
+    measured = found[found["input_volume"].notna()]
     assert set(measured["reason"]) == {"no node here meters consumption"}
     # The hours of the first day before the first reading.
     assert set(found["reason"]) - set(measured["reason"]) == {"nothing is known of meter"}

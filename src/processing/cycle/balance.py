@@ -28,7 +28,8 @@ _METERS = text(
     """
     SELECT node_id, coalesce(district_id, '-') AS district_id, role,
         metadata ->> 'feeding_district_id' AS feeding_district_id,
-        CAST(metadata ->> 'tank_area_m2' AS double precision) AS tank_area_m2
+        CASE WHEN jsonb_typeof(metadata -> 'tank_area_m2') = 'number'
+            THEN CAST(metadata ->> 'tank_area_m2' AS double precision) END AS tank_area_m2
     FROM water_infrastructure.nodes
     WHERE is_active AND role IN ('inlet', 'outlet', 'consumption', 'storage')
     """
@@ -78,10 +79,11 @@ def _write_span(
 ) -> int:
     start, end = (pd.Timestamp(instant) for instant in span)
     # The night before tells what leaks on the first morning.
-    hours = pd.date_range(start - pd.Timedelta(days=1), end, freq="1h")
+    first_hour = start.floor("h")
+    hours = pd.date_range(first_hour - pd.Timedelta(days=1), end, freq="1h")
     hourly = _balances(connection, meters, "1hour", hours)
     hourly = _with_night_flow(hourly, _pressures(connection, hours), known, zone)
-    written = _store(connection, "1hour", hourly[hourly["window_start"] >= start], hours)
+    written = _store(connection, "1hour", hourly[hourly["window_start"] >= first_hour], hours)
     days = pd.DatetimeIndex([day for day in day_starts(span[0], span[1], zone) if day <= span[1]])
     if len(days) > 1:
         daily = _with_nights_added(_balances(connection, meters, "1day", days), hourly, days)
