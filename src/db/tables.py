@@ -89,6 +89,11 @@ computed_metrics = Table(
     *(Column(f"{statistic}_temperature", Double) for statistic in ("avg", "min", "max")),
     Column("temperature_variance", Double),
     *(
+        Column(f"max_{stem}_{kind}", Double)
+        for stem in ("flow", "pressure", "temperature")
+        for kind in ("change", "spike")
+    ),
+    *(
         Column(f"{counted}_count", Integer, nullable=False)
         for counted in ("reading", "flow", "pressure", "temperature")
     ),
@@ -158,6 +163,15 @@ anomalies = Table(
     _instant("resolved_at"),
     _json("metadata"),
     _now("created_at"),
+    # When it was first seen; `timestamp` is when it began.
+    _now("detected_at"),
+    Column("district_id", Text),
+    # Events of one district that belong together.
+    Column("incident_id", Uuid),
+    _instant("acknowledged_at"),
+    Column("acknowledged_by", Text),
+    Column("resolved_by", Text),
+    Column("note", Text),
     CheckConstraint("severity IN ('info', 'warning', 'critical')", name="anomalies_severity_is_known"),
     Index("anomalies_by_time", "timestamp", "anomaly_id"),
     Index("anomalies_by_node", "node_id", "timestamp"),
@@ -288,6 +302,27 @@ job_chunks = Table(
     Column("error_message", Text),
     _instant("completed_at"),
     CheckConstraint("status IN ('queued', 'completed', 'failed')", name="job_chunks_status_is_known"),
+)
+
+# Readings and values set aside, by quarter of an hour: every local day begins with one.
+rejected_readings = Table(
+    "rejected_readings",
+    metadata,
+    Column("node_id", Text, primary_key=True),
+    _instant("quarter_start", primary_key=True),
+    Column("reason", Text, primary_key=True),
+    Column("readings", Integer, nullable=False),
+)
+
+# What is normal for a node, learned from the weeks before `valid_from`.
+node_habits = Table(
+    "node_habits",
+    metadata,
+    Column("node_id", Text, primary_key=True),
+    Column("measurement", Text, primary_key=True),
+    _instant("valid_from", primary_key=True),
+    Column("history_days", Double, nullable=False),
+    _json("habits"),
 )
 
 ingestion_watermarks = Table(

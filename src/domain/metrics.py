@@ -41,6 +41,8 @@ COLUMNS = [
     "avg_flow_rate", "min_flow_rate", "max_flow_rate", "flow_variance", "total_volume",
     "avg_pressure", "min_pressure", "max_pressure", "pressure_variance",
     "avg_temperature", "min_temperature", "max_temperature", "temperature_variance",
+    "max_flow_change", "max_flow_spike", "max_pressure_change", "max_pressure_spike",
+    "max_temperature_change", "max_temperature_spike",
     "reading_count", "flow_count", "pressure_count", "temperature_count",
     "cadence_seconds", "data_completeness",
 ]  # fmt: skip
@@ -58,6 +60,10 @@ def window_metrics(readings: pd.DataFrame, start: datetime, zone: ZoneInfo) -> p
         Columns `COLUMNS`, one row per window with at least one reading: flow L/s, pressure bar, temperature °C,
         total_volume m³, variances as sample variances (n - 1; NaN for a single value), data_completeness in % of the
         readings that the node's own cadence promises (NaN where it is unknown); window_end is exclusive.
+
+        Of hours and days also max_*_change, the largest step between a reading and the one before it, and
+        max_*_spike, the largest step that the very next reading took back (0: none; NaN: no readings that follow each
+        other within `GAP_CADENCES`).
     """
     if readings.empty:
         instants = dict.fromkeys(("window_start", "window_end"), "datetime64[us, UTC]")
@@ -77,7 +83,16 @@ def window_metrics(readings: pd.DataFrame, start: datetime, zone: ZoneInfo) -> p
     days, cadences = cadence_by_day(node_day, elapsed)
     cadence = cadences[np.searchsorted(days, node_day)]
 
+    # A reading and the two before it: are they one uninterrupted piece of the same signal?
+    follows = elapsed <= np.minimum(GAP_CADENCES * cadence, GAP_SECONDS)
+    second_before = np.concatenate([instant[:2], instant[:-2]])[: len(instant)]
+    in_sight = second_before >= starts[np.maximum(day - 1, 0)]
+    follows_two = follows & np.concatenate([[False], follows[:-1]]) & in_sight
+
     five = _five_minute(readings, node, instant, day, cadence)
+    for measurement, stem in _MEASURED.items():
+        values = readings[measurement].to_numpy(dtype="float64")
+        five |= _steps(stem, values, follows, follows_two, five["first_reading"])
     hours = _rolled_up(five, five["window_start"] // HOUR)
     hours["window_start"] = hours["window_start"] // HOUR * HOUR
     hours["window_end"] = hours["window_start"] + HOUR
@@ -88,7 +103,11 @@ def window_metrics(readings: pd.DataFrame, start: datetime, zone: ZoneInfo) -> p
     parts = []
     for name, part in zip(TIME_WINDOWS, (five, hours, daily), strict=True):
         kept = part["window_end"] > first
-        parts.append({column: values[kept] for column, values in part.items()})
+        parts.append({column: values[kept] for column, values in part.items() if column != "first_reading"})
+        if name == "5min":
+            # Five minutes hold too few readings for steps to mean much, and are many rows.
+            count = int(kept.sum())
+            parts[-1] |= {column: np.full(count, np.nan) for column in part if column.endswith(("change", "spike"))}
         parts[-1]["time_window"] = np.full(int(kept.sum()), TIME_WINDOWS.index(name), dtype=np.int8)
     merged = {column: np.concatenate([part[column] for part in parts]) for column in parts[0]}
     return _as_frame(merged, nodes.cat.categories)
@@ -124,6 +143,7 @@ def _five_minute(readings: pd.DataFrame, node: Integers, instant: Integers, day:
         "window_start": window[starts] * FIVE_MINUTES,
         "window_end": (window[starts] + 1) * FIVE_MINUTES,
         "cadence_seconds": cadence[starts],
+        "first_reading": starts,
         "reading_count": sizes,
         "total_volume": _sum_of_known(_volumes(readings, node, instant, cadence), starts),
     }
@@ -166,7 +186,25 @@ def _rolled_up(rows: Arrays, key: Integers) -> Arrays:
             measurement, stem, count, mean, np.add.reduceat(within + between, starts),
             np.fmin.reduceat(rows[f"min_{measurement}"], starts), np.fmax.reduceat(rows[f"max_{measurement}"], starts),
         )  # fmt: skip
+        for kind in ("change", "spike"):
+            result[f"max_{stem}_{kind}"] = np.fmax.reduceat(rows[f"max_{stem}_{kind}"], starts)
     return result
+
+
+def _steps(
+    stem: str, values: Floats, follows: npt.NDArray[np.bool_], follows_two: npt.NDArray[np.bool_], starts: Integers
+) -> Arrays:
+    """The largest step between readings that follow each other, and the largest taken back at once, per group."""
+    step = np.full(len(values), np.nan)
+    step[1:] = values[1:] - values[:-1]
+    step[~follows] = np.nan
+    before = np.concatenate([[np.nan], step[:-1]])
+    taken_back = np.where(step * before < 0, np.minimum(np.abs(step), np.abs(before)), 0.0)
+    taken_back[~follows_two | np.isnan(step) | np.isnan(before)] = np.nan
+    return {
+        f"max_{stem}_change": np.fmax.reduceat(np.abs(step), starts),
+        f"max_{stem}_spike": np.fmax.reduceat(taken_back, starts),
+    }
 
 
 def _group_starts(node: npt.NDArray[Any], key: npt.NDArray[Any]) -> Integers:

@@ -28,19 +28,25 @@ class CleanReadings:
     """Readings in order of (node_id, timestamp), one per instant, and why others were set aside.
 
     `frame` has the columns node_id, timestamp (datetime64[us, UTC]), flow_rate L/s, pressure bar, temperature °C,
-    volume m³ since the previous reading (float64, NaN where missing or rejected).
+    volume m³ since the previous reading (float64, NaN where missing or rejected); `rejections` a row per row or value
+    set aside: node_id, timestamp, reason.
     """
 
     frame: pd.DataFrame
-    rejected: Counter[str]
+    rejections: pd.DataFrame
+
+    @property
+    def rejected(self) -> Counter[str]:
+        """How many were set aside for what reason."""
+        return Counter(self.rejections["reason"].value_counts().to_dict())
 
 
 def clean(raw: pd.DataFrame, as_of: datetime, counted_from: datetime | None = None) -> CleanReadings:
     """Sets impossible rows and values aside.
 
     Rows go where node_id is empty, the timestamp is missing, before 2000 or after `as_of`, where another row for the
-    same node and instant arrived later, or where no valid measurement remains. Values go where they are infinite or
-    outside `VALID_RANGE`; a missing value is no rejection.
+    same node and instant arrived later (`conflicting` where the two disagree, else `duplicate`), or where no valid
+    measurement remains. Values go where they are infinite or outside `VALID_RANGE`; a missing value is no rejection.
 
     Args:
         raw: any order, any index; columns node_id, timestamp, the measurements and ingestion_timestamp.
@@ -59,7 +65,7 @@ def clean(raw: pd.DataFrame, as_of: datetime, counted_from: datetime | None = No
     for reason, bad in row_checks:
         mask = bad(frame).to_numpy(dtype=bool)
         if mask.any():
-            rejected.add(reason, frame["timestamp"][mask])
+            rejected.add(reason, frame[mask])
             frame = frame[~mask]
 
     frame = _one_per_instant(frame, rejected)
@@ -76,28 +82,34 @@ def clean(raw: pd.DataFrame, as_of: datetime, counted_from: datetime | None = No
             ("too_high", np.isfinite(values) & (values > high)),
         ):
             if mask.any():
-                rejected.add(f"{name}_{reason}", frame["timestamp"][mask])
+                rejected.add(f"{name}_{reason}", frame[mask])
                 present &= ~mask
         columns[name] = np.where(present, values, np.nan)
         any_valid |= present
     cleaned = pd.DataFrame(columns)
     if not any_valid.all():
-        rejected.add("no_valid_measurement", frame["timestamp"][~any_valid])
+        rejected.add("no_valid_measurement", frame[~any_valid])
         cleaned = cleaned[any_valid]
-    return CleanReadings(cleaned.reset_index(drop=True), +rejected.counts)
+    return CleanReadings(cleaned.reset_index(drop=True), rejected.listed())
 
 
 class _Rejections:
-    """How many rows or values were set aside for what reason, of those that are to be counted."""
+    """What was set aside for what reason, of that which is to be counted."""
 
     def __init__(self, counted_from: datetime | None) -> None:
         self._counted_from = counted_from
-        self.counts: Counter[str] = Counter()
+        self._parts: list[pd.DataFrame] = []
 
-    def add(self, reason: str, instants: pd.Series[pd.Timestamp]) -> None:
-        """Counts rows set aside, given their timestamps; one without any belongs to every span."""
-        context = 0 if self._counted_from is None else int((instants < pd.Timestamp(self._counted_from)).sum())
-        self.counts[reason] += len(instants) - context
+    def add(self, reason: str, rows: pd.DataFrame) -> None:
+        """Lists rows set aside; one without a timestamp belongs to every span."""
+        if self._counted_from is not None:
+            rows = rows[~(rows["timestamp"] < pd.Timestamp(self._counted_from))]
+        self._parts.append(rows[["node_id", "timestamp"]].assign(reason=reason))
+
+    def listed(self) -> pd.DataFrame:
+        if not self._parts:
+            return pd.DataFrame({"node_id": [], "timestamp": pd.DatetimeIndex([], tz="UTC"), "reason": []})
+        return pd.concat(self._parts, ignore_index=True)
 
 
 def _one_per_instant(frame: pd.DataFrame, rejected: _Rejections) -> pd.DataFrame:
@@ -117,5 +129,7 @@ def _one_per_instant(frame: pd.DataFrame, rejected: _Rejections) -> pd.DataFrame
         ["node_id", "timestamp", "ingestion_timestamp", *MEASUREMENTS], na_position="first", kind="stable"
     )
     losers = contested.duplicated(["node_id", "timestamp"], keep="last")
-    rejected.add("duplicate", contested["timestamp"][losers])
+    agreeing = contested.duplicated(["node_id", "timestamp", *MEASUREMENTS], keep="last")
+    rejected.add("duplicate", contested[losers & agreeing])
+    rejected.add("conflicting", contested[losers & ~agreeing])
     return pd.concat([frame[~repeated], contested[~losers]]).sort_values(["node_id", "timestamp"], kind="stable")

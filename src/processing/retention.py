@@ -16,8 +16,10 @@ from src.db.tables import (
     ml_predictions_cache,
     network_efficiency,
     network_metrics,
+    node_habits,
     processing_jobs,
     processing_replicas,
+    rejected_readings,
 )
 from src.processing import jobs
 from src.processing.runtime import Runtime
@@ -35,6 +37,8 @@ def run_retention(runtime: Runtime, as_of: datetime) -> None:
     kept: list[tuple[Table, str, int]] = [
         (computed_metrics, "window_start", settings.retention_metrics_days),
         (network_efficiency, "window_start", settings.retention_metrics_days),
+        (rejected_readings, "quarter_start", settings.retention_metrics_days),
+        (node_habits, "valid_from", settings.retention_metrics_days),
         (data_quality_metrics, "check_timestamp", settings.retention_metrics_days),
         (ml_predictions_cache, "prediction_timestamp", settings.retention_predictions_days),
         (network_metrics, "computation_timestamp", settings.retention_jobs_days),

@@ -15,6 +15,7 @@ from src.processing.warehouse.client import connect
 from src.processing.warehouse.reader import Reader
 from src.settings import Settings
 from tests.processing.test_warehouse import NODES, START, warehouse
+from tests.system import put, readings_of, run_cycle
 
 __all__ = ["warehouse"]
 
@@ -71,3 +72,19 @@ def test_days_without_readings_between_others_are_no_obstacle(database: Engine, 
         reader = Reader(connect(warehouse), warehouse)
         done = ingest_span(connection, reader, NODES, later, later + timedelta(days=1), later + timedelta(days=9), ROME)
     assert (done.readings, done.rows_changed) == (0, 0)
+
+
+def test_what_is_set_aside_is_counted_by_node_and_quarter_of_an_hour_until_it_is_corrected(
+    database: Engine, stack: Settings
+):
+    readings = readings_of(["bad", "good"], days=1, minutes=5)
+    bad = (readings["node_id"] == "bad") & (readings["timestamp"] >= pd.Timestamp(START + timedelta(hours=6)))
+    put(stack, readings.assign(flow_rate=readings["flow_rate"].mask(bad, -1.0)))
+    run_cycle(stack, START + timedelta(hours=7))
+    counted = table(database, "rejected_readings").sort_values("quarter_start")
+    assert set(counted["node_id"]) == {"bad"}
+    assert set(counted["reason"]) == {"flow_rate_negative"}
+    assert counted["readings"].tolist() == [3, 3, 3, 3, 1]
+    put(stack, readings)
+    run_cycle(stack, START + timedelta(hours=7, minutes=30))
+    assert table(database, "rejected_readings").empty

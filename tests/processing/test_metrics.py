@@ -62,6 +62,7 @@ def brute_force(rows: list[dict]) -> dict[tuple, dict]:
         cadence = {day: _cadence(by_day, day) for day in by_day}
         previous = None
         for r in readings:
+            r["cadence"] = cadence[r["day"]]
             if r["volume"] is not None:
                 r["m3"] = r["volume"]
             elif r["flow_rate"] is not None:
@@ -76,7 +77,8 @@ def brute_force(rows: list[dict]) -> dict[tuple, dict]:
                 r["m3"] = None
                 continue
             previous = r
-        for r in readings:
+        for index, r in enumerate(readings):
+            r["steps"] = _steps(readings[max(0, index - 2) : index + 1], cadence[r["day"]])
             five = datetime.fromtimestamp(r["t"].timestamp() // 300 * 300, UTC)
             midnight = datetime(r["day"].year, r["day"].month, r["day"].day, tzinfo=ROME)
             next_day = r["day"] + timedelta(days=1)
@@ -88,7 +90,8 @@ def brute_force(rows: list[dict]) -> dict[tuple, dict]:
                 ("1day", midnight.astimezone(UTC), next_midnight.astimezone(UTC)),
             ):
                 w = windows.setdefault(
-                    (node, name, begin), {"window_end": end, "readings": [], "cadence_seconds": cadence[r["day"]]}
+                    (node, name, begin),
+                    {"window_end": end, "begin": begin, "readings": [], "cadence_seconds": cadence[r["day"]]},
                 )
                 w["readings"].append(r)
     for w in windows.values():
@@ -103,7 +106,34 @@ def brute_force(rows: list[dict]) -> dict[tuple, dict]:
             w[f"{stem}_count"], w[f"avg_{name}"] = n, mean
             w[f"min_{name}"], w[f"max_{name}"] = (min(values), max(values)) if n else (None, None)
             w[f"{stem}_variance"] = math.fsum((v - mean) ** 2 for v in values) / (n - 1) if n > 1 else None
+            long = w["window_end"] - w["begin"] > timedelta(minutes=5)
+            for kind in ("change", "spike"):
+                known = [s for r in readings if long and (s := r["steps"].get((name, kind))) is not None]
+                w[f"max_{stem}_{kind}"] = max(known) if known else None
+        del w["begin"]
     return windows
+
+
+def _steps(last_three: list[dict], cadence: float | None) -> dict:
+    """Per measurement the step to the newest of up to three readings, and how much of it took the one before back."""
+    new = last_three[-1]
+    floor = new["day"] - timedelta(days=1)
+
+    def step(before: dict, after: dict, name: str, cadence: float | None) -> float | None:
+        elapsed = (after["t"] - before["t"]).total_seconds()
+        near = cadence is not None and elapsed <= min(3 * cadence, 23 * 3600)
+        if not near or before["day"] < floor or before[name] is None or after[name] is None:
+            return None
+        return after[name] - before[name]
+
+    steps: dict = {}
+    for name in ("flow_rate", "pressure", "temperature"):
+        if len(last_three) < 2 or (change := step(*last_three[-2:], name, cadence)) is None:
+            continue
+        steps[name, "change"] = abs(change)
+        if len(last_three) == 3 and (earlier := step(*last_three[:2], name, last_three[1]["cadence"])) is not None:
+            steps[name, "spike"] = min(abs(change), abs(earlier)) if change * earlier < 0 else 0.0
+    return steps
 
 
 def _cadence(by_day: dict, day) -> float | None:
@@ -277,11 +307,12 @@ def test_impossible_input_is_counted_by_reason_and_the_rest_is_kept():
         good | {"timestamp": t + timedelta(minutes=3), "pressure": 10.1},
         good | {"timestamp": t + timedelta(minutes=4), "flow_rate": None, "pressure": math.nan},
         good | {"flow_rate": 9.0, "ingestion_timestamp": t + timedelta(hours=1)},
+        good | {"flow_rate": 9.0, "ingestion_timestamp": t + timedelta(minutes=30)},
     ]
     cleaned = clean(raw_readings(rows), AS_OF)
     assert cleaned.rejected == {
         "empty_node_id": 2, "timestamp_before_2000": 1, "timestamp_in_future": 1, "flow_rate_infinite": 1,
-        "flow_rate_negative": 1, "pressure_too_high": 1, "no_valid_measurement": 1, "duplicate": 1,
+        "flow_rate_negative": 1, "pressure_too_high": 1, "no_valid_measurement": 1, "conflicting": 1, "duplicate": 1,
     }  # fmt: skip
     assert cleaned.frame["flow_rate"].tolist()[0] == 9.0
     assert len(cleaned.frame) == 4

@@ -11,10 +11,10 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pandas as pd
-from sqlalchemy import Connection, func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy.dialects.postgresql import insert as insert_or_update
 
-from src.db.tables import computed_metrics, ingestion_watermarks, nodes
+from src.db.tables import computed_metrics, ingestion_watermarks, nodes, rejected_readings
 from src.db.upsert import replace_metrics
 from src.domain.days import day_start
 from src.domain.metrics import LEAD_DAYS, TIME_WINDOWS, window_metrics
@@ -22,7 +22,7 @@ from src.domain.readings import EARLIEST, clean
 from src.processing.warehouse.reader import Reader
 
 # Changes whenever the same readings would give other numbers.
-COMPUTATION_VERSION = "1"
+COMPUTATION_VERSION = "2"
 # The smallest step between instants: "up to and including" as an exclusive end.
 INSTANT = timedelta(microseconds=1)
 
@@ -116,6 +116,7 @@ def ingest_span(
     first_hour = first.replace(minute=0, second=0, microsecond=0)
     spans = {name: (first_hour if name == "1hour" else first, end, open_ended) for name in TIME_WINDOWS}
     changed = replace_metrics(connection, computed_metrics, rows, node_ids, spans)
+    _replace_rejections(connection, cleaned.rejections, node_ids, first, end)
     if moves_watermarks:
         _advance_watermarks(connection, raw, cleaned.frame, as_of)
     stages.ended("write")
@@ -141,6 +142,25 @@ class _Stages:
         self._since = now
 
 
+def _replace_rejections(
+    connection: Connection, rejections: pd.DataFrame, node_ids: Sequence[str], first: datetime, end: datetime
+) -> None:
+    """Makes what is stored of readings set aside within [first, end) say exactly this."""
+    kept = rejected_readings.c
+    connection.execute(
+        delete(rejected_readings).where(
+            kept.node_id.in_(node_ids), kept.quarter_start >= first, kept.quarter_start < end
+        )
+    )
+    # What belongs to no node or no time is counted in the job.
+    placed = rejections[rejections["node_id"].isin(node_ids) & rejections["timestamp"].ge(pd.Timestamp(first))]
+    if placed.empty:
+        return
+    quarters = placed.assign(quarter_start=placed["timestamp"].dt.floor("15min"), node_id=placed["node_id"].astype(str))
+    counted = quarters.groupby(["node_id", "quarter_start", "reason"]).size().rename("readings").reset_index()
+    connection.execute(insert(rejected_readings), counted.to_dict("records"))
+
+
 def _advance_watermarks(connection: Connection, raw: pd.DataFrame, readings: pd.DataFrame, as_of: datetime) -> None:
     """Moves each node's watermark to its latest row and its latest valid reading, never back."""
     placed = raw[raw["timestamp"].between(pd.Timestamp(EARLIEST), pd.Timestamp(as_of))]
@@ -148,7 +168,7 @@ def _advance_watermarks(connection: Connection, raw: pd.DataFrame, readings: pd.
     if last_row.empty:
         return
     last_reading = readings.groupby("node_id", observed=True)["timestamp"].max().to_dict()
-    statement = insert(ingestion_watermarks).values(
+    statement = insert_or_update(ingestion_watermarks).values(
         [
             {"node_id": node_id, "last_row": instant, "last_reading": last_reading.get(node_id), "updated_at": as_of}
             for node_id, instant in last_row.items()
