@@ -86,6 +86,7 @@ class Settings(BaseSettings):
     google_application_credentials: str = ""
 
     utility_timezone: Annotated[str, AfterValidator(_known_zone)] = "Europe/Rome"
+    utility_country: str = Field("IT", pattern="^([A-Z]{2})?$")
     check_interval_minutes: int = Field(30, ge=1, le=1440)
     late_arrival_hours: int = Field(24, ge=0, le=24 * 30)
     late_arrival_lookback_days: int = Field(30, ge=1, le=3650)

@@ -23,6 +23,7 @@ _OF_EVENTS = {
 def upgrade() -> None:
     for column in _STEPS:
         op.execute(f"ALTER TABLE water_infrastructure.computed_metrics ADD COLUMN {column} DOUBLE PRECISION")
+    op.execute("ALTER TABLE water_infrastructure.computed_metrics ALTER COLUMN anomaly_count SET DEFAULT 0")
     op.execute("ALTER TABLE water_infrastructure.anomalies ADD COLUMN detected_at TIMESTAMP WITH TIME ZONE")
     op.execute('UPDATE water_infrastructure.anomalies SET detected_at = "timestamp"')
     op.execute("ALTER TABLE water_infrastructure.anomalies ALTER COLUMN detected_at SET NOT NULL")
@@ -55,6 +56,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.execute("ALTER TABLE water_infrastructure.computed_metrics ALTER COLUMN anomaly_count DROP DEFAULT")
     op.execute("DROP TABLE water_infrastructure.node_habits")
     op.execute("DROP TABLE water_infrastructure.rejected_readings")
     for column in ["detected_at", *_OF_EVENTS]:

@@ -99,7 +99,8 @@ computed_metrics = Table(
     ),
     Column("cadence_seconds", Double),
     Column("data_completeness", Double),
-    Column("anomaly_count", Integer),
+    # Events that overlap the window; detection follows ingestion in the same job.
+    Column("anomaly_count", Integer, server_default=text("0")),
     Column("quality_score", Double),
     _instant("computed_at", nullable=False),
     Column("computation_version", Text, nullable=False),

@@ -38,7 +38,7 @@ class CleanReadings:
     @property
     def rejected(self) -> Counter[str]:
         """How many were set aside for what reason."""
-        return Counter(self.rejections["reason"].value_counts().to_dict())
+        return Counter({str(reason): count for reason, count in self.rejections["reason"].value_counts().items()})
 
 
 def clean(raw: pd.DataFrame, as_of: datetime, counted_from: datetime | None = None) -> CleanReadings:

@@ -29,8 +29,6 @@ from src.processing.service.heartbeat import Heartbeat
 from src.processing.warehouse.client import WarehouseError
 from src.settings import load_settings
 
-JOB_TYPE = "backfill"
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs or resumes one backfill; the exit code."""
@@ -75,7 +73,7 @@ def backfill(runtime: Runtime, start: datetime, end: datetime, node_ids: Sequenc
     job_id = _unfinished(runtime, name)
     if job_id is None:
         now = runtime.clock.now()
-        job_id = jobs.claim_by_hand(runtime.database, JOB_TYPE, name, now, "backfill command")
+        job_id = jobs.claim_by_hand(runtime.database, jobs.BACKFILL, name, now, "backfill command")
         with runtime.busy_with(job_id):
             try:
                 plan_backfill(runtime, job_id, start, end, node_ids, now)
@@ -108,7 +106,7 @@ def _unfinished(runtime: Runtime, name: str) -> UUID | None:
     with runtime.database.begin() as connection:
         found: UUID | None = connection.scalar(
             select(row.job_id).where(
-                row.job_type == JOB_TYPE,
+                row.job_type == jobs.BACKFILL,
                 row.job_name == name,
                 row.status.in_(jobs.UNFINISHED),
                 # Planning that was cut off left no chunks, and is done anew.

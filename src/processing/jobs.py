@@ -21,6 +21,8 @@ _jobs = processing_jobs.c
 UNFINISHED = ("queued", "running")
 # The job type of a processing cycle.
 CYCLE = "processing_cycle"
+# The job type of a re-reading by hand.
+BACKFILL = "backfill"
 
 
 def claim(

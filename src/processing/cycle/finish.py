@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -11,6 +13,7 @@ import pandas as pd
 import redis
 from sqlalchemy import Connection, func, select, text
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import OperationalError
 
 from src.db import generation
 from src.db.tables import job_chunks, network_metrics, nodes, processing_jobs
@@ -18,6 +21,7 @@ from src.domain import network
 from src.observability import logger
 from src.processing import jobs
 from src.processing.cycle.balance import write_efficiency
+from src.processing.cycle.detect import write_anomalies
 from src.processing.measures import observe_job
 from src.processing.runtime import Runtime
 
@@ -53,6 +57,24 @@ _EFFICIENCY = text(
 )
 
 
+# Of jobs that failed after the last complete one, the first hour they read; of the last complete one, what it left.
+_NOT_CONCLUDED = text(
+    """
+    WITH last AS (
+        SELECT created_at, CAST(result_summary ->> 'not_concluded_from' AS timestamptz) AS left_from
+        FROM water_infrastructure.processing_jobs
+        WHERE job_type = ANY(:types) AND status = 'completed' AND NOT result_summary ? 'skipped'
+        ORDER BY created_at DESC LIMIT 1
+    )
+    SELECT least((SELECT left_from FROM last), (
+        SELECT min(data_start_time) FROM water_infrastructure.processing_jobs
+        WHERE job_type = ANY(:types) AND status = 'failed'
+            AND created_at > coalesce((SELECT created_at FROM last), '-infinity')
+    ))
+    """
+)
+
+
 def finish(runtime: Runtime, job_id: UUID) -> None:
     """Ends a job whose chunks are all done; harmless to repeat.
 
@@ -67,12 +89,11 @@ def finish(runtime: Runtime, job_id: UUID) -> None:
             return
         # A backfill leaves the state of the network at its own instant as a tick would.
         as_of = min(job.scheduled_for, job.created_at)
-        balances = 0
-        if job.data_start_time is not None:
-            balances = write_efficiency(connection, runtime.zone, job.data_start_time, as_of)
+        concluded, problems = _conclude(runtime, connection, job.data_start_time, as_of)
         write_network_metrics(connection, as_of)
         summary, error = _summed_up(connection, job)
-        summary["balances"] = balances
+        summary |= concluded | {"seconds": summary["seconds"] | concluded["seconds"]}
+        error = "; ".join(filter(None, [error, *problems])) or None
         failed = job.failed_items > 0 and job.processed_items == 0
         jobs.end_job(connection, job_id, now, summary, error, failed)
     announce(runtime)
@@ -80,6 +101,42 @@ def finish(runtime: Runtime, job_id: UUID) -> None:
     counts = {name: summary[name] for name in ("readings", "windows", "rejected", "rows_changed")}
     log = logger(__name__).bind(job_type=job.job_type, scheduled_for=job.scheduled_for.isoformat(), **counts)
     (log.error if failed else log.warning if error else log.info)("job ended", error=error)
+
+
+def _conclude(
+    runtime: Runtime, connection: Connection, data_start: datetime | None, as_of: datetime
+) -> tuple[dict[str, Any], list[str]]:
+    """Balances and anomalies of the hours a job has touched: what is told of them, and what went wrong.
+
+    One that fails leaves the other and the job's metrics untouched, and the next job takes its hours in.
+    """
+    # Where nothing came in, what is missing is still to be noticed.
+    start = min(filter(None, [data_start, as_of - DAY, _not_concluded_from(connection)]))
+    steps: dict[str, Callable[[], int]] = {
+        "balances": lambda: write_efficiency(connection, runtime.zone, start, as_of),
+        "anomalies": lambda: write_anomalies(connection, runtime.zone, runtime.settings.utility_country, start, as_of),
+    }
+    told: dict[str, Any] = {"seconds": {}}
+    problems: list[str] = []
+    for name, step in steps.items():
+        begun = time.perf_counter()
+        try:
+            with connection.begin_nested():
+                told[name] = step()
+        except OperationalError:
+            raise
+        except Exception as error:
+            logger(__name__).exception("a conclusion could not be drawn", step=name)
+            problems.append(f"The {name} could not be computed: {type(error).__name__}: {error}"[:1000])
+            told["not_concluded_from"] = start.isoformat()
+        told["seconds"][name] = time.perf_counter() - begun
+    return told, problems
+
+
+def _not_concluded_from(connection: Connection) -> datetime | None:
+    """From when on the jobs since the last one that completed have left hours without conclusions."""
+    found: datetime | None = connection.scalar(_NOT_CONCLUDED, {"types": [jobs.CYCLE, jobs.BACKFILL]})
+    return found
 
 
 def announce(runtime: Runtime) -> None:

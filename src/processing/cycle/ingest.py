@@ -158,7 +158,8 @@ def _replace_rejections(
         return
     quarters = placed.assign(quarter_start=placed["timestamp"].dt.floor("15min"), node_id=placed["node_id"].astype(str))
     counted = quarters.groupby(["node_id", "quarter_start", "reason"]).size().rename("readings").reset_index()
-    connection.execute(insert(rejected_readings), counted.to_dict("records"))
+    rows = [{str(name): value for name, value in row.items()} for row in counted.to_dict("records")]
+    connection.execute(insert(rejected_readings), rows)
 
 
 def _advance_watermarks(connection: Connection, raw: pd.DataFrame, readings: pd.DataFrame, as_of: datetime) -> None:

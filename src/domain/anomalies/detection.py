@@ -1,0 +1,251 @@
+"""All detectors over one span of hours, and how their findings become the events that are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import numpy as np
+import pandas as pd
+
+from src.domain.anomalies import leaks, limits, pattern, sensor_faults
+from src.domain.anomalies.events import CRITICAL, INFO, WARNING, Finding, overlap
+from src.domain.anomalies.habits import Habits
+from src.domain.anomalies.leaks import Leak
+from src.domain.anomalies.limits import Limits
+from src.domain.anomalies.shift import level_of
+from src.domain.anomalies.signals import HOUR, INFLOW, LOSS, Flags, Floats, Integers, Signals
+
+# An event keeps so much of its time out of what is learned as normal; then it is the new normal.
+UNUSUAL_DAYS = timedelta(days=14)
+# What explains a deviation from the pattern, so that it is not told twice.
+_EXPLAINS = (
+    leaks.BURST, leaks.SLOW_LEAK, "flat_line", "spikes", "jump", "negative_flow", "out_of_range", "clock_jump",
+)  # fmt: skip
+# A pressure this many spreads below the expected one, on average over a burst's first hours, confirms it.
+CONFIRMING_SPREADS, CONFIRMING_HOURS = 1.5, 6
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What detectors need to know beside the figures.
+
+    `limits` per signal; `rejections`: readings set aside (node_id, quarter_start, reason, readings).
+    """
+
+    limits: list[Limits]
+    rejections: pd.DataFrame
+
+
+def references(signals: Signals, habits: Habits) -> Floats:
+    """The mean inflow (L/s) by which a step of each signal is judged as a leak; NaN where a step is no sign of one.
+
+    Leaks of a district show in what its meters do not account for; where customers have no meters, in its inflow: that
+    of all inlets where there are several, else that of its one. A flow meter in no known role is taken for an inlet.
+    """
+    listed = signals.listed
+    measurement, district = listed["measurement"], listed["district_id"]
+    is_inlet = (measurement == "flow_rate") & ~listed["role"].isin(["consumption", "outlet", "storage"])
+    mean = pd.Series(habits.mean, listed.index)
+    of_district = mean[is_inlet & (listed["role"] == "inlet")].groupby(district).sum()
+    inflow = district.map(of_district).astype("float64")
+    told_by = pd.Series(habits.is_known, listed.index)
+    by_loss = set(district[(measurement == LOSS) & told_by].dropna())
+    by_inflow = set(district[(measurement == INFLOW) & told_by].dropna())
+    reference = pd.Series(np.nan, listed.index)
+    reference[measurement == LOSS] = inflow
+    reference[(measurement == INFLOW) & ~district.isin(by_loss)] = inflow
+    alone = is_inlet & ~district.isin(by_loss | by_inflow)
+    reference[alone] = inflow.where((listed["role"] == "inlet") & (inflow > 0), mean)
+    return np.asarray(reference.where(reference > 0), dtype=np.float64)
+
+
+def detect(
+    signals: Signals,
+    cells: Integers,
+    habits: Habits,
+    circumstances: Circumstances,
+    judged_from: datetime,
+    known_leaks: list[Leak],
+) -> list[Finding]:
+    """What is going on in the hours to judge, or was in those before them.
+
+    Args:
+        signals: the hours to judge, and `shift.LEAD_HOURS` before them.
+        cells: the cell of the week of each hour.
+        habits: of the same signals.
+        known_leaks: those found before `judged_from`.
+    """
+    if not len(signals.hours) or not len(signals.listed):
+        return []
+    spread = habits.spread[:, cells % 24].T
+    deviation = habits.unexplained(signals.mean, cells) * spread
+    told: list[Finding] = [
+        *limits.beyond_limits(signals, circumstances.limits),
+        *sensor_faults.flat_lines(signals, habits),
+        *sensor_faults.silences(signals, habits),
+        *sensor_faults.spikes_and_jumps(signals, habits),
+        *sensor_faults.rejected(signals, circumstances.rejections),
+    ]
+    faulty = _covered(signals, told)
+    sound = np.where(faulty, np.nan, deviation)
+    told += leaks.leaks(signals, cells, habits, sound, references(signals, habits), judged_from, known_leaks)
+    unusual = [
+        finding
+        for finding in pattern.off_pattern(signals, cells, habits, deviation, level_of(sound))
+        if finding.measurement not in (LOSS, INFLOW) and not _is_explained(finding, told)
+    ]
+    scaled = sound / spread
+    return [_confirmed(finding, signals, scaled) for finding in told] + unusual
+
+
+def _covered(signals: Signals, findings: Iterable[Finding]) -> Flags:
+    """Hours in which a signal's sensor was at fault."""
+    covered = np.zeros(signals.mean.shape, dtype=bool)
+    for finding in findings:
+        if finding.method != "sensor_faults" or finding.anomaly_type in ("jump", "transient"):
+            continue
+        concerned = signals.listed["node_id"] == finding.node_id
+        if finding.measurement is not None:
+            concerned &= signals.listed["measurement"] == finding.measurement
+        first = int(signals.hours.searchsorted(pd.Timestamp(finding.begin)))
+        last = len(signals.hours) if finding.end is None else int(signals.hours.searchsorted(pd.Timestamp(finding.end)))
+        covered[first : max(last, first + 1), np.flatnonzero(concerned)] = True
+    return covered
+
+
+def _is_explained(finding: Finding, others: list[Finding]) -> bool:
+    return any(
+        other.anomaly_type in _EXPLAINS
+        and other.node_id == finding.node_id
+        and other.measurement in (finding.measurement, None, LOSS, INFLOW)
+        and overlap(finding.begin, finding.end, other.begin, other.end)
+        for other in others
+    )
+
+
+def _confirmed(finding: Finding, signals: Signals, scaled: Floats) -> Finding:
+    """A burst whose district's pressure fell with it is told with that, one step more severe."""
+    if finding.anomaly_type != leaks.BURST:
+        return finding
+    listed = signals.listed
+    district = listed.loc[listed["node_id"] == finding.node_id, "district_id"].iloc[0]
+    if pd.isna(district):
+        return finding
+    sensors = np.flatnonzero(
+        (listed["district_id"] == district) & (listed["measurement"] == "pressure") & (listed["role"] != "storage")
+    )
+    first = int(signals.hours.searchsorted(pd.Timestamp(finding.begin)))
+    hours = scaled[first : first + CONFIRMING_HOURS, sensors]
+    if not np.isfinite(hours).any():
+        return finding
+    fallen = [float(np.nanmean(column)) if np.isfinite(column).any() else 0.0 for column in hours.T]
+    steepest = int(np.argmin(fallen))
+    if fallen[steepest] > -CONFIRMING_SPREADS:
+        return finding
+    why = finding.why | {
+        "confirmed_by_pressure": {
+            "node_id": str(listed.iloc[sensors[steepest]]["node_id"]), "spreads_below_expected": -fallen[steepest]
+        }
+    }  # fmt: skip
+    return replace(finding, severity={INFO: WARNING}.get(finding.severity, CRITICAL), why=why)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An event as it is kept: `resolved_at` when it ended or was declared over, `resolved_by` by whom."""
+
+    anomaly_id: UUID
+    finding: Finding
+    resolved_at: datetime | None
+    resolved_by: str | None
+    incident_id: UUID
+    district_id: str | None
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What becomes of the stored events: new ones, those that go on or end, and those nothing supports any more."""
+
+    new: list[Finding]
+    changed: list[tuple[Stored, Finding]]
+    withdrawn: list[Stored]
+
+
+def reconcile(
+    stored: Sequence[Stored], findings: Sequence[Finding], judged_from: datetime, judged_nodes: set[str]
+) -> Changes:
+    """Matches findings with stored events of the same subject that overlap in time.
+
+    A stored event that went on or began in the judged hours and that no finding supports was withdrawn by later
+    readings, as when those missing in a silence arrive; unless its node sent nothing at all that could be judged.
+
+    Args:
+        stored: events that were open at `judged_from` or began since.
+        judged_nodes: the nodes that were judged.
+    """
+    left = list(stored)
+    new: list[Finding] = []
+    changed: list[tuple[Stored, Finding]] = []
+    for finding in sorted(findings, key=lambda f: (f.begin, f.detected)):
+        match = next((event for event in left if _same(event.finding, finding)), None)
+        if match is None:
+            # What was over before is known already, or was found not to be worth it.
+            if finding.end is None or finding.end > judged_from:
+                new.append(finding)
+        else:
+            left.remove(match)
+            changed.append((match, finding))
+    withdrawn = [event for event in left if event.finding.node_id in judged_nodes and event.resolved_at is None]
+    return Changes(new, changed, withdrawn)
+
+
+def _same(stored: Finding, found: Finding) -> bool:
+    if stored.subject != found.subject:
+        return False
+    if found.method in ("level_shift", "water_balance"):
+        # Leaks may lie on top of each other: the step tells them apart.
+        return abs(stored.begin - found.begin) <= 12 * HOUR
+    return overlap(stored.begin, stored.end, found.begin, found.end)
+
+
+def known_leaks(stored: Iterable[Stored], at: datetime) -> list[Leak]:
+    """The leaks that were found before `at`, as they are stored."""
+    return [
+        Leak(
+            event.finding.node_id,
+            event.finding.anomaly_type,
+            event.finding.measurement or "flow_rate",
+            event.finding.begin,
+            event.finding.detected,
+            float(event.finding.why["level_before"]),
+            float(event.finding.why["size"]),
+            event.finding.end,
+            datetime.fromisoformat(settled) if (settled := event.finding.why.get("settled")) else None,
+        )
+        for event in stored
+        if event.finding.method in ("level_shift", "water_balance")
+        and event.finding.detected <= at
+        and "closed_because" not in event.finding.why
+    ]
+
+
+def usable_hours(signals: Signals, stored: Iterable[Stored]) -> Flags:
+    """Hours of each signal that may become a habit: those no event lies over, nor did in its first two weeks.
+
+    Events that were resolved by hand are normal: somebody said so.
+    """
+    usable = np.ones(signals.mean.shape, dtype=bool)
+    for event in stored:
+        finding = event.finding
+        if event.resolved_by is not None:
+            continue
+        end = min(finding.end or finding.begin + UNUSUAL_DAYS, finding.begin + UNUSUAL_DAYS)
+        first, last = (int(signals.hours.searchsorted(pd.Timestamp(edge))) for edge in (finding.begin, end))
+        concerned = signals.listed["node_id"] == finding.node_id
+        if finding.measurement is not None:
+            concerned &= signals.listed["measurement"] == finding.measurement
+        usable[first:last, np.flatnonzero(concerned)] = False
+    return usable

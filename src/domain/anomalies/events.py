@@ -1,0 +1,92 @@
+"""Events: what detectors find, hour by hour, made into something with a begin, an end and a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from src.domain.anomalies.signals import HOUR, Flags
+
+INFO, WARNING, CRITICAL = "info", "warning", "critical"
+# Events of one district that begin within this time of each other belong to one incident.
+INCIDENT_HOURS = 6
+
+
+@dataclass(frozen=True)
+class Finding:
+    """An event as a detector sees it, in the measurement's unit; `end` is None while it lasts.
+
+    `begin` is the best estimate of when it began, `detected` the end of the hour in which it was first certain.
+    `measurement` is None where it concerns the whole node. `why` explains it to an operator.
+    """
+
+    node_id: str
+    anomaly_type: str
+    measurement: str | None
+    method: str
+    begin: datetime
+    detected: datetime
+    end: datetime | None
+    severity: str
+    actual: float | None
+    expected: float | None
+    why: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def subject(self) -> tuple[str, str, str | None]:
+        """Findings of one subject that overlap in time are the same trouble."""
+        return self.node_id, self.anomaly_type, self.measurement
+
+    @property
+    def deviation_percentage(self) -> float | None:
+        """100 × (actual − expected) / |expected|; None where there is nothing to compare."""
+        if self.actual is None or not self.expected:
+            return None
+        return 100 * (self.actual - self.expected) / abs(self.expected)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Rows of one column that belong together: from the first flagged to the last, `certain` the row that settled it,
+    `is_over` whether it has been normal for long enough since."""
+
+    column: int
+    first: int
+    last: int
+    certain: int
+    is_over: bool
+
+
+def runs(flags: Flags, is_normal: Flags, quiet_hours: int, least_hours: int = 1) -> Iterator[Run]:
+    """Runs of flagged rows, column by column.
+
+    Args:
+        flags: rows × columns.
+        is_normal: rows × columns; what neither is flagged nor normal (nothing was measured) ends nothing.
+        quiet_hours: as many normal rows end a run (hysteresis).
+        least_hours: runs with fewer flagged rows are not worth telling.
+    """
+    for column in np.flatnonzero(flags.any(axis=0)):
+        flagged = np.flatnonzero(flags[:, column])
+        normal = np.concatenate([[0], np.cumsum(is_normal[:, column] & ~flags[:, column])])
+        quiet = normal[flagged[1:]] - normal[flagged[:-1] + 1]
+        for part in np.split(flagged, np.flatnonzero(quiet >= quiet_hours) + 1):
+            if len(part) >= least_hours:
+                since = int(normal[-1] - normal[part[-1] + 1])
+                yield Run(int(column), int(part[0]), int(part[-1]), int(part[least_hours - 1]), since >= quiet_hours)
+
+
+def span_of(run: Run, hours: pd.DatetimeIndex) -> tuple[datetime, datetime, datetime | None]:
+    """Begin, detection and end of a run as instants."""
+    begin, last = hours[run.first].to_pydatetime(), hours[run.last].to_pydatetime()
+    return begin, hours[run.certain].to_pydatetime() + HOUR, last + HOUR if run.is_over else None
+
+
+def overlap(begin: datetime, end: datetime | None, other_begin: datetime, other_end: datetime | None) -> bool:
+    """Whether two spans of time touch; None is an end that has not come."""
+    return (end is None or other_begin <= end) and (other_end is None or begin <= other_end)

@@ -1,0 +1,272 @@
+"""What is normal for each signal, learned from the weeks before: by hour of the week, by its peers, by its own noise.
+
+Expected values are medians by kind of day and hour, so that a few bad days do not matter. What other districts do in
+the same hour (weather, holidays) is taken out by a ridge regression on the deviations of the most alike signals; never
+on meters of the same district, where a leak would explain itself away, except on customers' meters, whose use is no
+leak. What remains is described by its spread in each hour of the day and by an autoregressive model, so that an hour
+that is as odd as the one before it counts as no news (prewhitening; Box, Jenkins, Reinsel, "Time Series Analysis").
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from src.domain.anomalies.signals import CELLS, Flags, Floats, Integers, Signals
+
+# Hours of history: with fewer than two weeks' (an eighth of which may be missing) nothing is judged by habit ("still
+# learning"); more than eight weeks are not looked at.
+ENOUGH_HISTORY, FULL_HISTORY = 14 * 21, 56 * 24
+# The memory of the autoregressive model: a day and two hours.
+ORDER = 26
+# Peers of a signal at most, and how strongly their weights are held back.
+PEERS, RIDGE = 12, 0.1
+# What happened so often within the history is a habit, not a fault.
+USUAL_TIMES = 3
+# Spreads of a signal beyond which a deviation says no more.
+CLIP = 5.0
+# A spread is never taken for smaller than this share of the mean: meters are no better.
+_LEAST_SPREAD = 0.003
+
+
+@dataclass(frozen=True)
+class Habits:
+    """Habits of signals, in their order (first axis); in the signals' own units unless said otherwise.
+
+    `history` hours of data it was learned from; `mean`; `expected` by cell of the week (n × 72); `swing` by local hour
+    (n × 24), the spread around it; `weights` of peers (n × n, from their swings to one's own); `spread` by local hour
+    (n × 24) of what peers do not explain; `memory` of the autoregressive model (n × ORDER) and `surprise`, the spread
+    of what it does not foresee, in spreads; `tail`, the largest usual deviation (99.8 %) in spreads; `flat_hours`, the
+    longest usual run without any change; `silent_hours`, the longest gap that happened `USUAL_TIMES` times; `change`
+    and `spike`, the largest usual ones. Spreads are robust standard deviations.
+    """
+
+    history: Floats
+    mean: Floats
+    expected: Floats
+    swing: Floats
+    weights: Floats
+    spread: Floats
+    memory: Floats
+    surprise: Floats
+    tail: Floats
+    flat_hours: Floats
+    silent_hours: Floats
+    change: Floats
+    spike: Floats
+
+    @property
+    def is_known(self) -> Flags:
+        """Which signals have enough history to be judged."""
+        return self.history >= ENOUGH_HISTORY
+
+    def unexplained(self, values: Floats, cells: Integers) -> Floats:
+        """What neither the hour of the week nor the peers explain: hours × signals, in spreads, unclipped."""
+        deviation = values - self.expected[:, cells].T
+        hour = cells % 24
+        own = without_peers(deviation, self.swing[:, hour].T, self.weights)
+        return np.asarray(own / self.spread[:, hour].T)
+
+    def of(self, columns: Integers) -> Habits:
+        """Those of some signals; without the weights of peers outside them."""
+        own = {field.name: getattr(self, field.name)[columns] for field in fields(self)}
+        own["weights"] = own["weights"][:, columns]
+        return Habits(**own)
+
+    def described(self, keys: list[str]) -> list[dict[str, Any]]:
+        """One JSON-like description per signal; `keys` names the signals, for the weights of peers."""
+        told = []
+        for n in range(len(keys)):
+            own: dict[str, Any] = {}
+            for field in fields(self):
+                values = getattr(self, field.name)[n]
+                if field.name == "weights":
+                    own["peers"] = {keys[peer]: float(values[peer]) for peer in np.flatnonzero(values)}
+                elif np.isfinite(values).all():
+                    own[field.name] = values.tolist() if np.ndim(values) else float(values)
+            told.append(own)
+        return told
+
+
+_SHAPES = {"expected": CELLS, "swing": 24, "spread": 24, "memory": ORDER}
+
+
+def habits_from(told: Sequence[Mapping[str, Any] | None], keys: list[str]) -> Habits:
+    """The inverse of `Habits.described`; None for a signal of which nothing is known, which then has no history."""
+    count = len(keys)
+    place = {key: n for n, key in enumerate(keys)}
+    arrays = {
+        field.name: np.full((count, _SHAPES[field.name]) if field.name in _SHAPES else count, np.nan)
+        for field in fields(Habits)
+    }
+    arrays["history"] = np.zeros(count)
+    arrays["weights"] = np.zeros((count, count))
+    for n, own in enumerate(told):
+        for name, value in (own or {}).items():
+            if name == "peers":
+                for peer, weight in value.items():
+                    if peer in place:
+                        arrays["weights"][n, place[peer]] = weight
+            else:
+                arrays[name][n] = value
+    return Habits(**arrays)
+
+
+def learn(signals: Signals, cells: Integers, is_usable: Flags) -> Habits:
+    """Habits from the hours of `signals`, `FULL_HISTORY` of them at best.
+
+    Args:
+        cells: the cell of the week of each hour.
+        is_usable: hours × signals; False where an event lies over the hour, which must not become a habit.
+    """
+    if not len(cells):
+        return habits_from([None] * len(signals.listed), [str(n) for n in range(len(signals.listed))])
+    usable = np.where(is_usable, signals.mean, np.nan)
+    mean = _quiet(np.nanmean, usable)
+    least = np.maximum(np.abs(mean) * _LEAST_SPREAD, 1e-6)[:, None]
+    expected = _by_cell(usable, cells)
+    hour = cells % 24
+    deviation = usable - expected[:, cells].T
+    swing = np.maximum(_spread_by_hour(deviation, hour), least)
+    weights = _peers(np.clip(deviation / swing[:, hour].T, -CLIP, CLIP), signals.listed)
+    unexplained = without_peers(deviation, swing[:, hour].T, weights)
+    spread = np.maximum(_spread_by_hour(unexplained, hour), least)
+    scaled = unexplained / spread[:, hour].T
+    memory, surprise = _autoregression(np.clip(scaled, -CLIP, CLIP))
+    return Habits(
+        history=np.isfinite(usable).sum(axis=0).astype(np.float64),
+        mean=mean,
+        expected=expected,
+        swing=swing,
+        weights=weights,
+        spread=spread,
+        memory=memory,
+        surprise=surprise,
+        tail=_quiet(np.nanquantile, np.abs(scaled), 0.998),
+        flat_hours=longest_run(is_flat(signals) & is_usable),
+        silent_hours=_usual_gap(np.isfinite(signals.mean)),
+        change=_quiet(np.nanquantile, np.where(is_usable, signals.change, np.nan), 0.998),
+        spike=_quiet(np.nanquantile, np.where(is_usable, signals.spike, np.nan), 0.998),
+    )
+
+
+def without_peers(deviation: Floats, swing: Floats, weights: Floats) -> Floats:
+    """Deviations less the share of them that the peers' own deviations explain; an absent peer explains nothing."""
+    scaled = np.nan_to_num(np.clip(deviation / swing, -CLIP, CLIP))
+    return np.asarray(deviation - swing * (scaled @ weights.T))
+
+
+def is_flat(signals: Signals) -> Flags:
+    """Hours in which nothing changed, neither within them nor since the hour before."""
+    within = signals.low == signals.high
+    return np.asarray(within & (signals.mean == _shifted(signals.mean)))
+
+
+def longest_run(flags: Flags) -> Floats:
+    """The longest run of True in each column."""
+    run, longest = np.zeros(flags.shape[1]), np.zeros(flags.shape[1])
+    for row in flags:
+        run = np.where(row, run + 1, 0.0)
+        np.maximum(longest, run, out=longest)
+    return longest
+
+
+def _usual_gap(present: Flags) -> Floats:
+    """The longest gap that was seen at least `USUAL_TIMES` times, between two presences."""
+    usual = np.zeros(present.shape[1])
+    for column in np.flatnonzero(~present.all(axis=0)):
+        there = np.flatnonzero(present[:, column])
+        gaps = np.sort(np.diff(there) - 1)
+        if len(gaps) >= USUAL_TIMES:
+            usual[column] = gaps[-USUAL_TIMES]
+    return usual
+
+
+def _shifted(values: Floats) -> Floats:
+    return np.concatenate([np.full((1, values.shape[1]), np.nan), values[:-1]])
+
+
+def _quiet(statistic: Callable[..., Any], values: Floats, *arguments: float) -> Floats:
+    """A statistic per column; NaN without a warning where a column is empty."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return np.asarray(statistic(values, *arguments, axis=0), dtype=np.float64)
+
+
+def _by_cell(values: Floats, cells: Integers) -> Floats:
+    """Medians by cell of the week; where a cell has seen fewer than three days, those of its hour on any day."""
+    by_cell = np.full((values.shape[1], CELLS), np.nan)
+    for hour in range(24):
+        of_hour = cells % 24 == hour
+        any_day = _quiet(np.nanmedian, values[of_hour])
+        for kind in range(CELLS // 24):
+            own = values[cells == kind * 24 + hour]
+            enough = np.isfinite(own).sum(axis=0) >= 3
+            by_cell[:, kind * 24 + hour] = np.where(enough, _quiet(np.nanmedian, own), any_day)
+    return by_cell
+
+
+def _spread_by_hour(deviation: Floats, hour: Integers) -> Floats:
+    """Robust standard deviations (1.4826 × MAD) by local hour, each smoothed with its neighbours."""
+    spread = np.full((deviation.shape[1], 24), np.nan)
+    for h in range(24):
+        own = deviation[hour == h]
+        spread[:, h] = 1.4826 * _quiet(np.nanmedian, np.abs(own - _quiet(np.nanmedian, own)))
+    overall = _quiet(np.nanmedian, spread.T)[:, None]
+    spread = np.where(np.isfinite(spread), spread, overall)
+    return np.asarray((np.roll(spread, 1, axis=1) + 2 * spread + np.roll(spread, -1, axis=1)) / 4)
+
+
+def _peers(scaled: Floats, listed: pd.DataFrame) -> Floats:
+    """Ridge weights of each signal's most alike peers (n × n); none where fewer than 14 days are shared."""
+    count = scaled.shape[1]
+    weights = np.zeros((count, count))
+    present = np.isfinite(scaled)
+    zeroed = np.where(present, scaled, 0.0)
+    shared = present.T.astype(np.float64) @ present.astype(np.float64)
+    products = zeroed.T @ zeroed
+    measurement, district, role = (listed[name].to_numpy() for name in ("measurement", "district_id", "role"))
+    for n in np.flatnonzero(present.sum(axis=0) >= ENOUGH_HISTORY):
+        elsewhere = (district != district[n]) & pd.notna(district) & pd.notna(district[n])
+        may_explain = elsewhere | ((role == "consumption") & (role[n] != "consumption"))
+        allowed = np.flatnonzero((measurement == measurement[n]) & may_explain & (shared[n] >= ENOUGH_HISTORY))
+        if not len(allowed):
+            continue
+        alike = np.abs(products[n, allowed]) / np.sqrt(np.maximum(np.diag(products)[allowed], 1e-9))
+        chosen = allowed[np.argsort(-alike, kind="stable")[:PEERS]]
+        gram = products[np.ix_(chosen, chosen)] + RIDGE * shared[n, n] * np.eye(len(chosen))
+        weights[n, chosen] = np.linalg.solve(gram, products[n, chosen])
+    return weights
+
+
+def _autoregression(scaled: Floats) -> tuple[Floats, Floats]:
+    """Yule-Walker coefficients (n × ORDER) from what is present, and the robust spread of what they leave."""
+    count = scaled.shape[1]
+    present = np.isfinite(scaled)
+    zeroed = np.where(present, scaled - _quiet(np.nanmedian, scaled), 0.0)
+    length = len(scaled)
+    covariance = np.empty((count, ORDER + 1))
+    for lag in range(ORDER + 1):
+        both = (present[: length - lag] & present[lag:]).sum(axis=0)
+        covariance[:, lag] = (zeroed[: length - lag] * zeroed[lag:]).sum(axis=0) / np.maximum(both, 1)
+    lags = np.abs(np.subtract.outer(np.arange(ORDER), np.arange(ORDER)))
+    # A little white noise keeps the equations solvable where a signal hardly moves.
+    ridge = (0.01 * covariance[:, 0] + 1e-9)[:, None, None] * np.eye(ORDER)
+    memory: Floats = np.linalg.solve(covariance[:, lags] + ridge, covariance[:, 1:, None])[:, :, 0].astype(np.float64)
+    surprises = surprises_of(scaled, memory)
+    spread = 1.4826 * _quiet(np.nanmedian, np.abs(surprises - _quiet(np.nanmedian, surprises)))
+    return memory, np.maximum(spread, 0.05)
+
+
+def surprises_of(scaled: Floats, memory: Floats) -> Floats:
+    """What the hours before do not foresee; an hour that is missing foresees what is usual."""
+    known = np.nan_to_num(scaled)
+    foreseen = np.zeros_like(known)
+    for lag in range(1, memory.shape[1] + 1):
+        foreseen[lag:] += memory[:, lag - 1] * known[:-lag]
+    return np.asarray(scaled - foreseen)

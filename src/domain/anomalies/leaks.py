@@ -1,0 +1,260 @@
+"""Leaks: bursts and slow growth, as lasting upward steps of a district's inflow or of its unaccounted water.
+
+The evidence of `shift` weighs every hour by how quiet it usually is, so the minimum night flow counts most. A leak is
+over when the flow is back below half of the step for some hours; a step on top of an open one is a leak of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import numpy as np
+import pandas as pd
+
+from src.domain.anomalies.events import CRITICAL, INFO, WARNING, Finding
+from src.domain.anomalies.habits import Habits
+from src.domain.anomalies.shift import AGES, shifts
+from src.domain.anomalies.signals import HOUR, LOSS, Floats, Integers, Signals
+
+BURST, SLOW_LEAK = "burst", "slow_leak"
+# By age of the step: the evidence that is needed, and the smallest step worth an event, as a share of the mean inflow.
+EVIDENCE = (6.3, 4.8, 4.0, 3.55, 2.8, 2.7, 2.85, 2.7)
+SMALLEST = (0.13, 0.08, 0.047, 0.045, 0.042, 0.042, 0.042, 0.042)
+# What meters on all sides do not account for is known that much better than what habits do not.
+_LOSS_IS_SHARPER = 0.25
+# A step on top of a leak is no smaller and must begin this long after that one was found, unless it is twice as large;
+# and it must be seen within a day: whatever is slower is that leak, growing.
+APART_HOURS, ABRUPT_HOURS = 12, 24
+# It is over when the average of so many hours has been low for so many hours; at the latest after so many days, when
+# it has become the level to expect.
+AVERAGE_HOURS, QUIET_HOURS, LONGEST = 12, 6, timedelta(days=28)
+# From this share of the mean inflow on, and from this many days' inflow lost on, it is a matter for now.
+_CRITICAL_SHARE, _WARNING_SHARE, _CRITICAL_DAYS = 0.2, 0.08, 0.5
+_SLOW_GROWTH = 1.4
+
+
+@dataclass(frozen=True)
+class Leak:
+    """A leak that was found: `level_before` and `size` in L/s above what is expected; `end` when it was over, and
+    `settled` when that became certain."""
+
+    node_id: str
+    anomaly_type: str
+    measurement: str
+    begin: datetime
+    detected: datetime
+    level_before: float
+    size: float
+    end: datetime | None = None
+    settled: datetime | None = None
+
+
+def leaks(
+    signals: Signals,
+    cells: Integers,
+    habits: Habits,
+    deviation: Floats,
+    reference: Floats,
+    judged_from: datetime,
+    known: Sequence[Leak],
+) -> Iterator[Finding]:
+    """Every leak that was open at `judged_from` or found since.
+
+    Args:
+        deviation: hours × signals, what habits do not explain, L/s.
+        reference: the mean inflow (L/s) a step of each signal is compared with; NaN where the signal is none whose
+            growth means a leak.
+        judged_from: earlier hours are context; what they told is in `known`.
+        known: leaks that were found before, also those that were over by then: their hours count for nothing.
+    """
+    columns = [int(n) for n in np.flatnonzero(np.isfinite(reference) & habits.is_known)]
+    if not columns:
+        return
+    first = int(signals.hours.searchsorted(pd.Timestamp(judged_from)))
+    own = {column: [leak for leak in known if _subject(leak) == _key(signals, column)] for column in columns}
+    settled = {c: [leak for leak in own[c] if leak.settled and leak.settled <= judged_from] for c in columns}
+    usable = deviation.copy()
+    for column in columns:
+        _set_aside(usable[:, column], signals.hours, settled[column])
+    smallest = np.where(signals.listed["measurement"] == LOSS, _LOSS_IS_SHARPER, 1.0) * reference
+    search = _Search(usable[:, columns], cells, habits.of(np.array(columns)), smallest[columns], first)
+    average = pd.DataFrame(deviation).rolling(AVERAGE_HOURS, min_periods=AVERAGE_HOURS // 2).mean().to_numpy()
+    for place, column in enumerate(columns):
+        going = [replace(leak, end=None, settled=None) for leak in own[column] if leak not in settled[column]]
+        if not going and not search.found_any(place):
+            continue
+        series = _Series(signals.hours, deviation[:, column], average[:, column], *_key(signals, column))
+        for leak in _follow(series, search, place, going, settled[column], first):
+            yield _finding(leak, signals, cells, deviation, int(column), float(reference[column]))
+
+
+def _key(signals: Signals, column: int) -> tuple[str, str]:
+    node_id, measurement = signals.listed.iloc[column][["node_id", "measurement"]]
+    return node_id, measurement
+
+
+def _subject(leak: Leak) -> tuple[str, str]:
+    return leak.node_id, leak.measurement
+
+
+def _set_aside(series: Floats, hours: pd.DatetimeIndex, over: Sequence[Leak]) -> None:
+    """Takes the hours of leaks that are over out of a series."""
+    for leak in over:
+        if leak.end is not None:
+            first, last = (int(hours.searchsorted(pd.Timestamp(edge))) for edge in (leak.begin, leak.end))
+            series[first:last] = np.nan
+
+
+@dataclass
+class _Series:
+    """One signal: `deviation` from what is expected and its moving `average`, by hour."""
+
+    hours: pd.DatetimeIndex
+    deviation: Floats
+    average: Floats
+    node_id: str
+    measurement: str
+
+
+class _Search:
+    """The strongest evidence of each hour and signal, as a multiple of what is needed; its step's age, size, level."""
+
+    def __init__(self, usable: Floats, cells: Integers, habits: Habits, smallest: Floats, first: int) -> None:
+        self._usable, self._cells, self._habits, self._smallest = usable, cells, habits, smallest
+        count = usable.shape[1]
+        self.ratio, self.size, self.level = (np.zeros(usable.shape) for _ in range(3))
+        self.age = np.zeros(usable.shape, dtype=np.int64)
+        self._look(np.arange(count), first)
+
+    def found_any(self, place: int) -> bool:
+        return bool((self.ratio[:, place] > 1).any())
+
+    def without(self, leak: Leak, hours: pd.DatetimeIndex, place: int, first: int) -> None:
+        """Looks again from row `first` on, without the hours of a leak that is over."""
+        _set_aside(self._usable[:, place], hours, [leak])
+        self._look(np.array([place]), first)
+
+    def _look(self, places: Integers, first: int) -> None:
+        moved = shifts(self._usable[:, places], self._cells, self._habits.of(places), first)
+        with np.errstate(invalid="ignore"):
+            wanted = moved.size > np.array(SMALLEST)[:, None, None] * self._smallest[places]
+            ratio = np.where(wanted, moved.evidence / np.array(EVIDENCE)[:, None, None], 0.0)
+        which = ratio.argmax(axis=0)[None]
+        rows = np.arange(first, len(self._usable))[:, None]
+        self.ratio[rows, places] = np.take_along_axis(ratio, which, 0)[0][first:]
+        self.size[rows, places] = np.take_along_axis(moved.size, which, 0)[0][first:]
+        self.age[rows, places] = np.array(AGES)[which[0]][first:]
+        self.level[:, places] = moved.level
+
+
+def _follow(
+    series: _Series, search: _Search, place: int, going: list[Leak], over: Sequence[Leak], first: int
+) -> Iterator[Leak]:
+    """Goes through the hours: leaks end, and new ones are found. Those that were over before are not told again."""
+    over = list(over)
+    for row in range(first, len(series.hours)):
+        now = series.hours[row].to_pydatetime() + HOUR
+        for leak in list(going):
+            end = _end(leak, series, row)
+            if end is not None:
+                ended = replace(leak, end=end, settled=now)
+                going.remove(leak)
+                over.append(ended)
+                search.without(ended, series.hours, place, row + 1)
+                yield ended
+        if search.ratio[row, place] > 1:
+            found = _found(series, search, place, row, going, over)
+            if found is not None:
+                going.append(found)
+    yield from going
+
+
+def _found(
+    series: _Series, search: _Search, place: int, row: int, going: Sequence[Leak], over: Sequence[Leak]
+) -> Leak | None:
+    """The leak that the evidence of an hour stands for, if it is none that is known."""
+    age, size = int(search.age[row, place]), float(search.size[row, place])
+    begin = series.hours[max(row - age, 0)].to_pydatetime()
+    if any(leak.end is not None and begin < leak.end for leak in over):
+        return None
+    for leak in going:
+        apart = begin >= leak.detected + APART_HOURS * HOUR
+        if age > ABRUPT_HOURS or size < leak.size or not (apart or size >= 2 * leak.size):
+            return None
+    before = float(search.level[max(row - age, 0), place])
+    lately = _mean(series.deviation[max(row - min(age, 6) + 1, 0) : row + 1]) - before
+    # What has gone back already is nothing to send anybody out for.
+    if not lately > size / 2:
+        return None
+    last_day = _mean(series.deviation[max(row - 23, 0) : row + 1]) - before
+    kind = SLOW_LEAK if age >= 48 and last_day > _SLOW_GROWTH * size else BURST
+    now = series.hours[row].to_pydatetime() + HOUR
+    return Leak(series.node_id, kind, series.measurement, begin, now, before, size)
+
+
+def _end(leak: Leak, series: _Series, row: int) -> datetime | None:
+    """Since when the leak is over, if that is certain at the end of this hour."""
+    now = series.hours[row].to_pydatetime()
+    if now - leak.begin >= LONGEST:
+        return now
+    found = int(series.hours.searchsorted(pd.Timestamp(leak.detected)))
+    recent = series.average[max(found, row - 2 * QUIET_HOURS + 1) : row + 1]
+    recent = recent[np.isfinite(recent)][-QUIET_HOURS:]
+    if len(recent) < QUIET_HOURS or (recent >= leak.level_before + leak.size / 2).any():
+        return None
+    return max(now - (QUIET_HOURS + AVERAGE_HOURS // 2 - 1) * HOUR, leak.begin + HOUR)
+
+
+def _mean(values: Floats) -> float:
+    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
+
+
+def _finding(
+    leak: Leak, signals: Signals, cells: Integers, deviation: Floats, column: int, reference: float
+) -> Finding:
+    hours = signals.hours
+    first = int(hours.searchsorted(pd.Timestamp(leak.begin)))
+    last = len(hours) if leak.end is None else int(hours.searchsorted(pd.Timestamp(leak.end)))
+    rows = slice(first, max(last, first + 1))
+    lasted = ((leak.end or hours[-1].to_pydatetime() + HOUR) - leak.begin) / HOUR
+    above = _mean(deviation[rows, column][-24:]) - leak.level_before
+    size = leak.size if np.isnan(above) else max(above, leak.size)
+    lost, share = size * 3.6 * lasted, size / reference
+    if share >= _CRITICAL_SHARE or lost >= _CRITICAL_DAYS * reference * 86.4:
+        severity = CRITICAL
+    else:
+        severity = WARNING if share >= _WARNING_SHARE or lasted >= 48 else INFO
+    is_lasting = leak.end is not None and leak.end - leak.begin >= LONGEST
+    actual = _mean(signals.mean[rows, column][-24:])
+    known = np.isfinite(actual)
+    night = _mean(signals.mean[rows, column][np.isin(cells[rows] % 24, (2, 3))][-2:])
+    why = {
+        "explanation": f"{'growing' if leak.anomaly_type == SLOW_LEAK else 'a lasting step of'} "
+        f"{'water loss' if leak.measurement == LOSS else 'inflow'} that habits do not explain: {size:.3g} L/s, "
+        f"{100 * share:.1f} % of the mean inflow"
+        + (f", {leak.size:.3g} L/s when it was found" if size > _SLOW_GROWTH * leak.size else "")
+        + ("; lasting, and from now on taken as the level to expect" if is_lasting else ""),
+        "size": leak.size,
+        "size_now": size,
+        "share_percent": 100 * share,
+        "level_before": leak.level_before,
+        "lost_m3_so_far": lost,
+        "night_flow": night if np.isfinite(night) else None,
+        "hours": lasted,
+        "settled": leak.settled.isoformat() if leak.settled else None,
+    }
+    return Finding(
+        node_id=leak.node_id,
+        anomaly_type=leak.anomaly_type,
+        measurement=leak.measurement,
+        method="water_balance" if leak.measurement == LOSS else "level_shift",
+        begin=leak.begin,
+        detected=leak.detected,
+        end=leak.end,
+        severity=severity,
+        actual=actual if known else None,
+        expected=actual - size if known else None,
+        why=why,
+    )

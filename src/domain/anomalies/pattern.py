@@ -1,0 +1,69 @@
+"""Pattern: hours that are far from what this hour of the week, the peers and the recent level let expect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from src.domain.anomalies.events import CRITICAL, INFO, WARNING, Finding, runs, span_of
+from src.domain.anomalies.habits import Habits
+from src.domain.anomalies.signals import Floats, Integers, Signals
+
+# A deviation is unusual beyond so many spreads, and beyond so many times the largest usual one, whichever is more.
+SPREADS, TIMES_USUAL = 6.0, 2.0
+# It must last; one hour alone is the spikes' business.
+LEAST_HOURS, QUIET_HOURS = 3, 6
+
+
+def off_pattern(
+    signals: Signals, cells: Integers, habits: Habits, deviation: Floats, level: Floats
+) -> Iterator[Finding]:
+    """Deviations from the pattern as events, high and low apart.
+
+    Args:
+        deviation: hours × signals, what habits do not explain, in the signals' units.
+        level: hours × signals, its recent average before each hour.
+    """
+    spread = habits.spread[:, cells % 24].T
+    with np.errstate(invalid="ignore"):
+        scaled = (deviation - level) / spread
+        limit = np.maximum(SPREADS, TIMES_USUAL * habits.tail)
+        for sign in (-1.0, 1.0):
+            flags = (sign * scaled > limit) & habits.is_known
+            for run in runs(flags, np.isfinite(scaled), QUIET_HOURS, LEAST_HOURS):
+                rows = slice(run.first, run.last + 1)
+                own = np.where(flags[rows, run.column], sign * scaled[rows, run.column], np.nan)
+                worst = run.first + int(np.nanargmax(own))
+                times = float(np.nanmax(own) / limit[run.column])
+                lasted = run.last - run.first + 1
+                begin, detected, end = span_of(run, signals.hours)
+                signal = signals.listed.iloc[run.column]
+                actual = float(signals.mean[worst, run.column])
+                difference = float(deviation[worst, run.column] - level[worst, run.column])
+                yield Finding(
+                    node_id=signal["node_id"],
+                    anomaly_type=f"unusual_{signal['measurement'].removesuffix('_rate')}",
+                    measurement=signal["measurement"],
+                    method="pattern",
+                    begin=begin,
+                    detected=detected,
+                    end=end,
+                    severity=severity_of(times, lasted),
+                    actual=actual,
+                    expected=actual - difference,
+                    why={
+                        "explanation": f"{'much higher' if sign > 0 else 'much lower'} than at this hour of the week",
+                        "worst_hour": signals.hours[worst].isoformat(),
+                        "spreads": float(np.nanmax(own)),
+                        "usual_spreads": float(habits.tail[run.column]),
+                        "hours_beyond": int(flags[rows, run.column].sum()),
+                        "history_days": float(habits.history[run.column] / 24),
+                    },
+                )
+
+
+def severity_of(times_limit: float, hours: int) -> str:
+    """Size by duration: a little beyond the limit for a few hours is for the record, far and long is for now."""
+    weight = times_limit * hours
+    return INFO if weight < 6 else WARNING if weight < 48 else CRITICAL

@@ -1,0 +1,125 @@
+"""Evidence that the level of a signal has moved: matched filters on what its habits do not foresee.
+
+For a step that began k hours ago the surprises of the autoregressive model since then follow a known signature; its
+correlation with them, in units of its own standard deviation, is the likelihood ratio statistic of Willsky and Jones
+(1976, "A generalized likelihood ratio approach to the detection and estimation of jumps in linear systems"). Short
+ages see large bursts at once, long ages see small ones and slow growth. The level before the step is the recent
+average, so that a lasting change of habit is reported once and then becomes the level that the next is measured from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from src.domain.anomalies.habits import CLIP, ORDER, Habits, surprises_of
+from src.domain.anomalies.signals import Floats, Integers
+
+# Hours since the step that is looked for.
+AGES = (3, 6, 12, 24, 48, 72, 168, 336)
+# The level before a step: an average whose weights halve every five days.
+LEVEL_HALF_LIFE = 5 * 24
+# Hours that must precede the first one judged.
+LEAD_HOURS = 26 * 24 + ORDER
+# A surprise beyond so many spreads says no more than this: what is to be found at once must be let speak up.
+_CLIP, _CLIP_AT_ONCE, _AT_ONCE = 2.0, 5.0, 3
+# A statistic needs this share of its hours to be there.
+_PRESENT = 0.6
+
+
+@dataclass(frozen=True)
+class Shifts:
+    """`evidence` in standard deviations and `size` of the step in units of the signal, by age × hours × signals;
+    `level`, hours × signals, what a step that begins in an hour is measured from."""
+
+    evidence: Floats
+    size: Floats
+    level: Floats
+
+
+def level_of(deviation: Floats) -> Floats:
+    """The average deviation before each hour, its weights halving every `LEVEL_HALF_LIFE`; zero before any value."""
+    keep = 0.5 ** (1 / LEVEL_HALF_LIFE)
+    level = np.zeros(deviation.shape[1])
+    weight = np.zeros(deviation.shape[1])
+    levels = np.empty_like(deviation)
+    for row, values in enumerate(deviation):
+        # Two days' worth of "as expected" stand for what is not known yet.
+        levels[row] = level / (weight + 48)
+        present = np.isfinite(values)
+        level = np.where(present, keep * level + np.nan_to_num(values), level)
+        weight = np.where(present, keep * weight + 1, weight)
+    return levels
+
+
+def shifts(deviation: Floats, cells: Integers, habits: Habits, first: int = 0) -> Shifts:
+    """Evidence for steps of each age at the end of each hour.
+
+    Args:
+        deviation: hours × signals, what habits do not explain, in the signals' units (NaN where missing).
+        cells: the cell of the week of each hour.
+        first: the first row that is judged; the rows before it are context.
+
+    Returns:
+        -inf and NaN where too little is there to tell, and in rows of context.
+    """
+    hour = cells % 24
+    count = deviation.shape[1]
+    spread = habits.spread[:, hour].T
+    scaled = np.clip(deviation / spread, -CLIP, CLIP)
+    unit = 1 / habits.surprise
+    raw = surprises_of(scaled, habits.memory) * unit
+    present = np.isfinite(raw)
+    loud, surprise = (np.clip(np.nan_to_num(raw), -clip, clip) for clip in (_CLIP_AT_ONCE, _CLIP))
+    level = level_of(np.clip(deviation, -CLIP * spread, CLIP * spread))
+
+    # What a step of one unit does to the surprises: at first, by lag and hour of its onset, and in the long run.
+    steps = 1 / habits.spread
+    lasting = np.empty((24, count))
+    for h in range(24):
+        before = steps[:, (h - np.arange(1, ORDER + 1)) % 24]
+        lasting[h] = (steps[:, h] - (habits.memory * before).sum(axis=1)) * unit
+    opening = np.empty((24, ORDER, count))
+    for h in range(24):
+        seen = steps[:, (h + np.arange(ORDER)) % 24]
+        for lag in range(ORDER):
+            past = seen[:, lag - 1 :: -1] if lag else seen[:, :0]
+            opening[h, lag] = (seen[:, lag] - (habits.memory[:, :lag] * past[:, :lag]).sum(axis=1)) * unit
+    evidence = np.full((len(AGES), *deviation.shape), -np.inf)
+    size = np.full((len(AGES), *deviation.shape), np.nan)
+    steady = lasting[hour]
+    # Cumulative sums serve every age beyond the memory of the model.
+    sums = [
+        np.concatenate([np.zeros((1, count)), np.cumsum(values, axis=0)])
+        for values in (steady * surprise, steady**2 * present, steady**2 * present)
+    ]
+    added, counted = (
+        np.concatenate([np.zeros((1, count)), np.cumsum(values, axis=0)])
+        for values in (np.nan_to_num(deviation), np.isfinite(deviation).astype(np.float64))
+    )
+    for n, age in enumerate(AGES):
+        ends = np.arange(max(first, age), len(deviation))
+        onsets = ends - age
+        product, own, against = (np.zeros((len(onsets), count)) for _ in range(3))
+        whole = np.zeros((len(onsets), count))
+        heard = loud if age <= _AT_ONCE else surprise
+        for lag in range(min(age + 1, ORDER)):
+            at = onsets + lag
+            signature = opening[hour[onsets], lag]
+            product += signature * heard[at]
+            own += signature**2 * present[at]
+            against += signature * steady[at] * present[at]
+            whole += signature**2
+        if age + 1 > ORDER:
+            for total, values in zip((product, own, against), sums, strict=True):
+                total += values[ends + 1] - values[onsets + ORDER]
+            whole += (age + 1 - ORDER) * (lasting**2).mean(axis=0)
+        product -= level[onsets] * against
+        enough = own > np.maximum(_PRESENT * whole, 1e-12)
+        evidence[n, ends] = np.where(enough, product / np.sqrt(np.where(enough, own, 1.0)), -np.inf)
+        # Evidence is clipped, so that a few wild hours prove nothing; the size is not.
+        measured = counted[ends + 1] - counted[onsets]
+        average = (added[ends + 1] - added[onsets]) / np.maximum(measured, 1)
+        size[n, ends] = np.where(enough & (measured > 0), average - level[onsets], np.nan)
+    return Shifts(evidence, size, level)

@@ -1,0 +1,115 @@
+"""The watch over all signals, week by week: learn habits, judge the hours, keep the events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from uuid import UUID, uuid4
+from zoneinfo import ZoneInfo
+
+from src.domain.anomalies.detection import Circumstances, Stored, detect, known_leaks, reconcile, usable_hours
+from src.domain.anomalies.events import INCIDENT_HOURS, Finding
+from src.domain.anomalies.habits import FULL_HISTORY, Habits, learn
+from src.domain.anomalies.sensor_faults import EVERY_NODE
+from src.domain.anomalies.shift import LEAD_HOURS
+from src.domain.anomalies.signals import HOUR, Signals, cells_of
+from src.domain.days import day_start
+
+HISTORY = FULL_HISTORY * HOUR
+LEAD = LEAD_HOURS * HOUR
+# Why an event is over although nothing was seen to end.
+WITHDRAWN = "later readings show nothing of it"
+
+
+@dataclass
+class Watch:
+    """Keeps the events of a span of time while it is judged from its first hour to its last.
+
+    `stored` are the events that were open at its begin or began since; `touched` those that are new or say something
+    else than before.
+    """
+
+    stored: list[Stored]
+    district_of: dict[str, str | None]
+    touched: set[UUID] = field(default_factory=set)
+
+    def judge(
+        self,
+        signals: Signals,
+        habits: Habits,
+        circumstances: Circumstances,
+        zone: ZoneInfo,
+        country: str,
+        span: tuple[datetime, datetime],
+    ) -> None:
+        """Judges the hours of the span, which lie within one week of habits.
+
+        Args:
+            signals: all hours that are at hand; `LEAD` before the span is looked at as context.
+        """
+        start, end = span
+        part = signals.between(start - LEAD, end)
+        cells = cells_of(part.hours, zone, country)
+        concerned = [event for event in self.stored if event.finding.end is None or event.finding.end >= start]
+        found = detect(part, cells, habits, circumstances, start, known_leaks(self.stored, start))
+        heard = {*part.listed["node_id"], EVERY_NODE}
+        changes = reconcile(concerned, found, start, heard)
+        for finding in changes.new:
+            self._add(finding)
+        for event, finding in changes.changed:
+            self._replace(event, _followed(event, finding))
+        for event in changes.withdrawn:
+            why = event.finding.why | {"closed_because": WITHDRAWN}
+            over = replace(event.finding, end=event.finding.begin, why=why)
+            self._replace(event, replace(event, finding=over, resolved_at=end))
+
+    def _add(self, finding: Finding) -> None:
+        district = self.district_of.get(finding.node_id)
+        anomaly_id = uuid4()
+        incident = self._incident(district, finding.begin) or anomaly_id
+        event = Stored(anomaly_id, finding, finding.end, None, incident, district)
+        self.stored.append(event)
+        self.touched.add(anomaly_id)
+
+    def _incident(self, district: str | None, begin: datetime) -> UUID | None:
+        """The incident of the district's event that began nearest to this, if near enough."""
+        if district is None:
+            return None
+        near = [
+            (abs(event.finding.begin - begin), event.incident_id)
+            for event in self.stored
+            if event.district_id == district and abs(event.finding.begin - begin) <= INCIDENT_HOURS * HOUR
+        ]
+        return min(near)[1] if near else None
+
+    def _replace(self, event: Stored, now: Stored) -> None:
+        if now != event:
+            self.stored[self.stored.index(event)] = now
+            self.touched.add(event.anomaly_id)
+
+
+def _followed(event: Stored, finding: Finding) -> Stored:
+    """The event as the finding tells it. It began when it began, and keeps the worst it has been."""
+    before = event.finding
+    begin, detected = min(before.begin, finding.begin), min(before.detected, finding.detected)
+    now = replace(finding, begin=begin, detected=detected)
+    if event.resolved_by is not None:
+        # Somebody has said that it is over; its end still follows the trouble, so that it is not told again.
+        return replace(event, finding=replace(before, end=finding.end))
+    return replace(event, finding=now, resolved_at=finding.end)
+
+
+def weeks(start: datetime, end: datetime, zone: ZoneInfo) -> Iterator[tuple[datetime, datetime, datetime]]:
+    """The local weeks that [start, end) touches: when each begins, and the part of the span within it."""
+    while start < end:
+        monday = day_start(start, zone, -start.astimezone(zone).weekday())
+        following = day_start(monday + timedelta(hours=12), zone, 7)
+        yield monday, start, min(following, end)
+        start = min(following, end)
+
+
+def habits_of_week(signals: Signals, monday: datetime, stored: list[Stored], zone: ZoneInfo, country: str) -> Habits:
+    """Habits learned from the eight weeks before a week, without the hours that events lie over."""
+    history = signals.between(monday - HISTORY, monday)
+    return learn(history, cells_of(history.hours, zone, country), usable_hours(history, stored))

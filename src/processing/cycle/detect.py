@@ -1,0 +1,309 @@
+"""Anomalies of the hours that a job has touched: rows in, `domain.anomalies`, events out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import orjson
+import pandas as pd
+from sqlalchemy import Connection, select, text
+from sqlalchemy.dialects.postgresql import insert
+
+from src.db.bulk_read import read_rows
+from src.db.tables import anomalies, node_habits
+from src.domain.anomalies.detection import Circumstances, Stored
+from src.domain.anomalies.events import Finding
+from src.domain.anomalies.habits import Habits, habits_from
+from src.domain.anomalies.limits import limits_of
+from src.domain.anomalies.signals import MEASURED, Signals, signals_of
+from src.domain.anomalies.watch import HISTORY, LEAD, Watch, habits_of_week, weeks
+
+_NODES = text(
+    """
+    SELECT node_id, district_id, role, metadata FROM water_infrastructure.nodes WHERE is_active ORDER BY node_id
+    """
+)
+# Hours of context that need every figure; before them, means suffice.
+_RECENT = timedelta(days=7)
+_FIGURES = [column for columns in MEASURED.values() for column in columns]
+_MEANS = [columns[0] for columns in MEASURED.values()]
+_HOURS = """
+    SELECT place, window_start, cadence_seconds, {figures}
+    FROM water_infrastructure.computed_metrics
+    JOIN unnest(%(nodes)s) WITH ORDINALITY AS asked (node_id, place) USING (node_id)
+    WHERE time_window = '1hour' AND window_start >= %(start)s AND window_start < %(end)s
+"""
+_BALANCES = """
+    SELECT window_start, zone.key AS district_id,
+        CASE WHEN zone.value ->> 'method' = 'metered' THEN (zone.value ->> 'loss_volume')::double precision END AS loss,
+        (zone.value ->> 'input_volume')::double precision AS inflow
+    FROM water_infrastructure.network_efficiency, jsonb_each(zone_metrics) AS zone
+    WHERE time_window = '1hour' AND window_start >= %(start)s AND window_start < %(end)s
+"""
+_REJECTED = """
+    SELECT node_id, quarter_start, reason, readings FROM water_infrastructure.rejected_readings
+    WHERE quarter_start >= %(start)s AND quarter_start < %(end)s
+"""
+# What the windows of nodes with events say of them.
+_COUNT = text(
+    """
+    UPDATE water_infrastructure.computed_metrics AS kept SET anomaly_count = counted.events
+    FROM (
+        SELECT metric.node_id, time_window, window_start, count(anomaly_id) AS events
+        FROM water_infrastructure.computed_metrics AS metric
+        LEFT JOIN water_infrastructure.anomalies AS event ON event.node_id = metric.node_id
+            AND event.timestamp < window_end AND (event."end" IS NULL OR event."end" > window_start)
+        WHERE metric.node_id = ANY(:nodes) AND window_start >= :start AND window_start < :end
+        GROUP BY metric.node_id, time_window, window_start
+    ) AS counted
+    WHERE kept.node_id = counted.node_id AND kept.time_window = counted.time_window
+        AND kept.window_start = counted.window_start AND kept.anomaly_count IS DISTINCT FROM counted.events
+        AND kept.window_start >= :start
+    """
+)
+_COUNT_IN_NETWORK = text(
+    """
+    UPDATE water_infrastructure.network_efficiency AS kept
+    SET total_anomalies = counted.events, critical_anomalies = counted.critical
+    FROM (
+        SELECT time_window, window_start, count(anomaly_id) AS events,
+            count(anomaly_id) FILTER (WHERE severity = 'critical') AS critical
+        FROM water_infrastructure.network_efficiency
+        LEFT JOIN water_infrastructure.anomalies AS event
+            ON event.timestamp < window_end AND (event."end" IS NULL OR event."end" > window_start)
+        WHERE window_end > :start AND window_start < :end
+        GROUP BY time_window, window_start
+    ) AS counted
+    WHERE kept.time_window = counted.time_window AND kept.window_start = counted.window_start
+        AND (kept.total_anomalies, kept.critical_anomalies) IS DISTINCT FROM (counted.events, counted.critical)
+    """
+)
+
+
+def write_anomalies(connection: Connection, zone: ZoneInfo, country: str, start: datetime, as_of: datetime) -> int:
+    """Judges every whole hour from `start` to `as_of` again; the number of events that are new or changed.
+
+    Repeating it changes nothing; readings that came late change what they touch.
+    """
+    start, until = (edge.replace(minute=0, second=0, microsecond=0) for edge in (start, as_of))
+    known = pd.read_sql(_NODES, connection, index_col="node_id")
+    if known.empty or start >= until:
+        return 0
+    stored = _stored(connection, start - HISTORY - timedelta(days=7), until)
+    watch = Watch(stored, {str(node_id): district for node_id, district in known["district_id"].items()})
+    for monday, first, end in weeks(start, until, zone):
+        _judge_week(connection, watch, known, zone, country, monday, (first, end))
+    _write(connection, [event for event in watch.stored if event.anomaly_id in watch.touched])
+    concerned = sorted(
+        {event.finding.node_id for event in watch.stored if event.finding.end is None or event.finding.end >= start}
+    )
+    begins = [event.finding.begin for event in watch.stored if event.anomaly_id in watch.touched]
+    first = min([start, *begins])
+    # Days are windows too, and begin before their hours.
+    connection.execute(_COUNT, {"nodes": concerned, "start": first - timedelta(days=1), "end": as_of})
+    connection.execute(_COUNT_IN_NETWORK, {"start": first, "end": as_of})
+    return len(watch.touched)
+
+
+def _judge_week(
+    connection: Connection,
+    watch: Watch,
+    known: pd.DataFrame,
+    zone: ZoneInfo,
+    country: str,
+    monday: datetime,
+    span: tuple[datetime, datetime],
+) -> None:
+    first, end = span
+    signals = _signals(connection, known, min(first - LEAD, end), end, first - _RECENT)
+    habits = _habits(connection, watch, known, signals, zone, country, monday)
+    said: Any = known["metadata"].to_dict()
+    limits = [limits_of(measurement, role, said[node_id] or {}) for node_id, measurement, role in _listed(signals)]
+    rejections = read_rows(
+        connection,
+        _REJECTED,
+        {"start": first - _RECENT, "end": end},
+        {"node_id": "text", "quarter_start": "instant", "reason": "text", "readings": "integer"},
+    )
+    rejections = rejections[rejections["node_id"].isin(known.index)].reset_index(drop=True)
+    watch.judge(signals, habits, Circumstances(limits, rejections), zone, country, span)
+
+
+def _signals(
+    connection: Connection, known: pd.DataFrame, start: datetime, end: datetime, whole_from: datetime
+) -> Signals:
+    """The hourly figures of all active nodes; before `whole_from` their means only."""
+    parts = []
+    for figures, first, last in ((_MEANS, start, min(whole_from, end)), (_FIGURES, max(whole_from, start), end)):
+        if first < last:
+            columns = {"place": "integer", "window_start": "instant", "cadence_seconds": "number"}
+            columns |= dict.fromkeys(figures, "number")
+            query = _HOURS.format(figures=", ".join(figures))
+            asked = {"nodes": list(known.index), "start": first, "end": last}
+            parts.append(read_rows(connection, query, asked, columns))
+    rows = pd.concat(parts, ignore_index=True).reindex(columns=["place", "window_start", "cadence_seconds", *_FIGURES])
+    rows["node_id"] = pd.Categorical.from_codes(rows["place"].to_numpy(dtype="int64") - 1, known.index)
+    balances = read_rows(
+        connection,
+        _BALANCES,
+        {"start": start, "end": end},
+        {"window_start": "instant", "district_id": "text", "loss": "number", "inflow": "number"},
+    )
+    return signals_of(rows, known[["district_id", "role"]], start, end, _told_by_balances(balances, known, rows))
+
+
+def _told_by_balances(balances: pd.DataFrame, known: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """What balances tell as flows (L/s), under the node id of each district's largest inlet."""
+    inlets = known[(known["role"] == "inlet") & known["district_id"].notna()]
+    flows = rows.groupby("node_id", observed=True)["avg_flow_rate"].mean()
+    largest = inlets.assign(flow=flows.reindex(inlets.index).fillna(0.0)).sort_values("flow", ascending=False)
+    main = largest.reset_index().drop_duplicates("district_id").set_index("district_id")["node_id"]
+    meters = known[known["role"].isin(["inlet", "outlet", "storage"])].groupby("district_id").size()
+    parts = []
+    for measurement in ("loss", "inflow"):
+        told = balances.dropna(subset=[measurement])
+        # One inlet alone is its district's inflow already.
+        several = measurement == "loss" or told["district_id"].map(meters).fillna(0) > 1
+        told = told[told["district_id"].isin(main.index) & several]
+        parts.append(
+            pd.DataFrame(
+                {
+                    "node_id": told["district_id"].map(main),
+                    "window_start": told["window_start"],
+                    "measurement": measurement,
+                    "flow": told[measurement] / 3.6,
+                }
+            )
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def _habits(
+    connection: Connection,
+    watch: Watch,
+    known: pd.DataFrame,
+    signals: Signals,
+    zone: ZoneInfo,
+    country: str,
+    monday: datetime,
+) -> Habits:
+    """The habits that hold in a week; what was not learned yet is learned, and kept."""
+    keys = [f"{measurement} {node_id}" for node_id, measurement, _ in _listed(signals)]
+    columns = {"key": "text", "habits": "text"}
+    query = """
+        SELECT measurement || ' ' || node_id, habits FROM water_infrastructure.node_habits
+        WHERE valid_from = %(monday)s
+    """
+    stored = read_rows(connection, query, {"monday": monday}, columns)
+    told: dict[str, Mapping[str, Any]] = {
+        key: orjson.loads(habits) for key, habits in zip(stored["key"], stored["habits"], strict=True)
+    }
+    missing = [n for n, key in enumerate(keys) if key not in told]
+    if missing:
+        history = _signals(connection, known, monday - HISTORY, monday, monday - HISTORY)
+        learned = habits_of_week(history, monday, watch.stored, zone, country)
+        names = [f"{measurement} {node_id}" for node_id, measurement, _ in _listed(history)]
+        described = dict(zip(names, learned.described(names), strict=True))
+        rows = []
+        for n in missing:
+            own = described.get(keys[n], {})
+            told[keys[n]] = own
+            signal = signals.listed.iloc[n]
+            rows.append(
+                {
+                    "node_id": signal["node_id"],
+                    "measurement": signal["measurement"],
+                    "valid_from": monday,
+                    "history_days": own.get("history", 0.0) / 24,
+                    "habits": own,
+                }
+            )
+        connection.execute(insert(node_habits).on_conflict_do_nothing(), rows)
+    return habits_from([told[key] for key in keys], keys)
+
+
+def _listed(signals: Signals) -> list[tuple[str, str, str | None]]:
+    """Node, measurement and role of each signal."""
+    columns = (signals.listed[name] for name in ("node_id", "measurement", "role"))
+    return [(str(node), str(measurement), role) for node, measurement, role in zip(*columns, strict=True)]
+
+
+def _stored(connection: Connection, since: datetime, until: datetime) -> list[Stored]:
+    """Events that were open at `since` or began later."""
+    rows = connection.execute(
+        select(anomalies).where(anomalies.c.timestamp < until, (anomalies.c.end.is_(None)) | (anomalies.c.end >= since))
+    )
+    return [
+        Stored(
+            row.anomaly_id,
+            Finding(
+                row.node_id,
+                row.anomaly_type,
+                row.measurement_type,
+                row.detection_method,
+                row.timestamp,
+                row.detected_at,
+                row.end,
+                row.severity,
+                row.actual_value,
+                row.expected_value,
+                dict(row.metadata),
+            ),
+            row.resolved_at,
+            row.resolved_by,
+            row.incident_id or row.anomaly_id,
+            row.district_id,
+        )
+        for row in rows
+    ]
+
+
+def _write(connection: Connection, events: list[Stored]) -> None:
+    if not events:
+        return
+    rows = [
+        {
+            "anomaly_id": event.anomaly_id,
+            "timestamp": event.finding.begin,
+            "end": event.finding.end,
+            "node_id": event.finding.node_id,
+            "anomaly_type": event.finding.anomaly_type,
+            "severity": event.finding.severity,
+            "measurement_type": event.finding.measurement,
+            "actual_value": event.finding.actual,
+            "expected_value": event.finding.expected,
+            "deviation_percentage": event.finding.deviation_percentage,
+            "detection_method": event.finding.method,
+            "resolved_at": event.resolved_at,
+            "resolved_by": event.resolved_by,
+            "metadata": _plain(event.finding.why),
+            "detected_at": event.finding.detected,
+            "district_id": event.district_id,
+            "incident_id": event.incident_id,
+        }
+        for event in events
+    ]
+    statement = insert(anomalies)
+    # Who acknowledged it, and what they noted, is theirs.
+    changed = {name: statement.excluded[name] for name in rows[0] if name != "anomaly_id"}
+    for first in range(0, len(rows), 500):
+        connection.execute(
+            statement.on_conflict_do_update(index_elements=["anomaly_id"], set_=changed).values(
+                rows[first : first + 500]
+            )
+        )
+
+
+def _plain(value: Any) -> Any:
+    """JSON's own kinds of value: null where nothing is known."""
+    if isinstance(value, Mapping):
+        return {name: _plain(own) for name, own in value.items()}
+    if isinstance(value, list):
+        return [_plain(own) for own in value]
+    if isinstance(value, (float, np.floating)):
+        return float(value) if np.isfinite(value) else None
+    return value
