@@ -87,21 +87,51 @@ QUALITY = """
     WHERE node_id = $1 ORDER BY check_timestamp DESC, time_window LIMIT 1
 """
 
+_EVENT = """anomaly_id, timestamp, "end", node_id, node_name, anomaly_type, severity, measurement_type, actual_value,
+        expected_value, deviation_percentage, detection_method, resolved_at, resolved_by, is_confirmed, detected_at,
+        acknowledged_at, acknowledged_by, note, {table}.district_id, incident_id, {table}.metadata"""
 # Newest first, from before the cursor ($6, $7); what was going on since $1.
 _ANOMALIES = """
-    SELECT anomaly_id, timestamp, "end", node_id, node_name, anomaly_type, severity, measurement_type, actual_value,
-        expected_value, deviation_percentage, detection_method, resolved_at, is_confirmed,
-        anomalies.metadata
+    SELECT {event}
     FROM water_infrastructure.anomalies LEFT JOIN water_infrastructure.nodes USING (node_id)
     WHERE {status} AND timestamp <= $2 AND ($3::text IS NULL OR node_id = $3) AND ($4::text IS NULL OR severity = $4)
         AND ($6::timestamptz IS NULL OR (timestamp, anomaly_id) < ($6, $7::uuid))
     ORDER BY timestamp DESC, anomaly_id DESC LIMIT $5
 """
 ANOMALIES = {
-    "open": _ANOMALIES.format(status="resolved_at IS NULL AND $1::timestamptz IS NOT NULL"),
-    "resolved": _ANOMALIES.format(status="resolved_at >= $1"),
-    "all": _ANOMALIES.format(status="(resolved_at IS NULL OR resolved_at >= $1)"),
+    status: _ANOMALIES.format(status=condition, event=_EVENT.format(table="anomalies"))
+    for status, condition in (
+        ("open", "resolved_at IS NULL AND $1::timestamptz IS NOT NULL"),
+        ("resolved", "resolved_at >= $1"),
+        ("all", "(resolved_at IS NULL OR resolved_at >= $1)"),
+    )
 }
+
+ANOMALY_RESOLVED = "SELECT resolved_at IS NOT NULL FROM water_infrastructure.anomalies WHERE anomaly_id = $1"
+
+# $1 the event, $2 now, $3 who, $4 a note. Whoever acknowledges first has done it.
+ACKNOWLEDGE = f"""
+    WITH event AS (
+        UPDATE water_infrastructure.anomalies
+        SET acknowledged_at = coalesce(acknowledged_at, $2), acknowledged_by = coalesce(acknowledged_by, $3),
+            note = coalesce($4, note)
+        WHERE anomaly_id = $1 RETURNING *
+    )
+    SELECT {_EVENT.format(table="event")} FROM event LEFT JOIN water_infrastructure.nodes USING (node_id)
+"""  # noqa: S608 - built from this module's own text
+
+# $5 whether it was real.
+RESOLVE = f"""
+    WITH event AS (
+        UPDATE water_infrastructure.anomalies
+        SET resolved_at = $2, resolved_by = $3, note = coalesce($4, note), is_confirmed = coalesce($5, is_confirmed),
+            acknowledged_at = coalesce(acknowledged_at, $2), acknowledged_by = coalesce(acknowledged_by, $3)
+        WHERE anomaly_id = $1 AND resolved_at IS NULL RETURNING *
+    )
+    SELECT {_EVENT.format(table="event")} FROM event LEFT JOIN water_infrastructure.nodes USING (node_id)
+"""  # noqa: S608 - built from this module's own text
+
+ADVANCE_GENERATION = "UPDATE water_infrastructure.data_generation SET generation = generation + 1 RETURNING generation"
 
 LAST_JOB = """
     SELECT job_id, status, scheduled_for, started_at, completed_at, duration_seconds, error_message

@@ -155,9 +155,30 @@ class Anomaly(Row):
     expected_value: float | None
     deviation_percentage: Percent
     detection_method: str
-    resolved_at: datetime | None
-    is_confirmed: bool | None
-    metadata: dict[str, Any]
+    resolved_at: datetime | None = Field(description="when it ended by itself, or somebody said that it is over")
+    resolved_by: str | None = Field(description="who said so; null where it ended by itself")
+    is_confirmed: bool | None = Field(description="whether it was found to be real; null where nobody said")
+    detected_at: datetime = Field(description="when it was first certain")
+    acknowledged_at: datetime | None
+    acknowledged_by: str | None
+    note: str | None
+    district_id: str | None
+    incident_id: UUID | None = Field(description="shared by events of one district that belong together")
+    metadata: dict[str, Any] = Field(description="`explanation` in words, and the figures it rests on")
+
+
+class Remark(BaseModel):
+    """What somebody has to say about an event."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    note: str | None = Field(None, max_length=2000, examples=["Crew sent to via Roma"])
+
+
+class Verdict(Remark):
+    """How an event was dealt with."""
+
+    is_confirmed: bool | None = Field(None, description="true: it was real; false: a false alarm")
 
 
 class ProcessingService(Row):

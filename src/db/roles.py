@@ -1,7 +1,7 @@
 """`python -m src.db.roles`: one role for each who uses the database, with no more rights than that needs.
 
-`abbanoa_processing` writes rows, `abbanoa_api` reads them and records the use of keys, `abbanoa_readonly` is for people
-and dashboards. The schema itself belongs to the role that migrates.
+`abbanoa_processing` writes rows, `abbanoa_api` reads them and records the use of keys and what people say about events,
+`abbanoa_readonly` is for people and dashboards. The schema itself belongs to the role that migrates.
 """
 
 from __future__ import annotations
@@ -79,6 +79,10 @@ def _rights(role: str) -> list[str]:
     elif role == API:
         rights += [
             "GRANT INSERT, UPDATE ON {schema}.api_key_usage TO {role}",
+            # What people say about events, and that cached answers are old then.
+            "GRANT UPDATE (acknowledged_at, acknowledged_by, resolved_at, resolved_by, is_confirmed, note) "
+            "ON {schema}.anomalies TO {role}",
+            "GRANT UPDATE (generation) ON {schema}.data_generation TO {role}",
             "ALTER ROLE {role} SET default_transaction_read_only = on",
         ]
     else:

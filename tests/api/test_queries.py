@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import orjson
@@ -51,6 +52,7 @@ FILL = (
 SMALL = {"nodes", "ingestion_watermarks", "processing_replicas", "ml_models", "data_generation", "api_keys"}
 NOW = START
 DAY = NOW - timedelta(days=1)
+ANYTHING = UUID(int=1)
 EVENTS = (DAY, NOW, None, None, 20, None, None)
 ASKED: list[tuple[str, str, tuple[Any, ...]]] = [
     ("ready", queries.READY, ()),
@@ -65,6 +67,10 @@ ASKED: list[tuple[str, str, tuple[Any, ...]]] = [
     ("anomalies open", queries.ANOMALIES["open"], EVENTS),
     ("anomalies resolved", queries.ANOMALIES["resolved"], EVENTS),
     ("anomalies all", queries.ANOMALIES["all"], EVENTS),
+    ("anomaly resolved", queries.ANOMALY_RESOLVED, (ANYTHING,)),
+    ("acknowledge", queries.ACKNOWLEDGE, (ANYTHING, NOW, "somebody", "a note")),
+    ("resolve", queries.RESOLVE, (ANYTHING, NOW, "somebody", "a note", True)),
+    ("advance generation", queries.ADVANCE_GENERATION, ()),
     ("last job", queries.LAST_JOB, ()),
     ("jobs", queries.JOBS, (None, None, 20)),
     ("replicas", queries.REPLICAS, (timedelta(minutes=1),)),

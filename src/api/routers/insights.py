@@ -1,16 +1,22 @@
-"""What the processing service concludes: anomalies, data quality, predictions."""
+"""What the processing service concludes: anomalies, data quality, predictions; and what people say of anomalies."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 from typing import Annotated, Literal
+from uuid import UUID
 
+import asyncpg
+import redis
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 
 from src.api import queries, schemas
 from src.api.database import Database, Now, as_json
+from src.api.identity import Identity
 from src.api.parameters import Cursor, Filter, NodeId, cursor_of, event_from, next_link, no_such_node
 from src.api.problems import documented
+from src.generation import GENERATION_KEY
+from src.observability import logger
 
 router = APIRouter(prefix="/api/v1", tags=["insights"])
 
@@ -62,3 +68,51 @@ async def anomalies(
         return as_json(rows)
     last = rows[limit - 1]
     return as_json(rows[:limit], next_link(request, cursor_of(last["timestamp"], str(last["anomaly_id"]))))
+
+
+@router.post("/anomalies/{anomaly_id}/acknowledge", response_model=schemas.Anomaly, responses=documented(404))
+async def acknowledge(
+    anomaly_id: UUID, request: Request, database: Database, clock: Now, remark: schemas.Remark | None = None
+) -> Response:
+    """Says that somebody has seen the event and takes care of it; it stays open. Needs the scope write."""
+    note = remark.note if remark else None
+    return await _dealt_with(request, database, queries.ACKNOWLEDGE, anomaly_id, clock.now(), _who(request), note)
+
+
+@router.post("/anomalies/{anomaly_id}/resolve", response_model=schemas.Anomaly, responses=documented(404, 409))
+async def resolve(
+    anomaly_id: UUID, request: Request, database: Database, clock: Now, verdict: schemas.Verdict | None = None
+) -> Response:
+    """Says that the event is over, though its signal may not be back to normal. Needs the scope write.
+
+    The same trouble is not told again while it lasts, and its hours count as normal from then on.
+    """
+    verdict = verdict or schemas.Verdict()
+    who = _who(request)
+    arguments = (anomaly_id, clock.now(), who, verdict.note, verdict.is_confirmed)
+    return await _dealt_with(request, database, queries.RESOLVE, *arguments)
+
+
+def _who(request: Request) -> str:
+    identity: Identity = request.state.identity
+    return identity.key_name
+
+
+async def _dealt_with(
+    request: Request, database: asyncpg.Pool, query: str, anomaly_id: UUID, *more: object
+) -> Response:
+    async with database.acquire() as connection, connection.transaction():
+        await connection.execute("SET TRANSACTION READ WRITE")
+        row = await connection.fetchrow(query, anomaly_id, *more)
+        if row is None:
+            if await connection.fetchval(queries.ANOMALY_RESOLVED, anomaly_id):
+                raise HTTPException(409, f"The event '{anomaly_id}' is resolved already")
+            raise HTTPException(404, f"There is no event '{anomaly_id}'")
+        generation = await connection.fetchval(queries.ADVANCE_GENERATION)
+    try:
+        await request.app.state.redis.set(GENERATION_KEY, generation)
+    except redis.RedisError as error:
+        logger(__name__).warning("Redis does not answer; cached answers learn of the event later", error=str(error))
+    answer = as_json(row)
+    answer.headers["cache-control"] = "no-store"
+    return answer

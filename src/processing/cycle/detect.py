@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import orjson
 import pandas as pd
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, case, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from src.db.bulk_read import read_rows
@@ -289,7 +289,12 @@ def _write(connection: Connection, events: list[Stored]) -> None:
     ]
     statement = insert(anomalies)
     # Who acknowledged it, and what they noted, is theirs.
-    changed = {name: statement.excluded[name] for name in rows[0] if name != "anomaly_id"}
+    theirs = ("anomaly_id", "resolved_at", "resolved_by")
+    changed: dict[str, Any] = {name: statement.excluded[name] for name in rows[0] if name not in theirs}
+    # Somebody may have resolved it while this was computed.
+    changed["resolved_at"] = case(
+        (anomalies.c.resolved_by.is_(None), statement.excluded.resolved_at), else_=anomalies.c.resolved_at
+    )
     for first in range(0, len(rows), 500):
         connection.execute(
             statement.on_conflict_do_update(index_elements=["anomaly_id"], set_=changed).values(
