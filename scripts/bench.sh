@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Measures speed as ratios within one run: ./scripts/bench.sh processing | serving. Each ends with one JSON line.
+# Measures speed as ratios within one run, and what detection finds. Each suite ends with one JSON line:
+# ./scripts/bench.sh processing | serving | anomalies [--help]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 suite="${1:-}"
 case "$suite" in
-    processing) ;;
+    processing | anomalies) ;;
     serving)
         command -v wrk >/dev/null 2>&1 || {
             echo "The load generator wrk is needed: apt-get install wrk" >&2
@@ -12,9 +13,10 @@ case "$suite" in
         }
         ;;
     *)
-        echo "Usage: $0 processing|serving" >&2
+        echo "Usage: $0 processing|serving|anomalies" >&2
         exit 2
         ;;
 esac
 source scripts/setup.sh requirements-dev.txt
-exec python -m "benchmarks.$suite"
+shift
+exec python -m "benchmarks.$suite" "$@"

@@ -1,7 +1,7 @@
-"""A simulated network: EPANET's Net3 for four weeks, with leaks and sensor faults that are known.
+"""Simulated networks: EPANET's hydraulics with leaks, sensor faults and unusual days that are known.
 
-Hydraulics by wntr (EPANET 2.2). Demands follow Net3's own daily patterns with a weekly rhythm and noise; the leaks take
-a known flow out of known junctions, and the sensors report with noise, every five minutes.
+Hydraulics by wntr (EPANET 2.2). Demands follow the network's own daily patterns with a weekly rhythm, holidays and
+noise; the leaks take a known flow out of known junctions, and the sensors report with noise.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import math
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,14 +25,33 @@ from src.processing.nodes import Node
 START = datetime(2024, 3, 4, tzinfo=UTC)
 DAYS = 28
 STEP = 300
-DISTRICT = "net3"
 BAR_PER_METRE = 0.0980665
-# Junctions with a pressure sensor, spread over the network.
-PRESSURE_SENSORS = ("15", "35", "105", "119", "145", "151", "181", "195", "207", "237")
-# Junctions whose customers' meters report together.
-CUSTOMER_GROUPS = {"customers-north": "1", "customers-south": "2", "customers-rest": ""}
 
 Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Network:
+    """One of wntr's networks as one district: the links by which water comes in (to node id and name), the junctions
+    with a pressure sensor, and the groups of junctions whose customers' meters report together (to how the names of
+    their junctions begin; "" takes the rest)."""
+
+    name: str
+    inlets: Mapping[str, tuple[str, str]]
+    pressure_sensors: tuple[str, ...]
+    customer_groups: Mapping[str, str]
+    # The hours of the day between which a pump runs, where its own controls end with the network's own week.
+    pump_hours: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+
+NET3 = Network(
+    "Net3",
+    {"60": ("inlet-river", "River intake"), "10": ("inlet-lake", "Lake intake")},
+    ("15", "35", "105", "119", "145", "151", "181", "195", "207", "237"),
+    # Three-digit names are Net3's street grid, by its two halves.
+    {"customers-north": "1", "customers-south": "2", "customers-rest": ""},
+    {"10": (1, 15)},
+)
 
 
 @dataclass(frozen=True)
@@ -53,12 +73,29 @@ class Leak:
 
 @dataclass(frozen=True)
 class Fault:
-    """What a sensor reports instead of the truth: stuck (its last value), silent (nothing), spikes (ten times it)."""
+    """What a sensor reports instead of the truth: stuck (its last value), silent (nothing), spikes (of every fourth
+    reading ten times the flow, or half as much again of the pressure), negative (the flow with the wrong sign), clock
+    (an hour behind: what it tells comes twice)."""
 
     node_id: str
     kind: str
     begin: datetime
     end: datetime
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What is simulated, and all that is known to happen in it."""
+
+    network: Network = NET3
+    start: datetime = START
+    days: int = DAYS
+    step: int = STEP
+    leaks: tuple[Leak, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    # Days (from the start) on which customers use so many times as much as usual.
+    unusual_days: Mapping[int, float] = field(default_factory=dict)
+    has_customer_meters: bool = True
 
 
 def _at(day: int, hour: int) -> datetime:
@@ -76,45 +113,50 @@ FAULTS = (
 )
 
 
-def simulate(seed: int = 3) -> tuple[pd.DataFrame, list[Node], datetime]:
+QUICKSTART = Scenario(leaks=LEAKS, faults=FAULTS)
+
+
+def simulate(seed: int = 3, scenario: Scenario = QUICKSTART) -> tuple[pd.DataFrame, list[Node], datetime]:
     """Readings (timestamp, node_id, district_id, flow_rate L/s, pressure bar), nodes, and the end of the span."""
     noise = np.random.default_rng(seed)
-    model = _model(noise)
+    model = _model(noise, scenario)
     # EPANET works in files, some of them wherever the process happens to be.
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        results = wntr.sim.EpanetSimulator(model).run_sim(file_prefix=str(Path(folder) / "net3"))
+        results = wntr.sim.EpanetSimulator(model).run_sim(file_prefix=str(Path(folder) / "network"))
     # The last step belongs to the instant after the span.
     flow, pressure, demand = (
-        frame.iloc[: DAYS * 86400 // STEP]
+        frame.iloc[: scenario.days * 86400 // scenario.step]
         for frame in (results.link["flowrate"] * 1000, results.node["pressure"], results.node["demand"] * 1000)
     )
-    instants = START.timestamp() + np.arange(len(flow)) * float(STEP)
+    instants = scenario.start.timestamp() + np.arange(len(flow)) * float(scenario.step)
+    district = scenario.network.name.lower()
 
     nodes: list[Node] = []
     series: list[pd.DataFrame] = []
 
     def sensor(node_id: str, name: str, node_type: str, role: str, metadata: str = "{}", **values: Floats) -> None:
         known = {"node_id": node_id, "node_name": name, "node_type": node_type, "role": role, "metadata": metadata}
-        nodes.append(Node.model_validate(known | {"district_id": DISTRICT}))
+        nodes.append(Node.model_validate(known | {"district_id": district}))
         series.append(pd.DataFrame({"timestamp": instants, "node_id": node_id} | values))
 
     def measured(values: pd.Series, spread: float) -> Floats:
         """What a meter with this relative noise shows."""
         return np.maximum(values.to_numpy() * (1 + spread * noise.standard_normal(len(values))), 0)
 
-    sensor("inlet-river", "River intake", "reservoir", "inlet", flow_rate=measured(flow["60"], 0.002))
-    sensor("inlet-lake", "Lake intake", "reservoir", "inlet", flow_rate=measured(flow["10"], 0.002))
+    for link, (node_id, name) in scenario.network.inlets.items():
+        sensor(node_id, name, "reservoir", "inlet", flow_rate=measured(flow[link], 0.002))
     for tank in model.tank_name_list:
         level = pressure[tank] * BAR_PER_METRE
         area = math.pi * (model.get_node(tank).diameter / 2) ** 2
         known = orjson.dumps({"tank_area_m2": area}).decode()
         sensor(f"tank-{tank}", f"Tank {tank}", "storage", "storage", known, pressure=measured(level, 0.0005))
-    groups = _customers(model)
+    groups = _customers(model, scenario.network) if scenario.has_customer_meters else {}
+    hour = np.floor(instants / 3600) * 3600
     for node_id, junctions in groups.items():
         own = demand[junctions].sum(axis=1)
-        own -= sum((leak.at(np.floor(instants / 3600) * 3600) for leak in LEAKS if leak.junction in junctions), 0.0)
+        own -= sum((leak.at(hour) for leak in scenario.leaks if leak.junction in junctions), 0.0)
         sensor(node_id, node_id.replace("-", " ").capitalize(), "consumption", "consumption", flow_rate=own.to_numpy())
-    for junction in PRESSURE_SENSORS:
+    for junction in scenario.network.pressure_sensors:
         sensor(
             f"pressure-{junction}",
             f"Pressure at {junction}",
@@ -124,42 +166,59 @@ def simulate(seed: int = 3) -> tuple[pd.DataFrame, list[Node], datetime]:
         )
     readings = pd.concat(series, ignore_index=True)
     readings["timestamp"] = pd.to_datetime(readings["timestamp"], unit="s", utc=True)
-    for fault in FAULTS:
+    for fault in scenario.faults:
         readings = _faulty(readings, fault)
-    return readings.assign(district_id=DISTRICT), nodes, START + timedelta(days=DAYS)
+    return readings.assign(district_id=district), nodes, scenario.start + timedelta(days=scenario.days)
 
 
-def _model(noise: np.random.Generator) -> wntr.network.WaterNetworkModel:
+def mean_demand(network: Network) -> float:
+    """What the network's customers use on average, in L/s."""
+    model = _read(network)
+    patterns = {name: float(np.mean(pattern.multipliers)) for name, pattern in model.patterns()}
+    entries = (entry for _, junction in model.junctions() for entry in junction.demand_timeseries_list)
+    return 1000 * float(sum(entry.base_value * patterns.get(entry.pattern_name, 1.0) for entry in entries))
+
+
+def _read(network: Network) -> wntr.network.WaterNetworkModel:
     folder = Path(wntr.__file__).parent / "library" / "networks"
-    model = wntr.network.WaterNetworkModel(str(folder / "Net3.inp"))
-    hours = DAYS * 24
-    model.options.time.duration = DAYS * 86400
-    model.options.time.hydraulic_timestep = model.options.time.report_timestep = STEP
-    day_factor = np.where(np.arange(DAYS) % 7 >= 5, 0.93, 1.0) * (1 + 0.03 * noise.standard_normal(DAYS))
+    return wntr.network.WaterNetworkModel(str(folder / f"{network.name}.inp"))
+
+
+def _model(noise: np.random.Generator, scenario: Scenario) -> wntr.network.WaterNetworkModel:
+    model = _read(scenario.network)
+    days, hours = scenario.days, scenario.days * 24
+    model.options.time.duration = days * 86400
+    model.options.time.pattern_timestep = 3600
+    model.options.time.hydraulic_timestep = model.options.time.report_timestep = scenario.step
+    day_factor = np.where(np.arange(days) % 7 >= 5, 0.93, 1.0) * (1 + 0.03 * noise.standard_normal(days))
+    for day, times in scenario.unusual_days.items():
+        day_factor[day] *= times
     for _, pattern in list(model.patterns()):
-        daily = np.tile(pattern.multipliers, DAYS)[:hours]
+        own = np.repeat(pattern.multipliers, max(1, 24 // len(pattern.multipliers)))
+        daily = np.tile(own, hours // len(own) + 1)[:hours]
         pattern.multipliers = daily * np.repeat(day_factor, 24) * (1 + 0.04 * noise.standard_normal(hours))
-    # Net3's controls end after its own week: the lake's pump goes on by the time of day.
-    for name in [name for name, control in list(model.controls()) if "SYSTEM TIME" in str(control)]:
-        model.remove_control(name)
-    pump = model.get_link("10")
-    for name, hour, state in (("lake on", 1, 1), ("lake off", 15, 0)):
-        condition = wntr.network.controls.TimeOfDayCondition(model, "is", f"{hour:02d}:00:00")
-        action = wntr.network.controls.ControlAction(pump, "status", state)
-        model.add_control(name, wntr.network.controls.Control(condition, action))
-    begins = START.timestamp() + np.arange(hours, dtype=np.float64) * 3600.0
-    for number, leak in enumerate(LEAKS):
+    if scenario.network.pump_hours:
+        for name in [name for name, control in list(model.controls()) if "SYSTEM TIME" in str(control)]:
+            model.remove_control(name)
+    for link, switched in scenario.network.pump_hours.items():
+        for name, hour, state in zip(("on", "off"), switched, (1, 0), strict=True):
+            condition = wntr.network.controls.TimeOfDayCondition(model, "is", f"{hour:02d}:00:00")
+            action = wntr.network.controls.ControlAction(model.get_link(link), "status", state)
+            model.add_control(f"{link} {name}", wntr.network.controls.Control(condition, action))
+    begins = scenario.start.timestamp() + np.arange(hours, dtype=np.float64) * 3600.0
+    for number, leak in enumerate(scenario.leaks):
         model.add_pattern(f"leak-{number}", leak.at(begins))
         model.get_node(leak.junction).add_demand(0.001, f"leak-{number}")
     return model
 
 
-def _customers(model: wntr.network.WaterNetworkModel) -> dict[str, list[str]]:
-    groups: dict[str, list[str]] = {name: [] for name in CUSTOMER_GROUPS}
+def _customers(model: wntr.network.WaterNetworkModel, network: Network) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {name: [] for name in network.customer_groups}
     for junction in model.junction_name_list:
-        # Three-digit names are Net3's street grid, by its two halves.
         matching = (
-            n for n, first in CUSTOMER_GROUPS.items() if not first or (junction[0] == first and len(junction) > 2)
+            name
+            for name, first in network.customer_groups.items()
+            if not first or (junction.startswith(first) and len(junction) > 2)
         )
         groups[next(matching)].append(junction)
     return groups
@@ -174,7 +233,15 @@ def _faulty(readings: pd.DataFrame, fault: Fault) -> pd.DataFrame:
     column = "pressure" if fault.node_id.startswith("pressure") else "flow_rate"
     if fault.kind == "stuck":
         readings.loc[concerned, column] = readings.loc[concerned, column].iloc[0]
+    elif fault.kind == "negative":
+        readings.loc[concerned, column] *= -1
+    elif fault.kind == "clock":
+        # Until it is set right, each reading is told for the hour before, for which others were told already.
+        late = readings[concerned]
+        late = late.assign(timestamp=late["timestamp"] - pd.Timedelta(hours=1))
+        readings = pd.concat([readings[~concerned], late], ignore_index=True)
     else:
         every_fourth = readings.index[concerned][::4]
-        readings.loc[every_fourth, column] *= 10
+        # Ten times a pressure would be no possible one.
+        readings.loc[every_fourth, column] *= 10 if column == "flow_rate" else 1.5
     return readings

@@ -238,11 +238,13 @@ def usable_hours(signals: Signals, stored: Iterable[Stored]) -> Flags:
     Events that were resolved by hand are normal: somebody said so.
     """
     usable = np.ones(signals.mean.shape, dtype=bool)
+    if signals.hours.empty:
+        return usable
     for event in stored:
         finding = event.finding
-        if event.resolved_by is not None:
-            continue
         end = min(finding.end or finding.begin + UNUSUAL_DAYS, finding.begin + UNUSUAL_DAYS)
+        if event.resolved_by is not None or end <= signals.hours[0]:
+            continue
         first, last = (int(signals.hours.searchsorted(pd.Timestamp(edge))) for edge in (finding.begin, end))
         concerned = signals.listed["node_id"] == finding.node_id
         if finding.measurement is not None:

@@ -20,12 +20,12 @@ from src.domain.anomalies.signals import HOUR, LOSS, Floats, Integers, Signals
 
 BURST, SLOW_LEAK = "burst", "slow_leak"
 # By age of the step: the evidence that is needed, and the smallest step worth an event, as a share of the mean inflow.
-EVIDENCE = (6.3, 4.8, 4.0, 3.55, 2.8, 2.7, 2.85, 2.7)
-SMALLEST = (0.13, 0.08, 0.047, 0.045, 0.042, 0.042, 0.042, 0.042)
+EVIDENCE = (8.0, 5.6, 4.0, 3.6, 2.6, 2.6, 2.8, 2.4)
+SMALLEST = (0.12, 0.09, 0.045, 0.055, 0.05, 0.04, 0.05, 0.03)
 # What meters on all sides do not account for is known that much better than what habits do not.
 _LOSS_IS_SHARPER = 0.25
-# A step on top of a leak is no smaller and must begin this long after that one was found, unless it is twice as large;
-# and it must be seen within a day: whatever is slower is that leak, growing.
+# A step on top of a leak is no smaller, begins this long after that was found (at once, if it is twice as large) and is
+# seen within a day: whatever is slower is that leak, growing.
 APART_HOURS, ABRUPT_HOURS = 12, 24
 # It is over when the average of so many hours has been low for so many hours; at the latest after so many days, when
 # it has become the level to expect.
@@ -73,7 +73,11 @@ def leaks(
     if not columns:
         return
     first = int(signals.hours.searchsorted(pd.Timestamp(judged_from)))
-    own = {column: [leak for leak in known if _subject(leak) == _key(signals, column)] for column in columns}
+    keys = list(zip(signals.listed["node_id"], signals.listed["measurement"], strict=True))
+    of_key: dict[tuple[str, str], list[Leak]] = {}
+    for leak in known:
+        of_key.setdefault((leak.node_id, leak.measurement), []).append(leak)
+    own = {column: of_key.get(keys[column], []) for column in columns}
     settled = {c: [leak for leak in own[c] if leak.settled and leak.settled <= judged_from] for c in columns}
     usable = deviation.copy()
     for column in columns:
@@ -85,18 +89,9 @@ def leaks(
         going = [replace(leak, end=None, settled=None) for leak in own[column] if leak not in settled[column]]
         if not going and not search.found_any(place):
             continue
-        series = _Series(signals.hours, deviation[:, column], average[:, column], *_key(signals, column))
+        series = _Series(signals.hours, deviation[:, column], average[:, column], *keys[column])
         for leak in _follow(series, search, place, going, settled[column], first):
             yield _finding(leak, signals, cells, deviation, int(column), float(reference[column]))
-
-
-def _key(signals: Signals, column: int) -> tuple[str, str]:
-    node_id, measurement = signals.listed.iloc[column][["node_id", "measurement"]]
-    return node_id, measurement
-
-
-def _subject(leak: Leak) -> tuple[str, str]:
-    return leak.node_id, leak.measurement
 
 
 def _set_aside(series: Floats, hours: pd.DatetimeIndex, over: Sequence[Leak]) -> None:
@@ -119,17 +114,26 @@ class _Series:
 
 
 class _Search:
-    """The strongest evidence of each hour and signal, as a multiple of what is needed; its step's age, size, level."""
+    """Evidence of each judged hour and signal: the strongest, as a multiple of what is needed, and its step."""
 
     def __init__(self, usable: Floats, cells: Integers, habits: Habits, smallest: Floats, first: int) -> None:
         self._usable, self._cells, self._habits, self._smallest = usable, cells, habits, smallest
-        count = usable.shape[1]
-        self.ratio, self.size, self.level = (np.zeros(usable.shape) for _ in range(3))
-        self.age = np.zeros(usable.shape, dtype=np.int64)
-        self._look(np.arange(count), first)
+        self._first = first
+        self._ratio, self._size = (np.zeros((len(AGES), len(usable) - first, usable.shape[1])) for _ in range(2))
+        self._level = np.zeros(usable.shape)
+        self._look(np.arange(usable.shape[1]), first)
 
     def found_any(self, place: int) -> bool:
-        return bool((self.ratio[:, place] > 1).any())
+        return bool((self._ratio[:, :, place] > 1).any())
+
+    def best(self, row: int, place: int, longest_age: int) -> tuple[int, float, float] | None:
+        """Age (hours), size and level before of the strongest step no older than this, if it is strong enough."""
+        ratio = np.where(np.array(AGES) <= longest_age, self._ratio[:, row - self._first, place], 0.0)
+        which = int(ratio.argmax())
+        if ratio[which] <= 1:
+            return None
+        size = float(self._size[which, row - self._first, place])
+        return AGES[which], size, float(self._level[max(row - AGES[which], 0), place])
 
     def without(self, leak: Leak, hours: pd.DatetimeIndex, place: int, first: int) -> None:
         """Looks again from row `first` on, without the hours of a leak that is over."""
@@ -141,12 +145,9 @@ class _Search:
         with np.errstate(invalid="ignore"):
             wanted = moved.size > np.array(SMALLEST)[:, None, None] * self._smallest[places]
             ratio = np.where(wanted, moved.evidence / np.array(EVIDENCE)[:, None, None], 0.0)
-        which = ratio.argmax(axis=0)[None]
-        rows = np.arange(first, len(self._usable))[:, None]
-        self.ratio[rows, places] = np.take_along_axis(ratio, which, 0)[0][first:]
-        self.size[rows, places] = np.take_along_axis(moved.size, which, 0)[0][first:]
-        self.age[rows, places] = np.array(AGES)[which[0]][first:]
-        self.level[:, places] = moved.level
+        self._ratio[:, first - self._first :, places] = ratio[:, first:]
+        self._size[:, first - self._first :, places] = moved.size[:, first:]
+        self._level[:, places] = moved.level
 
 
 def _follow(
@@ -164,26 +165,30 @@ def _follow(
                 over.append(ended)
                 search.without(ended, series.hours, place, row + 1)
                 yield ended
-        if search.ratio[row, place] > 1:
-            found = _found(series, search, place, row, going, over)
-            if found is not None:
-                going.append(found)
+        step = search.best(row, place, ABRUPT_HOURS if going else max(AGES))
+        found = _found(series, step, row, going, over) if step else None
+        if found is not None:
+            going.append(found)
     yield from going
 
 
 def _found(
-    series: _Series, search: _Search, place: int, row: int, going: Sequence[Leak], over: Sequence[Leak]
+    series: _Series, step: tuple[int, float, float], row: int, going: Sequence[Leak], over: Sequence[Leak]
 ) -> Leak | None:
-    """The leak that the evidence of an hour stands for, if it is none that is known."""
-    age, size = int(search.age[row, place]), float(search.size[row, place])
-    begin = series.hours[max(row - age, 0)].to_pydatetime()
+    """The leak that a step (its age, size, level before) stands for, if it is none that is known."""
+    age, _, before = step
+    if going:
+        # It is measured from what was there just before it: the leak that goes on.
+        before = _mean(series.deviation[max(row - age - 24, 0) : max(row - age, 0)])
+    lasted, size = _step(series.deviation[max(row - age, 0) : row + 1] - before)
+    begin = series.hours[row + 1 - lasted].to_pydatetime()
     if any(leak.end is not None and begin < leak.end for leak in over):
         return None
     for leak in going:
-        apart = begin >= leak.detected + APART_HOURS * HOUR
-        if age > ABRUPT_HOURS or size < leak.size or not (apart or size >= 2 * leak.size):
+        its_size = max(leak.size, before - leak.level_before)
+        apart = begin >= leak.detected + (APART_HOURS if size < 2 * its_size else 0) * HOUR
+        if not size >= its_size or not apart:
             return None
-    before = float(search.level[max(row - age, 0), place])
     lately = _mean(series.deviation[max(row - min(age, 6) + 1, 0) : row + 1]) - before
     # What has gone back already is nothing to send anybody out for.
     if not lately > size / 2:
@@ -192,6 +197,15 @@ def _found(
     kind = SLOW_LEAK if age >= 48 and last_day > _SLOW_GROWTH * size else BURST
     now = series.hours[row].to_pydatetime() + HOUR
     return Leak(series.node_id, kind, series.measurement, begin, now, before, size)
+
+
+def _step(above: Floats) -> tuple[int, float]:
+    """Hours since the step that explains a rise best (least squares), and its size."""
+    known = np.isfinite(above[::-1])
+    count = np.maximum(np.cumsum(known), 1)
+    mean = np.cumsum(np.nan_to_num(above[::-1])) / count
+    best = int(np.argmax(np.where(mean > 0, count * mean**2, 0.0)))
+    return best + 1, float(mean[best])
 
 
 def _end(leak: Leak, series: _Series, row: int) -> datetime | None:

@@ -13,7 +13,7 @@ from src.domain.anomalies.signals import INFLOW, LOSS, Flags, Floats, Signals
 
 # A flat line: longer than so many times the longest usual one; at least so many hours, and so many while learning. Of
 # signals that are flat for days nothing can be said.
-FLAT_TIMES, FLAT_HOURS, FLAT_HOURS_UNKNOWN, FLAT_HOURS_AT_MOST = 2.0, 4, 24, 6 * 24
+FLAT_TIMES, FLAT_HOURS, FLAT_HOURS_UNKNOWN, FLAT_HOURS_AT_MOST = 2.0, 4, 24, 3 * 24
 # A silence: longer than the usual ones, by so many hours; at least so many of the node's own intervals.
 SILENT_HOURS, SILENT_CADENCES = 2, 3
 # An outage of collection: so many nodes, and this share of those that report, silent in the same hours.
@@ -26,7 +26,7 @@ SPIKE_TIMES, CHANGE_TIMES, SPREADS, SPIKE_TIMES_MEAN = 3.0, 4.0, 8.0, 2.0
 TRANSIENT_SENSORS = 3
 # Rejected readings are a fault where they are this share of an hour's.
 REJECTED_SHARE = 0.25
-_QUIET_HOURS = {"flat_line": 1, "silent": 1, "spikes": 6, "jump": 6, "negative_flow": 3, "out_of_range": 3}
+_QUIET_HOURS = {"flat_line": 6, "silent": 1, "spikes": 6, "jump": 6, "negative_flow": 3, "out_of_range": 3}
 _REASONS = {
     "negative_flow": ("flow_rate_negative",),
     "out_of_range": (
@@ -113,7 +113,7 @@ def _outage(reporting: Flags) -> Flags:
 
 def spikes_and_jumps(signals: Signals, habits: Habits) -> Iterator[Finding]:
     """Steps that no water makes: those taken back at once, and those that stay."""
-    spread = np.nanmedian(habits.spread, axis=1) if habits.spread.size else np.empty(0)
+    spread = np.median(habits.spread, axis=1)
     with np.errstate(invalid="ignore"):
         too_spiky = signals.spike > np.maximum(SPIKE_TIMES * habits.spike, SPREADS * spread)
         too_fast = signals.change > np.maximum(CHANGE_TIMES * habits.change, SPREADS * spread)
@@ -205,7 +205,7 @@ def rejected(signals: Signals, rejections: pd.DataFrame) -> Iterator[Finding]:
         inside = row >= 0
         np.add.at(
             count,
-            (row[inside], own["node_id"].map(place).to_numpy()[inside]),
+            (row[inside], own["node_id"].map(place).to_numpy(dtype="int64")[inside]),
             own["readings"].to_numpy(dtype="float64")[inside],
         )
         flags = count >= np.maximum(REJECTED_SHARE * promised, 1.0)

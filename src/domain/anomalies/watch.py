@@ -46,10 +46,11 @@ class Watch:
         """Judges the hours of the span, which lie within one week of habits.
 
         Args:
-            signals: all hours that are at hand; `LEAD` before the span is looked at as context.
+            signals: all hours that are at hand; those from `LEAD` before the span's week on are its context, however
+                late in the week it begins, so that the same hours are always judged alike.
         """
         start, end = span
-        part = signals.between(start - LEAD, end)
+        part = signals.between(monday_of(start, zone) - LEAD, end)
         cells = cells_of(part.hours, zone, country)
         concerned = [event for event in self.stored if event.finding.end is None or event.finding.end >= start]
         found = detect(part, cells, habits, circumstances, start, known_leaks(self.stored, start))
@@ -100,10 +101,15 @@ def _followed(event: Stored, finding: Finding) -> Stored:
     return replace(event, finding=now, resolved_at=finding.end)
 
 
+def monday_of(instant: datetime, zone: ZoneInfo) -> datetime:
+    """When the local week of an instant begins."""
+    return day_start(instant, zone, -instant.astimezone(zone).weekday())
+
+
 def weeks(start: datetime, end: datetime, zone: ZoneInfo) -> Iterator[tuple[datetime, datetime, datetime]]:
     """The local weeks that [start, end) touches: when each begins, and the part of the span within it."""
     while start < end:
-        monday = day_start(start, zone, -start.astimezone(zone).weekday())
+        monday = monday_of(start, zone)
         following = day_start(monday + timedelta(hours=12), zone, 7)
         yield monday, start, min(following, end)
         start = min(following, end)

@@ -27,8 +27,8 @@ _NODES = text(
     SELECT node_id, district_id, role, metadata FROM water_infrastructure.nodes WHERE is_active ORDER BY node_id
     """
 )
-# Hours of context that need every figure; before them, means suffice.
-_RECENT = timedelta(days=7)
+# So long before a week every figure is looked at; before that, means suffice.
+_RECENT = timedelta(days=3)
 _FIGURES = [column for columns in MEASURED.values() for column in columns]
 _MEANS = [columns[0] for columns in MEASURED.values()]
 _HOURS = """
@@ -119,14 +119,14 @@ def _judge_week(
     span: tuple[datetime, datetime],
 ) -> None:
     first, end = span
-    signals = _signals(connection, known, min(first - LEAD, end), end, first - _RECENT)
+    signals = _signals(connection, known, monday - LEAD, end, monday - _RECENT)
     habits = _habits(connection, watch, known, signals, zone, country, monday)
     said: Any = known["metadata"].to_dict()
     limits = [limits_of(measurement, role, said[node_id] or {}) for node_id, measurement, role in _listed(signals)]
     rejections = read_rows(
         connection,
         _REJECTED,
-        {"start": first - _RECENT, "end": end},
+        {"start": monday - _RECENT, "end": end},
         {"node_id": "text", "quarter_start": "instant", "reason": "text", "readings": "integer"},
     )
     rejections = rejections[rejections["node_id"].isin(known.index)].reset_index(drop=True)
