@@ -180,7 +180,8 @@ def reconcile(
     """Matches findings with stored events of the same subject that overlap in time.
 
     A stored event that went on or began in the judged hours and that no finding supports was withdrawn by later
-    readings, as when those missing in a silence arrive; unless its node sent nothing at all that could be judged.
+    readings, as when those missing in a silence arrive; unless its node sent nothing at all that could be judged. Leaks
+    are never withdrawn: where the flow is normal, they are over.
 
     Args:
         stored: events that were open at `judged_from` or began since.
@@ -198,14 +199,22 @@ def reconcile(
         else:
             left.remove(match)
             changed.append((match, finding))
-    withdrawn = [event for event in left if event.finding.node_id in judged_nodes and event.resolved_at is None]
+    withdrawn = [
+        event
+        for event in left
+        if event.finding.node_id in judged_nodes and event.resolved_at is None and not _is_leak(event.finding)
+    ]
     return Changes(new, changed, withdrawn)
+
+
+def _is_leak(finding: Finding) -> bool:
+    return finding.anomaly_type in (leaks.BURST, leaks.SLOW_LEAK)
 
 
 def _same(stored: Finding, found: Finding) -> bool:
     if stored.subject != found.subject:
         return False
-    if found.method in ("level_shift", "water_balance"):
+    if _is_leak(found):
         # Leaks may lie on top of each other: the step tells them apart.
         return abs(stored.begin - found.begin) <= 12 * HOUR
     return overlap(stored.begin, stored.end, found.begin, found.end)
@@ -224,11 +233,10 @@ def known_leaks(stored: Iterable[Stored], at: datetime) -> list[Leak]:
             float(event.finding.why["size"]),
             event.finding.end,
             datetime.fromisoformat(settled) if (settled := event.finding.why.get("settled")) else None,
+            event.resolved_by is not None,
         )
         for event in stored
-        if event.finding.method in ("level_shift", "water_balance")
-        and event.finding.detected <= at
-        and "closed_because" not in event.finding.why
+        if _is_leak(event.finding) and event.finding.detected <= at
     ]
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from src.domain.anomalies.events import CRITICAL, INFO, WARNING, Finding
 from src.domain.anomalies.habits import Habits
-from src.domain.anomalies.shift import AGES, shifts
+from src.domain.anomalies.shift import AGES, LEAD_HOURS, shifts
 from src.domain.anomalies.signals import HOUR, LOSS, Floats, Integers, Signals
 
 BURST, SLOW_LEAK = "burst", "slow_leak"
@@ -30,15 +30,20 @@ APART_HOURS, ABRUPT_HOURS = 12, 24
 # It is over when the average of so many hours has been low for so many hours; at the latest after so many days, when
 # it has become the level to expect.
 AVERAGE_HOURS, QUIET_HOURS, LONGEST = 12, 6, timedelta(days=28)
+# A step so soon after a leak was over is that leak coming back.
+COMES_BACK = timedelta(hours=24)
 # From this share of the mean inflow on, and from this many days' inflow lost on, it is a matter for now.
 _CRITICAL_SHARE, _WARNING_SHARE, _CRITICAL_DAYS = 0.2, 0.08, 0.5
 _SLOW_GROWTH = 1.4
+# How restless a signal is: the share of its hours whose evidence lies below a quantile, and what that is for one that
+# behaves as its habits say. A signal may need so many times the evidence.
+_QUANTILE, _NORMAL_QUANTILE, _MOST_RESTLESS, _ENOUGH_SHOWN = 0.97, 1.88, 2.5, 100
 
 
 @dataclass(frozen=True)
 class Leak:
     """A leak that was found: `level_before` and `size` in L/s above what is expected; `end` when it was over, and
-    `settled` when that became certain."""
+    `settled` when that became certain; `is_closed` whether somebody has said that it is dealt with."""
 
     node_id: str
     anomaly_type: str
@@ -49,6 +54,7 @@ class Leak:
     size: float
     end: datetime | None = None
     settled: datetime | None = None
+    is_closed: bool = False
 
 
 def leaks(
@@ -83,7 +89,9 @@ def leaks(
     for column in columns:
         _set_aside(usable[:, column], signals.hours, settled[column])
     smallest = np.where(signals.listed["measurement"] == LOSS, _LOSS_IS_SHARPER, 1.0) * reference
-    search = _Search(usable[:, columns], cells, habits.of(np.array(columns)), smallest[columns], first)
+    kept = habits.of(np.array(columns))
+    restless = _restless(signals.hours, deviation, cells, kept, {c: own[c] for c in columns})
+    search = _Search(usable[:, columns], cells, kept, smallest[columns], restless, first)
     average = pd.DataFrame(deviation).rolling(AVERAGE_HOURS, min_periods=AVERAGE_HOURS // 2).mean().to_numpy()
     for place, column in enumerate(columns):
         going = [replace(leak, end=None, settled=None) for leak in own[column] if leak not in settled[column]]
@@ -102,6 +110,24 @@ def _set_aside(series: Floats, hours: pd.DatetimeIndex, over: Sequence[Leak]) ->
             series[first:last] = np.nan
 
 
+def _restless(
+    hours: pd.DatetimeIndex, deviation: Floats, cells: Integers, habits: Habits, known: dict[int, list[Leak]]
+) -> Floats:
+    """How many times the evidence a signal needs, by age and signal: what it showed in the weeks before this one."""
+    rows = min(LEAD_HOURS, len(deviation))
+    past = deviation[:rows, list(known)].copy()
+    for place, own in enumerate(known.values()):
+        # What was known then; later knowledge would change what was told.
+        _set_aside(past[:, place], hours, [leak for leak in own if leak.settled and leak.settled <= hours[rows - 1]])
+    shown = shifts(past, cells[:rows], habits, min(max(AGES), rows)).evidence[:, max(AGES) :]
+    shown = np.where(np.isfinite(shown), shown, np.nan)
+    enough = np.isfinite(shown).sum(axis=1) >= _ENOUGH_SHOWN
+    quantile = (
+        np.nanquantile(np.where(enough[:, None], shown, 0.0), _QUANTILE, axis=1) if shown.shape[1] else 0.0 * enough
+    )
+    return np.clip(np.where(enough, quantile / _NORMAL_QUANTILE, 1.0), 1.0, _MOST_RESTLESS)
+
+
 @dataclass
 class _Series:
     """One signal: `deviation` from what is expected and its moving `average`, by hour."""
@@ -116,8 +142,11 @@ class _Series:
 class _Search:
     """Evidence of each judged hour and signal: the strongest, as a multiple of what is needed, and its step."""
 
-    def __init__(self, usable: Floats, cells: Integers, habits: Habits, smallest: Floats, first: int) -> None:
+    def __init__(
+        self, usable: Floats, cells: Integers, habits: Habits, smallest: Floats, restless: Floats, first: int
+    ) -> None:
         self._usable, self._cells, self._habits, self._smallest = usable, cells, habits, smallest
+        self._restless = restless
         self._first = first
         self._ratio, self._size = (np.zeros((len(AGES), len(usable) - first, usable.shape[1])) for _ in range(2))
         self._level = np.zeros(usable.shape)
@@ -144,7 +173,8 @@ class _Search:
         moved = shifts(self._usable[:, places], self._cells, self._habits.of(places), first)
         with np.errstate(invalid="ignore"):
             wanted = moved.size > np.array(SMALLEST)[:, None, None] * self._smallest[places]
-            ratio = np.where(wanted, moved.evidence / np.array(EVIDENCE)[:, None, None], 0.0)
+            needed = np.array(EVIDENCE)[:, None, None] * self._restless[:, None, places]
+            ratio = np.where(wanted, moved.evidence / needed, 0.0)
         self._ratio[:, first - self._first :, places] = ratio[:, first:]
         self._size[:, first - self._first :, places] = moved.size[:, first:]
         self._level[:, places] = moved.level
@@ -153,23 +183,27 @@ class _Search:
 def _follow(
     series: _Series, search: _Search, place: int, going: list[Leak], over: Sequence[Leak], first: int
 ) -> Iterator[Leak]:
-    """Goes through the hours: leaks end, and new ones are found. Those that were over before are not told again."""
-    over = list(over)
+    """Goes through the hours: leaks end, come back, and new ones are found. Those that were over before, and stay so,
+    are not told again."""
+    before, over = set(over), list(over)
     for row in range(first, len(series.hours)):
         now = series.hours[row].to_pydatetime() + HOUR
         for leak in list(going):
             end = _end(leak, series, row)
             if end is not None:
-                ended = replace(leak, end=end, settled=now)
                 going.remove(leak)
-                over.append(ended)
-                search.without(ended, series.hours, place, row + 1)
-                yield ended
+                over.append(replace(leak, end=end, settled=now))
+                search.without(over[-1], series.hours, place, row + 1)
         step = search.best(row, place, ABRUPT_HOURS if going else max(AGES))
         found = _found(series, step, row, going, over) if step else None
-        if found is not None:
-            going.append(found)
-    yield from going
+        if found is None:
+            continue
+        again = [leak for leak in over if leak.end and not leak.is_closed and found.begin - leak.end <= COMES_BACK]
+        if again:
+            over.remove(again[-1])
+            found = replace(again[-1], end=None, settled=None)
+        going.append(found)
+    yield from (leak for leak in [*over, *going] if leak not in before)
 
 
 def _found(

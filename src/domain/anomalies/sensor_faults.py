@@ -45,6 +45,8 @@ def flat_lines(signals: Signals, habits: Habits) -> Iterator[Finding]:
     needed = np.where(np.isnan(usual), FLAT_HOURS_UNKNOWN, np.maximum(FLAT_HOURS, FLAT_TIMES * usual + 2))
     needed = np.where(needed > FLAT_HOURS_AT_MOST, np.inf, needed)
     flags = _from_begin(length, needed)
+    # A sensor that never moved since it was first heard may be like that.
+    flags &= habits.is_known | np.logical_or.accumulate(_moved(signals), axis=0)
     for run in runs(flags, np.isfinite(signals.mean) & ~flat, _QUIET_HOURS["flat_line"]):
         stuck = float(signals.mean[run.last, run.column])
         certain = min(run.first + int(np.ceil(needed[run.column])) - 1, run.last)
@@ -56,6 +58,13 @@ def flat_lines(signals: Signals, habits: Habits) -> Iterator[Finding]:
         # It was stuck from the hour before on: that one's value is the first that did not change.
         whole = Run(run.column, max(run.first - 1, 0), run.last, certain, run.is_over)
         yield _finding(signals, whole, "flat_line", WARNING, stuck, why)
+
+
+def _moved(signals: Signals) -> Flags:
+    """Hours in which the value changed, within them or since an hour before."""
+    previous = pd.DataFrame(signals.mean).ffill().shift().to_numpy()
+    with np.errstate(invalid="ignore"):
+        return np.asarray((signals.low < signals.high) | (np.abs(signals.mean - previous) > 0))
 
 
 def silences(signals: Signals, habits: Habits) -> Iterator[Finding]:

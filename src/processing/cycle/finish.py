@@ -23,6 +23,7 @@ from src.processing import jobs
 from src.processing.cycle.balance import write_efficiency
 from src.processing.cycle.detect import write_anomalies
 from src.processing.measures import observe_job
+from src.processing.quality import DAILY, write_quality
 from src.processing.runtime import Runtime
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -106,15 +107,16 @@ def finish(runtime: Runtime, job_id: UUID) -> None:
 def _conclude(
     runtime: Runtime, connection: Connection, data_start: datetime | None, as_of: datetime
 ) -> tuple[dict[str, Any], list[str]]:
-    """Balances and anomalies of the hours a job has touched: what is told of them, and what went wrong.
+    """Balances, anomalies and data quality of the hours a job has touched: what is told, and what went wrong.
 
-    One that fails leaves the other and the job's metrics untouched, and the next job takes its hours in.
+    One that fails leaves the others and the job's metrics untouched, and the next job takes its hours in.
     """
     # Where nothing came in, what is missing is still to be noticed.
     start = min(filter(None, [data_start, as_of - DAY, _not_concluded_from(connection)]))
     steps: dict[str, Callable[[], int]] = {
         "balances": lambda: write_efficiency(connection, runtime.zone, start, as_of),
         "anomalies": lambda: write_anomalies(connection, runtime.zone, runtime.settings.utility_country, start, as_of),
+        "quality": lambda: write_quality(connection, as_of, *DAILY),
     }
     told: dict[str, Any] = {"seconds": {}}
     problems: list[str] = []

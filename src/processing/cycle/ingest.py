@@ -18,6 +18,7 @@ from src.db.tables import computed_metrics, ingestion_watermarks, nodes, rejecte
 from src.db.upsert import replace_metrics
 from src.domain.days import day_start
 from src.domain.metrics import LEAD_DAYS, TIME_WINDOWS, window_metrics
+from src.domain.quality import window_quality
 from src.domain.readings import EARLIEST, clean
 from src.processing.warehouse.reader import Reader
 
@@ -111,6 +112,7 @@ def ingest_span(
     if not open_ended:
         # The hour across local midnight, where the zone's offset is no whole hour, is the next span's.
         rows = rows[rows["window_end"] <= pd.Timestamp(end)]
+    rows = rows.assign(quality_score=window_quality(rows, cleaned.rejections))
     rows = rows.assign(computed_at=pd.Timestamp(as_of), computation_version=COMPUTATION_VERSION)
     stages.ended("compute")
     first_hour = first.replace(minute=0, second=0, microsecond=0)

@@ -18,6 +18,7 @@ from src.processing import jobs
 from src.processing.actors import Queue
 from src.processing.cycle.run import run, run_retry, run_tick
 from src.processing.measures import INTERVAL
+from src.processing.quality import run_quality
 from src.processing.retention import run_retention
 from src.processing.runtime import Runtime, create_runtime
 from src.processing.service.heartbeat import Heartbeat
@@ -25,6 +26,7 @@ from src.processing.service.timetable import ClockTrigger, Daily, Every, Rhythm
 from src.settings import load_settings
 
 RETRY = Every(timedelta(seconds=15))
+QUALITY = Every(timedelta(hours=6))
 RETENTION_AT = datetime.min.time().replace(hour=4, minute=30)
 
 
@@ -79,6 +81,7 @@ def _serve(runtime: Runtime, queue: Queue, rhythm: Rhythm) -> int:
 
     timetable("cycle", rhythm, partial(run_tick, runtime, queue))
     timetable("retry", RETRY, partial(run_retry, runtime, queue))
+    timetable("data quality", QUALITY, partial(run_quality, runtime))
     timetable("retention", Daily(RETENTION_AT, runtime.zone), partial(run_retention, runtime))
     # What came in while no replica was up is not left waiting for the next tick.
     scheduler.add_job(lambda: run_tick(runtime, queue, rhythm.last(runtime.clock.now())), name="first cycle")

@@ -1,0 +1,183 @@
+"""How far a node's data can be trusted: complete, valid, consistent. Every score is a share of readings or hours.
+
+Overall is the mean of the three, weighted 50 : 30 : 20, over those that can be told: a gap hides water, an impossible
+value is at least known to be wrong, and what contradicts a node's habits may still be true.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+WEIGHTS = {"completeness": 0.5, "validity": 0.3, "consistency": 0.2}
+# Volume and integrated flow of an hour may differ by this share.
+VOLUME_TOLERANCE = 0.10
+# Events in whose hours a node contradicts itself, its pattern or its neighbours.
+CONTRADICTING = (
+    "flat_line", "spikes", "jump", "clock_jump", "negative_flow", "out_of_range", "unusual_flow", "unusual_pressure",
+    "unusual_temperature",
+)  # fmt: skip
+_OUTLIERS = ("spikes", "jump", "unusual_flow", "unusual_pressure", "unusual_temperature")
+_HOUR = pd.Timedelta(hours=1)
+
+
+def window_quality(windows: pd.DataFrame, rejections: pd.DataFrame) -> pd.Series[float]:
+    """The share of each window's promised readings that are there and were not set aside (0..1; NaN: cadence unknown).
+
+    Args:
+        windows: what `metrics.window_metrics` returns.
+        rejections: what `readings.clean` set aside: node_id, timestamp, reason.
+    """
+    complete: pd.Series[float] = windows["data_completeness"].astype("float64") / 100
+    placed = rejections.dropna(subset=["node_id", "timestamp"])
+    if placed.empty or windows.empty:
+        return complete
+    set_aside = np.zeros(len(windows))
+    nodes = windows["node_id"].astype(str).to_numpy()
+    for size in windows["time_window"].cat.categories:
+        at = np.flatnonzero(windows["time_window"] == size)
+        starts = windows["window_start"].iloc[at].reset_index(drop=True)
+        order = starts.sort_values(kind="stable").index
+        of_size = pd.DataFrame({"node_id": nodes[at], "window_start": starts, "row": at}).loc[order]
+        instants = placed.assign(node_id=placed["node_id"].astype(str)).sort_values("timestamp")
+        found = pd.merge_asof(
+            instants, of_size, left_on="timestamp", right_on="window_start", by="node_id", direction="backward"
+        ).dropna(subset=["row"])
+        row = found["row"].astype("int64").to_numpy()
+        inside = found["timestamp"].to_numpy() < windows["window_end"].iloc[row].to_numpy()
+        np.add.at(set_aside, row[inside], 1)
+    counted = windows["reading_count"].to_numpy(dtype="float64")
+    return complete * (counted / (counted + set_aside))
+
+
+def node_quality(
+    nodes: pd.DataFrame,
+    hours: pd.DataFrame,
+    rejections: pd.DataFrame,
+    events: pd.DataFrame,
+    span: tuple[datetime, datetime],
+) -> pd.DataFrame:
+    """Scores of nodes over a span of whole hours.
+
+    Args:
+        nodes: index node_id; cadence_seconds, the last one known (NaN: the node never told enough).
+        hours: 1hour windows of the span: node_id, window_start, reading_count, cadence_seconds, data_completeness (%),
+            avg_flow_rate (L/s), flow_count, total_volume (m³).
+        rejections: of the span: node_id, quarter_start, reason, readings.
+        events: that overlap the span: node_id, anomaly_type, severity, begin, end (NaT: goes on).
+
+    Returns:
+        Index node_id; completeness_score, validity_score, consistency_score, overall_quality_score (0..1; NaN where
+        nothing can be told), missing_data_points (NaN: cadence unknown), invalid_values, outliers_detected and
+        quality_issues: a list of type, severity, count, first and last instant.
+    """
+    start, end = (pd.Timestamp(edge) for edge in span)
+    length = (end - start) / _HOUR
+    told = hours.assign(mismatch=_volume_mismatch(hours))
+    by_node = told.groupby("node_id", observed=True)
+    scores = pd.DataFrame(index=nodes.index)
+    present = by_node["reading_count"].sum().reindex(nodes.index, fill_value=0).astype("float64")
+    cadence = by_node["cadence_seconds"].median().reindex(nodes.index).fillna(nodes["cadence_seconds"])
+    promised = length * 3600 / cadence
+    promised_now = (3600 / told["cadence_seconds"]).groupby(told["node_id"], observed=True).sum()
+    reported = by_node.size().reindex(nodes.index, fill_value=0)
+    # Hours that reported promise by their own cadence, the others by the usual one.
+    silent = (length - reported).clip(lower=0) * 3600 / cadence
+    promised = (promised_now.reindex(nodes.index).fillna(0) + silent).where(cadence.notna(), np.nan)
+    scores["completeness_score"] = (present / promised.clip(lower=1)).clip(upper=1).where(promised.notna(), 0.0)
+    scores.loc[(present > 0) & promised.isna(), "completeness_score"] = np.nan
+    rejected = rejections.groupby("node_id")["readings"].sum().reindex(nodes.index, fill_value=0).astype("float64")
+    scores["validity_score"] = (present / (present + rejected)).where(present + rejected > 0)
+    marked = _contradictions(told, events, start, end)
+    wrong = (marked["contradicts"] | marked["mismatch"]).groupby(marked["node_id"], observed=True).mean()
+    scores["consistency_score"] = (1 - wrong.astype("float64")).reindex(nodes.index)
+    parts = scores[[f"{name}_score" for name in WEIGHTS]]
+    weights = np.array(list(WEIGHTS.values())) * parts.notna().to_numpy()
+    total = weights.sum(axis=1)
+    overall = (parts.fillna(0).to_numpy() * weights).sum(axis=1) / np.where(total > 0, total, np.nan)
+    scores["overall_quality_score"] = overall
+    scores["missing_data_points"] = (promised - present).clip(lower=0).round()
+    scores["invalid_values"] = rejected
+    scores["outliers_detected"] = (
+        marked["is_outlier"].groupby(marked["node_id"], observed=True).sum().reindex(nodes.index, fill_value=0)
+    )
+    issues = _issues(nodes, told, rejections, events, scores, (start, end))
+    scores["quality_issues"] = pd.Series([issues.get(str(node_id), []) for node_id in nodes.index], nodes.index)
+    return scores
+
+
+def _volume_mismatch(hours: pd.DataFrame) -> pd.Series:
+    """Whether an hour's volume is not what its flow amounts to."""
+    measured = hours["avg_flow_rate"] * 3.6 * (hours["data_completeness"].fillna(100) / 100)
+    difference = (hours["total_volume"] - measured).abs()
+    larger = pd.concat([measured.abs(), hours["total_volume"].abs()], axis=1).max(axis=1)
+    # Less than 10 L an hour is a meter's last digit.
+    return (difference > VOLUME_TOLERANCE * larger) & (difference > 0.01) & (hours["flow_count"] > 0)
+
+
+def _contradictions(hours: pd.DataFrame, events: pd.DataFrame, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
+    """Marks hours that lie under an event in which the node contradicts itself, and those under an outlier."""
+    marked = hours[["node_id", "mismatch"]].assign(contradicts=False, is_outlier=False)
+    relevant = events[events["anomaly_type"].isin(CONTRADICTING)]
+    begins = hours["window_start"]
+    for node_id, kind, begin, over in zip(
+        relevant["node_id"], relevant["anomaly_type"], relevant["begin"], relevant["end"].fillna(end), strict=True
+    ):
+        under = (hours["node_id"] == node_id) & (begins < over) & (begins + _HOUR > max(begin, start))
+        marked.loc[under, "contradicts"] = True
+        if kind in _OUTLIERS:
+            marked.loc[under, "is_outlier"] = True
+    return marked
+
+
+def _issues(
+    nodes: pd.DataFrame,
+    hours: pd.DataFrame,
+    rejections: pd.DataFrame,
+    events: pd.DataFrame,
+    scores: pd.DataFrame,
+    span: tuple[pd.Timestamp, pd.Timestamp],
+) -> dict[str, list[dict[str, Any]]]:
+    """What lowers the scores, by node: the type, how bad, how often, from when to when."""
+    issues: dict[str, list[dict[str, Any]]] = {}
+
+    def add(node_id: object, kind: str, severity: str, count: float, first: pd.Timestamp, last: pd.Timestamp) -> None:
+        told = {"type": kind, "severity": severity, "count": int(count), "first": _text(first), "last": _text(last)}
+        issues.setdefault(str(node_id), []).append(told)
+
+    start, end = span
+    complete: dict[Any, float] = scores["completeness_score"].to_dict()
+    valid: dict[Any, float] = scores["validity_score"].to_dict()
+    missing: dict[Any, float] = scores["missing_data_points"].to_dict()
+    for node_id, count in missing.items():
+        if count > 0:
+            add(node_id, "missing_readings", _severity(1 - complete[node_id]), count, start, end)
+    for node_id in nodes.index[nodes["cadence_seconds"].isna() & (scores["completeness_score"] == 0)]:
+        add(node_id, "no_readings", "critical", 1, start, end)
+    quarter = pd.Timedelta(minutes=15)
+    own: Any
+    for (node_id, reason), own in rejections[rejections["node_id"].isin(nodes.index)].groupby(["node_id", "reason"]):
+        first, last = own["quarter_start"].min(), own["quarter_start"].max() + quarter
+        add(node_id, str(reason), _severity(1 - valid[node_id]), own["readings"].sum(), first, min(last, end))
+    for node_id, kind, severity, begin, over in zip(
+        events["node_id"], events["anomaly_type"], events["severity"], events["begin"], events["end"].fillna(end),
+        strict=True,
+    ):  # fmt: skip
+        if kind in CONTRADICTING or kind == "silent":
+            add(node_id, kind, severity, 1, max(begin, start), min(over, end))
+    for node_id, own in hours[hours["mismatch"]].groupby("node_id", observed=True):
+        first, last = own["window_start"].min(), own["window_start"].max() + _HOUR
+        share = len(own) * _HOUR / (end - start)
+        add(node_id, "volume_against_flow", _severity(share), len(own), first, last)
+    return issues
+
+
+def _severity(share: float) -> str:
+    return "critical" if share > 0.5 else "warning" if share > 0.1 else "info"
+
+
+def _text(instant: pd.Timestamp) -> str:
+    return instant.isoformat().replace("+00:00", "Z")

@@ -1,0 +1,96 @@
+"""Data quality checks: over a day at the end of every cycle, over a week every six hours."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pandas as pd
+from sqlalchemy import Connection, text
+from sqlalchemy.dialects.postgresql import insert
+
+from src.db.bulk_read import read_rows
+from src.db.tables import data_quality_metrics
+from src.domain.quality import node_quality
+from src.processing import jobs
+from src.processing.runtime import Runtime
+
+JOB_TYPE = "data_quality"
+# What the checks look at: the name of the span, and its length.
+DAILY, WEEKLY = ("24h", timedelta(hours=24)), ("7d", timedelta(days=7))
+_NODES = text(
+    """
+    SELECT nodes.node_id, cadence_seconds FROM water_infrastructure.nodes
+    LEFT JOIN LATERAL (
+        SELECT cadence_seconds FROM water_infrastructure.computed_metrics AS metric
+        WHERE metric.node_id = nodes.node_id AND time_window = '1day' AND window_start < :end
+            AND cadence_seconds IS NOT NULL
+        ORDER BY window_start DESC LIMIT 1
+    ) AS latest ON true
+    WHERE is_active ORDER BY nodes.node_id
+    """
+)
+_HOURS = """
+    SELECT node_id, window_start, reading_count, cadence_seconds, data_completeness, avg_flow_rate, flow_count,
+        total_volume
+    FROM water_infrastructure.computed_metrics
+    WHERE time_window = '1hour' AND window_start >= %(start)s AND window_start < %(end)s
+"""
+_REJECTED = """
+    SELECT node_id, quarter_start, reason, readings FROM water_infrastructure.rejected_readings
+    WHERE quarter_start >= %(start)s AND quarter_start < %(end)s
+"""
+_EVENTS = """
+    SELECT node_id, anomaly_type, severity, timestamp, "end" FROM water_infrastructure.anomalies
+    WHERE timestamp < %(end)s AND ("end" IS NULL OR "end" > %(start)s)
+"""
+
+
+def run_quality(runtime: Runtime, as_of: datetime) -> None:
+    """The check over a week, if no other replica has done it."""
+    now = runtime.clock.now()
+    job_id = jobs.claim(runtime.database, JOB_TYPE, f"Data quality {as_of:%Y-%m-%d %H:%M}", as_of, now, "scheduler")
+    if job_id is None:
+        return
+    with runtime.busy_with(job_id), runtime.database.begin() as connection:
+        checked = write_quality(connection, as_of, *WEEKLY)
+        jobs.end_job(connection, job_id, runtime.clock.now(), {"nodes_checked": checked}, None, failed=False)
+
+
+def write_quality(connection: Connection, as_of: datetime, time_window: str, length: timedelta) -> int:
+    """Checks every active node over the whole hours that end by `as_of`; the number of nodes. Harmless to repeat."""
+    end = as_of.replace(minute=0, second=0, microsecond=0)
+    span = {"start": end - length, "end": end}
+    nodes = pd.read_sql(_NODES, connection, params={"end": end}, index_col="node_id")
+    if nodes.empty:
+        return 0
+    numbers = ("reading_count", "cadence_seconds", "data_completeness", "avg_flow_rate", "flow_count", "total_volume")
+    hours = read_rows(
+        connection, _HOURS, span, {"node_id": "text", "window_start": "instant"} | dict.fromkeys(numbers, "number")
+    )
+    rejections = read_rows(
+        connection,
+        _REJECTED,
+        span,
+        {"node_id": "text", "quarter_start": "instant", "reason": "text", "readings": "integer"},
+    )
+    events = read_rows(
+        connection,
+        _EVENTS,
+        span,
+        {"node_id": "text", "anomaly_type": "text", "severity": "text", "begin": "instant", "end": "instant"},
+    )
+    nodes["cadence_seconds"] = nodes["cadence_seconds"].astype("float64")
+    scores = node_quality(nodes, hours, rejections, events, (end - length, end))
+    rows = [
+        {"node_id": node_id, "check_timestamp": as_of, "time_window": time_window}
+        | {str(name): None if name != "quality_issues" and pd.isna(value) else value for name, value in row.items()}
+        for node_id, row in scores.to_dict("index").items()
+    ]
+    statement = insert(data_quality_metrics)
+    keys = ("node_id", "check_timestamp", "time_window")
+    changed = {name: statement.excluded[name] for name in rows[0] if name not in keys}
+    for first in range(0, len(rows), 500):
+        connection.execute(
+            statement.on_conflict_do_update(index_elements=list(keys), set_=changed).values(rows[first : first + 500])
+        )
+    return len(rows)
