@@ -41,7 +41,7 @@ _REJECTED = """
 """
 _EVENTS = """
     SELECT node_id, anomaly_type, severity, timestamp, "end" FROM water_infrastructure.anomalies
-    WHERE timestamp < %(end)s AND ("end" IS NULL OR "end" > %(start)s)
+    WHERE timestamp < %(end)s AND ("end" IS NULL OR "end" > greatest(%(start)s, timestamp))
 """
 
 

@@ -20,7 +20,7 @@ from src.domain.anomalies.signals import HOUR, LOSS, Floats, Integers, Signals
 
 BURST, SLOW_LEAK = "burst", "slow_leak"
 # By age of the step: the evidence that is needed, and the smallest step worth an event, as a share of the mean inflow.
-EVIDENCE = (8.0, 5.6, 4.0, 3.6, 2.6, 2.6, 2.8, 2.4)
+EVIDENCE = (8.0, 5.8, 4.1, 3.7, 2.7, 2.65, 2.85, 2.45)
 SMALLEST = (0.12, 0.09, 0.045, 0.055, 0.05, 0.04, 0.05, 0.03)
 # What meters on all sides do not account for is known that much better than what habits do not.
 _LOSS_IS_SHARPER = 0.25
@@ -31,7 +31,7 @@ APART_HOURS, ABRUPT_HOURS = 12, 24
 # it has become the level to expect.
 AVERAGE_HOURS, QUIET_HOURS, LONGEST = 12, 6, timedelta(days=28)
 # A step so soon after a leak was over is that leak coming back.
-COMES_BACK = timedelta(hours=24)
+COMES_BACK = timedelta(hours=6)
 # From this share of the mean inflow on, and from this many days' inflow lost on, it is a matter for now.
 _CRITICAL_SHARE, _WARNING_SHARE, _CRITICAL_DAYS = 0.2, 0.08, 0.5
 _SLOW_GROWTH = 1.4

@@ -48,7 +48,7 @@ _REJECTED = """
     SELECT node_id, quarter_start, reason, readings FROM water_infrastructure.rejected_readings
     WHERE quarter_start >= %(start)s AND quarter_start < %(end)s
 """
-# What the windows of nodes with events say of them.
+# What the windows of nodes with events say of them. One that was withdrawn has no length, and lies over nothing.
 _COUNT = text(
     """
     UPDATE water_infrastructure.computed_metrics AS kept SET anomaly_count = counted.events
@@ -56,7 +56,8 @@ _COUNT = text(
         SELECT metric.node_id, time_window, window_start, count(anomaly_id) AS events
         FROM water_infrastructure.computed_metrics AS metric
         LEFT JOIN water_infrastructure.anomalies AS event ON event.node_id = metric.node_id
-            AND event.timestamp < window_end AND (event."end" IS NULL OR event."end" > window_start)
+            AND event.timestamp < window_end
+            AND (event."end" IS NULL OR event."end" > greatest(window_start, event.timestamp))
         WHERE metric.node_id = ANY(:nodes) AND window_start >= :start AND window_start < :end
         GROUP BY metric.node_id, time_window, window_start
     ) AS counted
@@ -74,7 +75,8 @@ _COUNT_IN_NETWORK = text(
             count(anomaly_id) FILTER (WHERE severity = 'critical') AS critical
         FROM water_infrastructure.network_efficiency
         LEFT JOIN water_infrastructure.anomalies AS event
-            ON event.timestamp < window_end AND (event."end" IS NULL OR event."end" > window_start)
+            ON event.timestamp < window_end
+            AND (event."end" IS NULL OR event."end" > greatest(window_start, event.timestamp))
         WHERE window_end > :start AND window_start < :end
         GROUP BY time_window, window_start
     ) AS counted

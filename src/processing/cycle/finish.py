@@ -76,6 +76,14 @@ _NOT_CONCLUDED = text(
 )
 
 
+_EVENTS = text(
+    """
+    SELECT count(*) FROM water_infrastructure.anomalies
+    WHERE timestamp < :end AND ("end" IS NULL OR "end" > greatest(:start, timestamp))
+    """
+)
+
+
 def finish(runtime: Runtime, job_id: UUID) -> None:
     """Ends a job whose chunks are all done; harmless to repeat.
 
@@ -166,6 +174,7 @@ def write_network_metrics(connection: Connection, as_of: datetime) -> None:
             "total_nodes": total,
             **vars(measured),
             "efficiency_percentage": connection.scalar(_EFFICIENCY, span),
+            "anomaly_count": connection.scalar(_EVENTS, span),
         }
         statement = insert(network_metrics).values(row)
         connection.execute(
