@@ -113,6 +113,16 @@ class Settings(BaseSettings):
     api_trusted_proxies: str = "127.0.0.1"
     session_minutes: int = Field(60, ge=1, le=60 * 24 * 7)
 
+    alert_rules_file: str = "alert-rules.yml"
+    alert_webhook_url: SecretStr = SecretStr("")
+    alert_alertmanager_url: str = ""
+    alert_smtp_host: str = ""
+    alert_smtp_port: int = Field(587, ge=1, le=65535)
+    alert_smtp_user: str = ""
+    alert_smtp_password: SecretStr = SecretStr("")
+    alert_mail_from: str = ""
+    alert_mail_to: str = ""
+
     clock: Annotated[str, AfterValidator(_known_clock)] = "live"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["auto", "json", "console"] = "auto"

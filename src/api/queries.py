@@ -133,6 +133,27 @@ RESOLVE = f"""
 
 ADVANCE_GENERATION = "UPDATE water_infrastructure.data_generation SET generation = generation + 1 RETURNING generation"
 
+# Newest first, from before the cursor ($4, $5); those firing, or over since $1.
+_ALERTS = """
+    SELECT alert_id, rule, subject, severity, state, summary, details, since, fired_at, notified_at, resolved_at,
+        (
+            SELECT count(*) FROM water_infrastructure.alert_deliveries AS delivery
+            WHERE delivery.alert_id = alerts.alert_id AND delivered_at IS NULL
+        ) AS undelivered
+    FROM water_infrastructure.alerts
+    WHERE fired_at IS NOT NULL AND {state} AND ($2::text IS NULL OR severity = $2)
+        AND ($4::timestamptz IS NULL OR (since, alert_id) < ($4, $5::uuid))
+    ORDER BY since DESC, alert_id DESC LIMIT $3
+"""
+ALERTS = {
+    state: _ALERTS.format(state=condition)
+    for state, condition in (
+        ("firing", "state = 'firing' AND $1::timestamptz IS NOT NULL"),
+        ("resolved", "state = 'resolved' AND resolved_at >= $1"),
+        ("all", "(state = 'firing' OR resolved_at >= $1)"),
+    )
+}
+
 LAST_JOB = """
     SELECT job_id, status, scheduled_for, started_at, completed_at, duration_seconds, error_message
     FROM water_infrastructure.processing_jobs

@@ -181,6 +181,21 @@ class Verdict(Remark):
     is_confirmed: bool | None = Field(None, description="true: it was real; false: a false alarm")
 
 
+class Alert(Row):
+    alert_id: UUID
+    rule: str = Field(examples=["readings are stale"])
+    subject: str = Field(description="what tells it from other alerts of its rule", examples=["network"])
+    severity: Literal["info", "warning", "critical"]
+    state: Literal["firing", "resolved"]
+    summary: str
+    details: dict[str, Any]
+    since: datetime = Field(description="when its condition was first seen")
+    fired_at: datetime
+    notified_at: datetime | None = Field(description="when it was last put in line for its receivers")
+    resolved_at: datetime | None
+    undelivered: int = Field(description="messages about it that a receiver has not taken yet")
+
+
 class ProcessingService(Row):
     last_run: datetime | None = Field(description="the tick that the latest cycle stands for")
     status: str | None

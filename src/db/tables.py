@@ -11,6 +11,7 @@ from sqlalchemy import (
     DateTime,
     Double,
     ForeignKey,
+    Identity,
     Index,
     Integer,
     LargeBinary,
@@ -324,6 +325,50 @@ node_habits = Table(
     _instant("valid_from", primary_key=True),
     Column("history_days", Double, nullable=False),
     _json("habits"),
+)
+
+# What somebody should know: once per rule and subject while it lasts.
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("alert_id", Uuid, primary_key=True, server_default=text("gen_random_uuid()")),
+    Column("rule", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("severity", Text, nullable=False),
+    # Pending: seen, but not for as long as its rule asks.
+    Column("state", Text, nullable=False),
+    Column("summary", Text, nullable=False),
+    _json("details"),
+    _instant("since", nullable=False),
+    _instant("fired_at"),
+    _instant("notified_at"),
+    _instant("resolved_at"),
+    CheckConstraint("state IN ('pending', 'firing', 'resolved')", name="alerts_state_is_known"),
+    CheckConstraint("severity IN ('info', 'warning', 'critical')", name="alerts_severity_is_known"),
+    Index("alerts_one_at_a_time", "rule", "subject", unique=True, postgresql_where=text("state <> 'resolved'")),
+    Index("alerts_by_time", "since", "alert_id"),
+)
+
+# Messages about alerts, one per channel, kept until they are delivered or given up; real time, whatever clock is
+# injected.
+alert_deliveries = Table(
+    "alert_deliveries",
+    metadata,
+    Column("delivery_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("alert_id", Uuid, ForeignKey(alerts.c.alert_id, ondelete="CASCADE"), nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("message", JSONB, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    _now("next_attempt_at"),
+    _instant("delivered_at"),
+    _instant("given_up_at"),
+    Column("last_error", Text),
+    Index(
+        "alert_deliveries_waiting",
+        "next_attempt_at",
+        postgresql_where=text("delivered_at IS NULL AND given_up_at IS NULL"),
+    ),
+    Index("alert_deliveries_by_alert", "alert_id"),
 )
 
 ingestion_watermarks = Table(

@@ -26,6 +26,8 @@ LATEST_CYCLE = Gauge("abbanoa_latest_cycle_timestamp_seconds", "When the latest 
 LAST_CYCLE_FAILED = Gauge("abbanoa_last_cycle_failed", "1 where the latest ended processing cycle failed")
 REPLICAS = Gauge("abbanoa_processing_replicas", "Processing replicas that are alive")
 QUEUED = Gauge("abbanoa_queue_depth", "Chunks of nodes that wait in the queue")
+OPEN_EVENTS = Gauge("abbanoa_open_anomalies", "Events that are open", ["severity"])
+FIRING = Gauge("abbanoa_firing_alerts", "Alerts that are firing", ["severity"])
 NOW = Gauge("abbanoa_clock_timestamp_seconds", "The service's own clock, against which readings are old or new")
 INTERVAL = Gauge("abbanoa_check_interval_seconds", "Between two ticks of the processing cycle")
 
@@ -50,6 +52,18 @@ _STATE = text(
 )
 
 
+_OPEN = text(
+    """
+    SELECT severity,
+        (SELECT count(*) FROM water_infrastructure.anomalies
+            WHERE resolved_at IS NULL AND anomalies.severity = levels.severity) AS events,
+        (SELECT count(*) FROM water_infrastructure.alerts
+            WHERE state = 'firing' AND alerts.severity = levels.severity) AS alerts
+    FROM unnest(ARRAY['info', 'warning', 'critical']) AS levels (severity)
+    """
+)
+
+
 def observe_job(job_type: str, status: str, seconds: float, summary: Mapping[str, Any]) -> None:
     """Counts a job that has ended, and what it took in."""
     JOBS.labels(job_type, status).inc()
@@ -69,6 +83,9 @@ def observe_state(connection: Connection, queue: redis.Redis, silence_seconds: f
     for gauge, value in ((LATEST_READING, state.latest_reading), (LATEST_CYCLE, state.latest_cycle)):
         if value is not None:
             gauge.set(float(value))
+    for row in connection.execute(_OPEN):
+        OPEN_EVENTS.labels(row.severity).set(row.events)
+        FIRING.labels(row.severity).set(row.alerts)
     LAST_CYCLE_FAILED.set(bool(state.last_failed))
     REPLICAS.set(state.replicas)
     QUEUED.set(float(queue.llen(QUEUE_KEY)))

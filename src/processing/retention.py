@@ -9,6 +9,7 @@ from sqlalchemy import Table, delete
 from src.db import timescale
 from src.db.tables import (
     HYPERTABLES,
+    alerts,
     anomalies,
     api_key_usage,
     computed_metrics,
@@ -44,6 +45,7 @@ def run_retention(runtime: Runtime, as_of: datetime) -> None:
         (network_metrics, "computation_timestamp", settings.retention_jobs_days),
         # An open anomaly has no resolved_at and stays.
         (anomalies, "resolved_at", settings.retention_anomalies_days),
+        (alerts, "resolved_at", settings.retention_anomalies_days),
         (processing_jobs, "completed_at", settings.retention_jobs_days),
         (processing_replicas, "heartbeat_at", 1),
         (api_key_usage, "hour", settings.retention_metrics_days),

@@ -57,7 +57,8 @@ def test_the_latest_window_shown_has_ended(api: httpx.Client, database_of_api: E
     assert row["timestamp"] == z(last["window_end"])
     assert row["flow_rate"] == last["avg_flow_rate"]
     assert row["efficiency"] is None
-    assert row["anomaly_count"] is None
+    assert row["anomaly_count"] == last["anomaly_count"]
+    assert row["quality_score"] == last["quality_score"]
 
 
 def test_history_is_what_is_stored_page_by_page_and_as_csv(api: httpx.Client, database_of_api: Engine):
@@ -81,7 +82,7 @@ def test_what_was_not_computed_is_empty_and_what_is_not_there_is_404(api: httpx.
     for path in ("/api/v1/network/efficiency", "/api/v1/predictions/n1", "/api/v1/anomalies"):
         assert api.get(path).json() == []
     for path, detail in {
-        "/api/v1/quality/n1": "has not been checked yet",
+        "/api/v1/quality/silent": "has not been checked yet",
         "/api/v1/quality/nobody": "no node 'nobody'",
         "/api/v1/nodes/nobody/metrics": "no node 'nobody'",
         "/api/v1/nodes/nobody/history": "no node 'nobody'",

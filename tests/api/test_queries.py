@@ -40,6 +40,11 @@ FILL = (
     "INSERT INTO anomalies (timestamp, node_id, anomaly_type, severity, detection_method, resolved_at) "
     "SELECT at, 'n1', 'burst', 'info', 'x', at FROM generate_series(TIMESTAMPTZ '2021-03-01', "
     "TIMESTAMPTZ '2023-05-01', '20 min') at",
+    "INSERT INTO alerts (rule, subject, severity, state, summary, since, fired_at, resolved_at) SELECT 'x', n::text, "
+    "'info', 'resolved', 'x', at, at, at FROM generate_series(1, 5) n, generate_series(TIMESTAMPTZ '2021-03-01', "
+    "TIMESTAMPTZ '2023-05-01', '1 h') at",
+    "INSERT INTO alert_deliveries (alert_id, channel, message, delivered_at) "
+    "SELECT alert_id, 'webhook', '{}', since FROM alerts",
     "INSERT INTO processing_jobs (job_type, job_name, status, scheduled_for, created_at, completed_at, triggered_by) "
     "SELECT 'processing_cycle', 'x', 'completed', at, at, at, 'x' FROM generate_series(TIMESTAMPTZ '2022-03-01', "
     "TIMESTAMPTZ '2023-05-01', '30 min') at",
@@ -71,6 +76,9 @@ ASKED: list[tuple[str, str, tuple[Any, ...]]] = [
     ("acknowledge", queries.ACKNOWLEDGE, (ANYTHING, NOW, "somebody", "a note")),
     ("resolve", queries.RESOLVE, (ANYTHING, NOW, "somebody", "a note", True)),
     ("advance generation", queries.ADVANCE_GENERATION, ()),
+    ("alerts firing", queries.ALERTS["firing"], (DAY, None, 20, None, None)),
+    ("alerts resolved", queries.ALERTS["resolved"], (DAY, None, 20, None, None)),
+    ("alerts all", queries.ALERTS["all"], (DAY, None, 20, None, None)),
     ("last job", queries.LAST_JOB, ()),
     ("jobs", queries.JOBS, (None, None, 20)),
     ("replicas", queries.REPLICAS, (timedelta(minutes=1),)),

@@ -1,4 +1,4 @@
-"""What the processing service concludes: anomalies, data quality, predictions; and what people say of anomalies."""
+"""What the processing service concludes: anomalies, data quality, predictions, alerts; what people say of anomalies."""
 
 from __future__ import annotations
 
@@ -68,6 +68,26 @@ async def anomalies(
         return as_json(rows)
     last = rows[limit - 1]
     return as_json(rows[:limit], next_link(request, cursor_of(last["timestamp"], str(last["anomaly_id"]))))
+
+
+@router.get("/alerts", response_model=list[schemas.Alert], responses=documented())
+async def alerts(
+    request: Request,
+    database: Database,
+    clock: Now,
+    hours: Annotated[int, Query(ge=1, le=24 * 366, description="of those that are over, the last hours'")] = 24,
+    severity: Literal["info", "warning", "critical"] | None = None,
+    state: Literal["firing", "resolved", "all"] = "firing",
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    cursor: Cursor = None,
+) -> Response:
+    """What somebody should know of, newest first; the rules stand in alert-rules.yml."""
+    since = clock.now() - timedelta(hours=hours)
+    rows = await database.fetch(queries.ALERTS[state], since, severity, limit + 1, *event_from(cursor))
+    if len(rows) <= limit:
+        return as_json(rows)
+    last = rows[limit - 1]
+    return as_json(rows[:limit], next_link(request, cursor_of(last["since"], str(last["alert_id"]))))
 
 
 @router.post("/anomalies/{anomaly_id}/acknowledge", response_model=schemas.Anomaly, responses=documented(404))

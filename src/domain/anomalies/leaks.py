@@ -20,7 +20,7 @@ from src.domain.anomalies.signals import HOUR, LOSS, Floats, Integers, Signals
 
 BURST, SLOW_LEAK = "burst", "slow_leak"
 # By age of the step: the evidence that is needed, and the smallest step worth an event, as a share of the mean inflow.
-EVIDENCE = (8.0, 5.8, 4.1, 3.7, 2.7, 2.65, 2.85, 2.45)
+EVIDENCE = (8.0, 6.0, 4.25, 3.85, 2.8, 2.75, 2.95, 2.55)
 SMALLEST = (0.12, 0.09, 0.045, 0.055, 0.05, 0.04, 0.05, 0.03)
 # What meters on all sides do not account for is known that much better than what habits do not.
 _LOSS_IS_SHARPER = 0.25
@@ -29,6 +29,7 @@ _LOSS_IS_SHARPER = 0.25
 APART_HOURS, ABRUPT_HOURS = 12, 24
 # It is over when the average of so many hours has been low for so many hours; at the latest after so many days, when
 # it has become the level to expect.
+SURE = 0.8
 AVERAGE_HOURS, QUIET_HOURS, LONGEST = 12, 6, timedelta(days=28)
 # A step so soon after a leak was over is that leak coming back.
 COMES_BACK = timedelta(hours=6)
@@ -91,7 +92,15 @@ def leaks(
     smallest = np.where(signals.listed["measurement"] == LOSS, _LOSS_IS_SHARPER, 1.0) * reference
     kept = habits.of(np.array(columns))
     restless = _restless(signals.hours, deviation, cells, kept, {c: own[c] for c in columns})
-    search = _Search(usable[:, columns], cells, kept, smallest[columns], restless, first)
+    search = _Search(
+        usable[:, columns],
+        cells,
+        kept,
+        smallest[columns],
+        np.where(signals.listed["measurement"] == LOSS, 0.0, 1.0)[columns],
+        restless,
+        first,
+    )
     average = pd.DataFrame(deviation).rolling(AVERAGE_HOURS, min_periods=AVERAGE_HOURS // 2).mean().to_numpy()
     for place, column in enumerate(columns):
         going = [replace(leak, end=None, settled=None) for leak in own[column] if leak not in settled[column]]
@@ -143,10 +152,18 @@ class _Search:
     """Evidence of each judged hour and signal: the strongest, as a multiple of what is needed, and its step."""
 
     def __init__(
-        self, usable: Floats, cells: Integers, habits: Habits, smallest: Floats, restless: Floats, first: int
+        self,
+        usable: Floats,
+        cells: Integers,
+        habits: Habits,
+        smallest: Floats,
+        surely: Floats,
+        restless: Floats,
+        first: int,
     ) -> None:
         self._usable, self._cells, self._habits, self._smallest = usable, cells, habits, smallest
         self._restless = restless
+        self._surely = surely
         self._first = first
         self._ratio, self._size = (np.zeros((len(AGES), len(usable) - first, usable.shape[1])) for _ in range(2))
         self._level = np.zeros(usable.shape)
@@ -172,7 +189,8 @@ class _Search:
     def _look(self, places: Integers, first: int) -> None:
         moved = shifts(self._usable[:, places], self._cells, self._habits.of(places), first)
         with np.errstate(invalid="ignore"):
-            wanted = moved.size > np.array(SMALLEST)[:, None, None] * self._smallest[places]
+            smallest = np.array(SMALLEST)[:, None, None] * self._smallest[places]
+            wanted = (moved.size > smallest) & (moved.sure_size > SURE * smallest * self._surely[places])
             needed = np.array(EVIDENCE)[:, None, None] * self._restless[:, None, places]
             ratio = np.where(wanted, moved.evidence / needed, 0.0)
         self._ratio[:, first - self._first :, places] = ratio[:, first:]

@@ -16,6 +16,8 @@ from src.db.migrate import wait_for_schema
 from src.observability import configure_logging, logger, serve_measures
 from src.processing import jobs
 from src.processing.actors import Queue
+from src.processing.alerts.delivery import run_delivery
+from src.processing.alerts.review import run_alerts
 from src.processing.cycle.run import run, run_retry, run_tick
 from src.processing.measures import INTERVAL
 from src.processing.quality import run_quality
@@ -26,6 +28,7 @@ from src.processing.service.timetable import ClockTrigger, Daily, Every, Rhythm
 from src.settings import load_settings
 
 RETRY = Every(timedelta(seconds=15))
+ALERTS, DELIVERY_SECONDS = Every(timedelta(minutes=1)), 5
 QUALITY = Every(timedelta(hours=6))
 RETENTION_AT = datetime.min.time().replace(hour=4, minute=30)
 
@@ -81,6 +84,11 @@ def _serve(runtime: Runtime, queue: Queue, rhythm: Rhythm) -> int:
 
     timetable("cycle", rhythm, partial(run_tick, runtime, queue))
     timetable("retry", RETRY, partial(run_retry, runtime, queue))
+    timetable("alerts", ALERTS, partial(run_alerts, runtime))
+    # Messages are tried in real time, whatever clock is injected.
+    scheduler.add_job(
+        partial(run_delivery, runtime), "interval", seconds=DELIVERY_SECONDS, name="alert delivery", coalesce=True
+    )
     timetable("data quality", QUALITY, partial(run_quality, runtime))
     timetable("retention", Daily(RETENTION_AT, runtime.zone), partial(run_retention, runtime))
     # What came in while no replica was up is not left waiting for the next tick.
