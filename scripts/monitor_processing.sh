@@ -76,7 +76,7 @@ look() {
     fi
 
     # --- the database: jobs, data, and what later parts add
-    database=false jobs=null data=null models=null anomalies=null replicas=null jobs_text="" data_text=""
+    database=false jobs=null data=null models=null anomalies=null alerts=null replicas=null jobs_text="" data_text=""
     if facts="$(sql -At -F '|' -v interval="$interval" -v stale="$stale" -v quiet="$quiet" 2>/dev/null <<'END'
 SET search_path TO water_infrastructure;
 WITH cycle AS (
@@ -92,12 +92,13 @@ SELECT (SELECT status FROM cycle), (SELECT replace(left(error_message, 300), E'\
     (SELECT count(*) FROM processing_jobs WHERE status = 'failed' AND created_at > now() - interval '24 h'),
     (SELECT count(*) FROM anomalies WHERE resolved_at IS NULL),
     (SELECT count(*) FROM anomalies WHERE resolved_at IS NULL AND severity = 'critical'),
+    (SELECT count(*) FROM alerts WHERE state = 'firing'),
     (SELECT count(*) FROM ml_models WHERE is_active),
     pg_size_pretty(pg_database_size(current_database()));
 END
     )"; then
         database=true
-        IFS='|' read -r last error age lag latest reporting nodes replicas failures open critical active size <<<"$facts"
+        IFS='|' read -r last error age lag latest reporting nodes replicas failures open critical firing active size <<<"$facts"
         jobs="$(sql -At <<'END'
 SELECT replace(coalesce(json_agg(job), '[]')::text, E'\n', '') FROM (
     SELECT job_type, job_name, status, scheduled_for, duration_seconds, processed_items, failed_items, error_message
@@ -113,7 +114,7 @@ END
         )"
         data="{\"latest_reading\":$([ -n "$latest" ] && text "$latest" || echo null),\"lag_seconds\":${lag:-null},\"nodes_reporting\":$reporting,\"nodes\":$nodes,\"failed_jobs_24h\":$failures,\"database_size\":$(text "$size")}"
         data_text="  latest reading ${latest:-none} (${lag:-?} s ago); $reporting of $nodes nodes reporting; database $size"
-        anomalies="{\"open\":$open,\"critical\":$critical}" models="{\"active\":$active}"
+        anomalies="{\"open\":$open,\"critical\":$critical}" alerts="{\"firing\":$firing}" models="{\"active\":$active}"
         [ "$replicas" -gt 0 ] || degraded "no processing replica is alive"
         [ "$last" != failed ] || degraded "the latest cycle failed: $error"
         [ -n "$last" ] || degraded "no processing cycle has ended yet"
@@ -123,7 +124,6 @@ END
         elif [ "$lag" -gt $((stale * 60)) ]; then
             degraded "the latest reading is $((lag / 60)) minutes old"
         fi
-        [ "$critical" = 0 ] || degraded "$critical critical anomalies are open"
     else
         down "PostgreSQL does not answer"
     fi
@@ -145,9 +145,9 @@ show() {
     if [ $form = json ]; then
         told=""
         for reason in ${reasons[@]+"${reasons[@]}"}; do told="$told,$(text "$reason")"; done
-        printf '{"status":"%s","reasons":[%s],"checked_at":"%s","services":[%s],"api":%s,"database":%s,"redis":{"connected":%s,"memory":%s},"queue_depth":%s,"processing_replicas":%s,"data":%s,"jobs":%s,"models":%s,"anomalies":%s,"disk_percent":%s}\n' \
+        printf '{"status":"%s","reasons":[%s],"checked_at":"%s","services":[%s],"api":%s,"database":%s,"redis":{"connected":%s,"memory":%s},"queue_depth":%s,"processing_replicas":%s,"data":%s,"jobs":%s,"models":%s,"anomalies":%s,"alerts":%s,"disk_percent":%s}\n' \
             "$status" "${told#,}" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "${services_json#,}" "$api" "$database" "$redis_answers" \
-            "$(text "$redis_memory")" "$queue" "${replicas:-null}" "$data" "$jobs" "$models" "$anomalies" "$disk"
+            "$(text "$redis_memory")" "$queue" "${replicas:-null}" "$data" "$jobs" "$models" "$anomalies" "$alerts" "$disk"
         return
     fi
     echo "Status: $status   $(date -u +'%Y-%m-%d %H:%M:%S UTC')"
@@ -161,8 +161,8 @@ show() {
     echo "${data_text:-  unknown}"
     echo "Queue"
     echo "  $queue chunks waiting; ${replicas:-?} processing replicas; Redis ${redis_memory:-does not answer}; disk $disk % full"
-    [ "$database" = false ] || echo "Models and anomalies
-  $active active models; $open open anomalies, $critical critical"
+    [ "$database" = false ] || echo "Models, anomalies, alerts
+  $active active models; $open open anomalies, $critical critical; $firing alerts firing"
 }
 
 code() { case $status in healthy) echo 0 ;; degraded) echo 1 ;; *) echo 2 ;; esac; }
