@@ -39,9 +39,10 @@ class Habits:
     """Habits of signals, in their order (first axis); in the signals' own units unless said otherwise.
 
     `history` hours of data it was learned from; `mean`; `expected` by cell of the week (n × 72); `swing` by local hour
-    (n × 24), the spread around it; `weights` of peers (n × n, from their swings to one's own); `spread` by local hour
-    (n × 24) of what peers do not explain; `memory` of the autoregressive model (n × ORDER) and `surprise`, the spread
-    of what it does not foresee, in spreads; `tail`, the largest usual deviation (99.8 %) in spreads; `flat_hours`, the
+    (n × 24), the spread around it; `peers` (n × PEERS), the places of the most alike signals, and their `weights`, from
+    their swings to one's own (0 where there are fewer); `spread` by local hour (n × 24) of what peers do not explain;
+    `memory` of the autoregressive model (n × ORDER) and `surprise`, the spread of what it does not foresee, in spreads;
+    `tail`, the largest usual deviation (99.8 %) in spreads; `flat_hours`, the
     longest usual run without any change; `silent_hours`, the longest gap that happened `USUAL_TIMES` times; `change`
     and `spike`, the largest usual ones. Spreads are robust standard deviations.
     """
@@ -50,6 +51,7 @@ class Habits:
     mean: Floats
     expected: Floats
     swing: Floats
+    peers: Integers
     weights: Floats
     spread: Floats
     memory: Floats
@@ -69,13 +71,13 @@ class Habits:
         """What neither the hour of the week nor the peers explain: hours × signals, in spreads, unclipped."""
         deviation = values - self.expected[:, cells].T
         hour = cells % 24
-        own = without_peers(deviation, self.swing[:, hour].T, self.weights)
+        own = without_peers(deviation, self.swing[:, hour].T, self.peers, self.weights)
         return np.asarray(own / self.spread[:, hour].T)
 
     def of(self, columns: Integers) -> Habits:
-        """Those of some signals; without the weights of peers outside them."""
+        """Those of some signals, which then have no peers."""
         own = {field.name: getattr(self, field.name)[columns] for field in fields(self)}
-        own["weights"] = own["weights"][:, columns]
+        own["weights"] = np.zeros_like(own["weights"])
         return Habits(**own)
 
     def described(self, keys: list[str]) -> list[dict[str, Any]]:
@@ -85,15 +87,17 @@ class Habits:
             own: dict[str, Any] = {}
             for field in fields(self):
                 values = getattr(self, field.name)[n]
-                if field.name == "weights":
-                    own["peers"] = {keys[peer]: float(values[peer]) for peer in np.flatnonzero(values)}
+                if field.name == "peers":
+                    own["peers"] = {keys[p]: float(w) for p, w in zip(values, self.weights[n], strict=True) if w}
+                elif field.name == "weights":
+                    continue
                 elif np.isfinite(values).all():
                     own[field.name] = values.tolist() if np.ndim(values) else float(values)
             told.append(own)
         return told
 
 
-_SHAPES = {"expected": CELLS, "swing": 24, "spread": 24, "memory": ORDER}
+_SHAPES = {"expected": CELLS, "swing": 24, "spread": 24, "memory": ORDER, "weights": PEERS}
 
 
 def habits_from(told: Sequence[Mapping[str, Any] | None], keys: list[str]) -> Habits:
@@ -103,18 +107,20 @@ def habits_from(told: Sequence[Mapping[str, Any] | None], keys: list[str]) -> Ha
     arrays = {
         field.name: np.full((count, _SHAPES[field.name]) if field.name in _SHAPES else count, np.nan)
         for field in fields(Habits)
+        if field.name != "peers"
     }
     arrays["history"] = np.zeros(count)
-    arrays["weights"] = np.zeros((count, count))
+    arrays["weights"][:] = 0.0
+    peers = np.zeros((count, PEERS), dtype=np.int64)
     for n, own in enumerate(told):
         for name, value in (own or {}).items():
             if name == "peers":
-                for peer, weight in value.items():
-                    if peer in place:
-                        arrays["weights"][n, place[peer]] = weight
+                known = [(place[peer], weight) for peer, weight in value.items() if peer in place]
+                for rank, (peer, weight) in enumerate(known):
+                    peers[n, rank], arrays["weights"][n, rank] = peer, weight
             else:
                 arrays[name][n] = value
-    return Habits(**arrays)
+    return Habits(**arrays, peers=peers)
 
 
 def learn(signals: Signals, cells: Integers, is_usable: Flags) -> Habits:
@@ -133,8 +139,8 @@ def learn(signals: Signals, cells: Integers, is_usable: Flags) -> Habits:
     hour = cells % 24
     deviation = usable - expected[:, cells].T
     swing = np.maximum(_spread_by_hour(deviation, hour), least)
-    weights = _peers(np.clip(deviation / swing[:, hour].T, -CLIP, CLIP), signals.listed)
-    unexplained = without_peers(deviation, swing[:, hour].T, weights)
+    peers, weights = _peers(np.clip(deviation / swing[:, hour].T, -CLIP, CLIP), signals.listed)
+    unexplained = without_peers(deviation, swing[:, hour].T, peers, weights)
     spread = np.maximum(_spread_by_hour(unexplained, hour), least)
     scaled = unexplained / spread[:, hour].T
     memory, surprise = _autoregression(np.clip(scaled, -CLIP, CLIP))
@@ -143,6 +149,7 @@ def learn(signals: Signals, cells: Integers, is_usable: Flags) -> Habits:
         mean=mean,
         expected=expected,
         swing=swing,
+        peers=peers,
         weights=weights,
         spread=spread,
         memory=memory,
@@ -155,10 +162,13 @@ def learn(signals: Signals, cells: Integers, is_usable: Flags) -> Habits:
     )
 
 
-def without_peers(deviation: Floats, swing: Floats, weights: Floats) -> Floats:
+def without_peers(deviation: Floats, swing: Floats, peers: Integers, weights: Floats) -> Floats:
     """Deviations less the share of them that the peers' own deviations explain; an absent peer explains nothing."""
     scaled = np.nan_to_num(np.clip(deviation / swing, -CLIP, CLIP))
-    return np.asarray(deviation - swing * (scaled @ weights.T))
+    explained = np.zeros_like(scaled)
+    for rank in np.flatnonzero(weights.any(axis=0)):
+        explained += scaled[:, peers[:, rank]] * weights[:, rank]
+    return np.asarray(deviation - swing * explained)
 
 
 def is_flat(signals: Signals) -> Flags:
@@ -222,26 +232,30 @@ def _spread_by_hour(deviation: Floats, hour: Integers) -> Floats:
     return np.asarray((np.roll(spread, 1, axis=1) + 2 * spread + np.roll(spread, -1, axis=1)) / 4)
 
 
-def _peers(scaled: Floats, listed: pd.DataFrame) -> Floats:
-    """Ridge weights of each signal's most alike peers (n × n); none where fewer than 14 days are shared."""
+def _peers(scaled: Floats, listed: pd.DataFrame) -> tuple[Integers, Floats]:
+    """The most alike peers of each signal and their ridge weights; none where fewer than 14 days are shared."""
     count = scaled.shape[1]
-    weights = np.zeros((count, count))
-    present = np.isfinite(scaled)
-    zeroed = np.where(present, scaled, 0.0)
-    shared = present.T.astype(np.float64) @ present.astype(np.float64)
-    products = zeroed.T @ zeroed
-    measurement, district, role = (listed[name].to_numpy() for name in ("measurement", "district_id", "role"))
-    for n in np.flatnonzero(present.sum(axis=0) >= ENOUGH_HISTORY):
-        elsewhere = (district != district[n]) & pd.notna(district) & pd.notna(district[n])
-        may_explain = elsewhere | ((role == "consumption") & (role[n] != "consumption"))
-        allowed = np.flatnonzero((measurement == measurement[n]) & may_explain & (shared[n] >= ENOUGH_HISTORY))
-        if not len(allowed):
+    peers, weights = np.zeros((count, PEERS), dtype=np.int64), np.zeros((count, PEERS))
+    for _, group in listed.groupby("measurement"):
+        columns = group.index.to_numpy()
+        present = np.isfinite(scaled[:, columns])
+        if not (present.sum(axis=0) >= ENOUGH_HISTORY).any():
             continue
-        alike = np.abs(products[n, allowed]) / np.sqrt(np.maximum(np.diag(products)[allowed], 1e-9))
-        chosen = allowed[np.argsort(-alike, kind="stable")[:PEERS]]
-        gram = products[np.ix_(chosen, chosen)] + RIDGE * shared[n, n] * np.eye(len(chosen))
-        weights[n, chosen] = np.linalg.solve(gram, products[n, chosen])
-    return weights
+        zeroed = np.where(present, scaled[:, columns], 0.0)
+        shared = present.T.astype(np.float64) @ present.astype(np.float64)
+        products = zeroed.T @ zeroed
+        district, role = (group[name].to_numpy() for name in ("district_id", "role"))
+        for n in np.flatnonzero(present.sum(axis=0) >= ENOUGH_HISTORY):
+            elsewhere = (district != district[n]) & pd.notna(district) & pd.notna(district[n])
+            may_explain = elsewhere | ((role == "consumption") & (role[n] != "consumption"))
+            allowed = np.flatnonzero(may_explain & (shared[n] >= ENOUGH_HISTORY))
+            alike = np.abs(products[n, allowed]) / np.sqrt(np.maximum(np.diag(products)[allowed], 1e-9))
+            chosen = allowed[np.argsort(-alike, kind="stable")[:PEERS]]
+            if len(chosen):
+                gram = products[np.ix_(chosen, chosen)] + RIDGE * shared[n, n] * np.eye(len(chosen))
+                peers[columns[n], : len(chosen)] = columns[chosen]
+                weights[columns[n], : len(chosen)] = np.linalg.solve(gram, products[n, chosen])
+    return peers, weights
 
 
 def _autoregression(scaled: Floats) -> tuple[Floats, Floats]:

@@ -15,13 +15,13 @@ import pandas as pd
 
 from src.domain.anomalies.events import CRITICAL, INFO, WARNING, Finding
 from src.domain.anomalies.habits import Habits
-from src.domain.anomalies.shift import AGES, LEAD_HOURS, shifts
+from src.domain.anomalies.shift import AGES, shifts
 from src.domain.anomalies.signals import HOUR, LOSS, Floats, Integers, Signals
 
 BURST, SLOW_LEAK = "burst", "slow_leak"
 # By age of the step: the evidence that is needed, and the smallest step worth an event, as a share of the mean inflow.
-EVIDENCE = (8.0, 6.0, 4.25, 3.85, 2.8, 2.75, 2.95, 2.55)
-SMALLEST = (0.12, 0.09, 0.045, 0.055, 0.05, 0.04, 0.05, 0.03)
+EVIDENCE = (8.0, 5.6, 4.0, 3.6, 2.7, 2.6, 2.8, 2.5)
+SMALLEST = (0.13, 0.08, 0.045, 0.05, 0.045, 0.04, 0.045, 0.04)
 # What meters on all sides do not account for is known that much better than what habits do not.
 _LOSS_IS_SHARPER = 0.25
 # A step on top of a leak is no smaller, begins this long after that was found (at once, if it is twice as large) and is
@@ -29,16 +29,12 @@ _LOSS_IS_SHARPER = 0.25
 APART_HOURS, ABRUPT_HOURS = 12, 24
 # It is over when the average of so many hours has been low for so many hours; at the latest after so many days, when
 # it has become the level to expect.
-SURE = 0.8
 AVERAGE_HOURS, QUIET_HOURS, LONGEST = 12, 6, timedelta(days=28)
 # A step so soon after a leak was over is that leak coming back.
 COMES_BACK = timedelta(hours=6)
 # From this share of the mean inflow on, and from this many days' inflow lost on, it is a matter for now.
 _CRITICAL_SHARE, _WARNING_SHARE, _CRITICAL_DAYS = 0.2, 0.08, 0.5
 _SLOW_GROWTH = 1.4
-# How restless a signal is: the share of its hours whose evidence lies below a quantile, and what that is for one that
-# behaves as its habits say. A signal may need so many times the evidence.
-_QUANTILE, _NORMAL_QUANTILE, _MOST_RESTLESS, _ENOUGH_SHOWN = 0.97, 1.88, 2.5, 100
 
 
 @dataclass(frozen=True)
@@ -91,16 +87,7 @@ def leaks(
         _set_aside(usable[:, column], signals.hours, settled[column])
     smallest = np.where(signals.listed["measurement"] == LOSS, _LOSS_IS_SHARPER, 1.0) * reference
     kept = habits.of(np.array(columns))
-    restless = _restless(signals.hours, deviation, cells, kept, {c: own[c] for c in columns})
-    search = _Search(
-        usable[:, columns],
-        cells,
-        kept,
-        smallest[columns],
-        np.where(signals.listed["measurement"] == LOSS, 0.0, 1.0)[columns],
-        restless,
-        first,
-    )
+    search = _Search(usable[:, columns], cells, kept, smallest[columns], first)
     average = pd.DataFrame(deviation).rolling(AVERAGE_HOURS, min_periods=AVERAGE_HOURS // 2).mean().to_numpy()
     for place, column in enumerate(columns):
         going = [replace(leak, end=None, settled=None) for leak in own[column] if leak not in settled[column]]
@@ -112,29 +99,12 @@ def leaks(
 
 
 def _set_aside(series: Floats, hours: pd.DatetimeIndex, over: Sequence[Leak]) -> None:
-    """Takes the hours of leaks that are over out of a series."""
+    """Takes the hours of leaks that are over out of a series of losses. Inflows keep theirs: what is unruly once is so
+    again soon, and what went before is what the next step is measured from."""
     for leak in over:
-        if leak.end is not None:
+        if leak.end is not None and leak.measurement == LOSS:
             first, last = (int(hours.searchsorted(pd.Timestamp(edge))) for edge in (leak.begin, leak.end))
             series[first:last] = np.nan
-
-
-def _restless(
-    hours: pd.DatetimeIndex, deviation: Floats, cells: Integers, habits: Habits, known: dict[int, list[Leak]]
-) -> Floats:
-    """How many times the evidence a signal needs, by age and signal: what it showed in the weeks before this one."""
-    rows = min(LEAD_HOURS, len(deviation))
-    past = deviation[:rows, list(known)].copy()
-    for place, own in enumerate(known.values()):
-        # What was known then; later knowledge would change what was told.
-        _set_aside(past[:, place], hours, [leak for leak in own if leak.settled and leak.settled <= hours[rows - 1]])
-    shown = shifts(past, cells[:rows], habits, min(max(AGES), rows)).evidence[:, max(AGES) :]
-    shown = np.where(np.isfinite(shown), shown, np.nan)
-    enough = np.isfinite(shown).sum(axis=1) >= _ENOUGH_SHOWN
-    quantile = (
-        np.nanquantile(np.where(enough[:, None], shown, 0.0), _QUANTILE, axis=1) if shown.shape[1] else 0.0 * enough
-    )
-    return np.clip(np.where(enough, quantile / _NORMAL_QUANTILE, 1.0), 1.0, _MOST_RESTLESS)
 
 
 @dataclass
@@ -151,19 +121,8 @@ class _Series:
 class _Search:
     """Evidence of each judged hour and signal: the strongest, as a multiple of what is needed, and its step."""
 
-    def __init__(
-        self,
-        usable: Floats,
-        cells: Integers,
-        habits: Habits,
-        smallest: Floats,
-        surely: Floats,
-        restless: Floats,
-        first: int,
-    ) -> None:
+    def __init__(self, usable: Floats, cells: Integers, habits: Habits, smallest: Floats, first: int) -> None:
         self._usable, self._cells, self._habits, self._smallest = usable, cells, habits, smallest
-        self._restless = restless
-        self._surely = surely
         self._first = first
         self._ratio, self._size = (np.zeros((len(AGES), len(usable) - first, usable.shape[1])) for _ in range(2))
         self._level = np.zeros(usable.shape)
@@ -190,9 +149,8 @@ class _Search:
         moved = shifts(self._usable[:, places], self._cells, self._habits.of(places), first)
         with np.errstate(invalid="ignore"):
             smallest = np.array(SMALLEST)[:, None, None] * self._smallest[places]
-            wanted = (moved.size > smallest) & (moved.sure_size > SURE * smallest * self._surely[places])
-            needed = np.array(EVIDENCE)[:, None, None] * self._restless[:, None, places]
-            ratio = np.where(wanted, moved.evidence / needed, 0.0)
+            wanted = moved.size > smallest
+            ratio = np.where(wanted, moved.evidence / np.array(EVIDENCE)[:, None, None], 0.0)
         self._ratio[:, first - self._first :, places] = ratio[:, first:]
         self._size[:, first - self._first :, places] = moved.size[:, first:]
         self._level[:, places] = moved.level

@@ -30,13 +30,11 @@ _PRESENT = 0.6
 
 @dataclass(frozen=True)
 class Shifts:
-    """`evidence` in standard deviations, `size` of the step in units of the signal, and `sure_size`, what the evidence
-    alone would have it be, which wild hours hardly move; by age × hours × signals;
+    """`evidence` in standard deviations and `size` of the step in units of the signal, by age × hours × signals;
     `level`, hours × signals, what a step that begins in an hour is measured from."""
 
     evidence: Floats
     size: Floats
-    sure_size: Floats
     level: Floats
 
 
@@ -89,7 +87,7 @@ def shifts(deviation: Floats, cells: Integers, habits: Habits, first: int = 0) -
             past = seen[:, lag - 1 :: -1] if lag else seen[:, :0]
             opening[h, lag] = (seen[:, lag] - (habits.memory[:, :lag] * past[:, :lag]).sum(axis=1)) * unit
     evidence = np.full((len(AGES), *deviation.shape), -np.inf)
-    size, sure_size = (np.full((len(AGES), *deviation.shape), np.nan) for _ in range(2))
+    size = np.full((len(AGES), *deviation.shape), np.nan)
     steady = lasting[hour]
     # Cumulative sums serve every age beyond the memory of the model.
     sums = [
@@ -120,9 +118,8 @@ def shifts(deviation: Floats, cells: Integers, habits: Habits, first: int = 0) -
         product -= level[onsets] * against
         enough = own > np.maximum(_PRESENT * whole, 1e-12)
         evidence[n, ends] = np.where(enough, product / np.sqrt(np.where(enough, own, 1.0)), -np.inf)
-        sure_size[n, ends] = np.where(enough, product / np.where(enough, own, 1.0), np.nan)
         # Evidence is clipped, so that a few wild hours prove nothing; the size is not.
         measured = counted[ends + 1] - counted[onsets]
         average = (added[ends + 1] - added[onsets]) / np.maximum(measured, 1)
         size[n, ends] = np.where(enough & (measured > 0), average - level[onsets], np.nan)
-    return Shifts(evidence, size, sure_size, level)
+    return Shifts(evidence, size, level)
