@@ -120,10 +120,11 @@ def watch(
 
 
 def told(watch: Watch) -> list[tuple]:
-    """What an operator reads of each event: node, type, begin, detection, end."""
+    """What an operator reads of each event that was not withdrawn: node, type, begin, detection, end."""
     return sorted(
         (e.finding.node_id, e.finding.anomaly_type, e.finding.begin, e.finding.detected, e.finding.end)
         for e in watch.stored
+        if "closed_because" not in e.finding.why
     )
 
 

@@ -95,7 +95,7 @@ def detect(
     unusual = [
         finding
         for finding in pattern.off_pattern(signals, cells, habits, deviation, level_of(sound))
-        if finding.measurement not in (LOSS, INFLOW) and not _is_explained(finding, told)
+        if finding.measurement not in (LOSS, INFLOW) and explanation_of(finding, told) is None
     ]
     scaled = sound / spread
     return [_confirmed(finding, signals, scaled) for finding in told] + unusual
@@ -116,14 +116,19 @@ def _covered(signals: Signals, findings: Iterable[Finding]) -> Flags:
     return covered
 
 
-def _is_explained(finding: Finding, others: list[Finding]) -> bool:
-    return any(
-        other.anomaly_type in _EXPLAINS
+def explanation_of(finding: Finding, others: Iterable[Finding]) -> Finding | None:
+    """The finding of the same signal that says better what an unusual one is about."""
+    if finding.method != "pattern":
+        return None
+    candidates = (
+        other
+        for other in others
+        if other.anomaly_type in _EXPLAINS
         and other.node_id == finding.node_id
         and other.measurement in (finding.measurement, None, LOSS, INFLOW)
         and overlap(finding.begin, finding.end, other.begin, other.end)
-        for other in others
     )
+    return next(candidates, None)
 
 
 def _confirmed(finding: Finding, signals: Signals, scaled: Floats) -> Finding:

@@ -20,8 +20,8 @@ from src.domain.anomalies.signals import HOUR, LOSS, Floats, Integers, Signals
 
 BURST, SLOW_LEAK = "burst", "slow_leak"
 # By age of the step: the evidence that is needed, and the smallest step worth an event, as a share of the mean inflow.
-EVIDENCE = (8.0, 5.6, 4.0, 3.6, 2.7, 2.6, 2.8, 2.5)
-SMALLEST = (0.13, 0.08, 0.045, 0.05, 0.045, 0.04, 0.045, 0.04)
+EVIDENCE = (6.5, 5.0, 3.9, 3.6, 2.7, 2.55, 2.55, 2.25)
+SMALLEST = (0.13, 0.085, 0.048, 0.05, 0.044, 0.04, 0.041, 0.035)
 # What meters on all sides do not account for is known that much better than what habits do not.
 _LOSS_IS_SHARPER = 0.25
 # A step on top of a leak is no smaller, begins this long after that was found (at once, if it is twice as large) and is

@@ -55,7 +55,9 @@ def beyond_limits(signals: Signals, limits: list[Limits]) -> Iterator[Finding]:
         return np.array([np.nan if (v := getattr(limit, name)) is None else v for limit in limits], dtype=np.float64)
 
     with np.errstate(invalid="ignore"):
-        for side, sign, extreme in (("low", -1.0, signals.low), ("high", 1.0, signals.high)):
+        for side, sign, told in (("low", -1.0, signals.low), ("high", 1.0, signals.high)):
+            # Of hours long ago only means are at hand.
+            extreme = np.where(np.isfinite(told), told, signals.mean)
             limit, emergency = edge(side), edge(f"emergency_{side}")
             is_alert = sign * signals.mean > sign * limit
             is_emergency = sign * extreme > sign * emergency

@@ -8,7 +8,15 @@ from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
-from src.domain.anomalies.detection import Circumstances, Stored, detect, known_leaks, reconcile, usable_hours
+from src.domain.anomalies.detection import (
+    Circumstances,
+    Stored,
+    detect,
+    explanation_of,
+    known_leaks,
+    reconcile,
+    usable_hours,
+)
 from src.domain.anomalies.events import INCIDENT_HOURS, Finding
 from src.domain.anomalies.habits import FULL_HISTORY, Habits, learn
 from src.domain.anomalies.sensor_faults import EVERY_NODE
@@ -61,7 +69,9 @@ class Watch:
         for event, finding in changes.changed:
             self._replace(event, _followed(event, finding))
         for event in changes.withdrawn:
-            why = event.finding.why | {"closed_because": WITHDRAWN}
+            better = explanation_of(event.finding, found)
+            reason = f"it is the {better.anomaly_type.replace('_', ' ')} that is told of now" if better else WITHDRAWN
+            why = event.finding.why | {"closed_because": reason}
             over = replace(event.finding, end=event.finding.begin, why=why)
             self._replace(event, replace(event, finding=over, resolved_at=end))
 
