@@ -141,9 +141,10 @@ class _Search:
         return AGES[which], size, float(self._level[max(row - AGES[which], 0), place])
 
     def without(self, leak: Leak, hours: pd.DatetimeIndex, place: int, first: int) -> None:
-        """Looks again from row `first` on, without the hours of a leak that is over."""
-        _set_aside(self._usable[:, place], hours, [leak])
-        self._look(np.array([place]), first)
+        """Looks again from row `first` on, without the hours of a leak that is over, where they are to be set aside."""
+        if leak.measurement == LOSS:
+            _set_aside(self._usable[:, place], hours, [leak])
+            self._look(np.array([place]), first)
 
     def _look(self, places: Integers, first: int) -> None:
         moved = shifts(self._usable[:, places], self._cells, self._habits.of(places), first)

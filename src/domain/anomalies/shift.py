@@ -44,12 +44,13 @@ def level_of(deviation: Floats) -> Floats:
     level = np.zeros(deviation.shape[1])
     weight = np.zeros(deviation.shape[1])
     levels = np.empty_like(deviation)
-    for row, values in enumerate(deviation):
+    known = np.isfinite(deviation)
+    values, keeps = np.where(known, deviation, 0.0), np.where(known, keep, 1.0)
+    for row in range(len(deviation)):
         # Two days' worth of "as expected" stand for what is not known yet.
         levels[row] = level / (weight + 48)
-        present = np.isfinite(values)
-        level = np.where(present, keep * level + np.nan_to_num(values), level)
-        weight = np.where(present, keep * weight + 1, weight)
+        level = level * keeps[row] + values[row]
+        weight = weight * keeps[row] + known[row]
     return levels
 
 
