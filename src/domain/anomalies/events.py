@@ -12,7 +12,7 @@ import pandas as pd
 
 from src.domain.anomalies.signals import HOUR, Flags
 
-INFO, WARNING, CRITICAL = "info", "warning", "critical"
+SEVERITIES = INFO, WARNING, CRITICAL = "info", "warning", "critical"
 # Events of one district that begin within this time of each other belong to one incident.
 INCIDENT_HOURS = 6
 

@@ -17,7 +17,7 @@ from src.domain.anomalies.detection import (
     reconcile,
     usable_hours,
 )
-from src.domain.anomalies.events import INCIDENT_HOURS, Finding
+from src.domain.anomalies.events import INCIDENT_HOURS, SEVERITIES, Finding
 from src.domain.anomalies.habits import FULL_HISTORY, Habits, learn
 from src.domain.anomalies.sensor_faults import EVERY_NODE
 from src.domain.anomalies.shift import LEAD_HOURS
@@ -101,10 +101,11 @@ class Watch:
 
 
 def _followed(event: Stored, finding: Finding) -> Stored:
-    """The event as the finding tells it. It began when it began, and keeps the worst it has been."""
+    """The event as the finding tells it. It began when it began, and is as severe as it has been."""
     before = event.finding
     begin, detected = min(before.begin, finding.begin), min(before.detected, finding.detected)
-    now = replace(finding, begin=begin, detected=detected)
+    severity = max(before.severity, finding.severity, key=SEVERITIES.index)
+    now = replace(finding, begin=begin, detected=detected, severity=severity)
     if event.resolved_by is not None:
         # Somebody has said that it is over; its end still follows the trouble, so that it is not told again.
         return replace(event, finding=replace(before, end=finding.end))

@@ -22,6 +22,7 @@ from src.domain.anomalies.limits import limits_of
 from src.domain.anomalies.signals import MEASURED, Signals, signals_of
 from src.domain.anomalies.watch import HISTORY, LEAD, Watch, habits_of_week, weeks
 
+_ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(72652002)")
 _NODES = text(
     """
     SELECT node_id, district_id, role, metadata FROM water_infrastructure.nodes WHERE is_active ORDER BY node_id
@@ -91,6 +92,8 @@ def write_anomalies(connection: Connection, zone: ZoneInfo, country: str, start:
 
     Repeating it changes nothing; readings that came late change what they touch.
     """
+    # Two jobs that end at once would both find what is new.
+    connection.execute(_ONE_AT_A_TIME)
     start, until = (edge.replace(minute=0, second=0, microsecond=0) for edge in (start, as_of))
     known = pd.read_sql(_NODES, connection, index_col="node_id")
     if known.empty or start >= until:
