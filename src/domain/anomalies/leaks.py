@@ -171,7 +171,11 @@ def _follow(
                 going.remove(leak)
                 over.append(replace(leak, end=end, settled=now))
                 search.without(over[-1], series.hours, place, row + 1)
-        step = search.best(row, place, ABRUPT_HOURS if going else max(AGES))
+        longest = ABRUPT_HOURS if going else max(AGES)
+        if over:
+            # Of the hours of a leak that is over, everything has been said.
+            longest = min(longest, int((now - max(leak.end for leak in over if leak.end)) / HOUR) - 1)
+        step = search.best(row, place, longest)
         found = _found(series, step, row, going, over) if step else None
         if found is None:
             continue
