@@ -20,7 +20,7 @@ from src.domain.anomalies.signals import HOUR, LOSS, Floats, Integers, Signals
 
 BURST, SLOW_LEAK = "burst", "slow_leak"
 # By age of the step: the evidence that is needed, and the smallest step worth an event, as a share of the mean inflow.
-EVIDENCE = (6.5, 5.0, 3.9, 3.6, 2.7, 2.55, 2.55, 2.25)
+EVIDENCE = (7.0, 5.5, 4.25, 3.95, 2.95, 2.75, 2.75, 2.4)
 SMALLEST = (0.13, 0.085, 0.048, 0.05, 0.044, 0.04, 0.041, 0.035)
 # What meters on all sides do not account for is known that much better than what habits do not.
 _LOSS_IS_SHARPER = 0.25
@@ -30,6 +30,8 @@ APART_HOURS, ABRUPT_HOURS = 12, 24
 # It is over when the average of so many hours has been low for so many hours; at the latest after so many days, when
 # it has become the level to expect.
 AVERAGE_HOURS, QUIET_HOURS, LONGEST = 12, 6, timedelta(days=28)
+# An inflow that was raised for so long has moved the level that the next step is measured from.
+LASTING = timedelta(days=5)
 # A step so soon after a leak was over is that leak coming back.
 COMES_BACK = timedelta(hours=6)
 # From this share of the mean inflow on, and from this many days' inflow lost on, it is a matter for now.
@@ -99,12 +101,19 @@ def leaks(
 
 
 def _set_aside(series: Floats, hours: pd.DatetimeIndex, over: Sequence[Leak]) -> None:
-    """Takes the hours of leaks that are over out of a series of losses. Inflows keep theirs: what is unruly once is so
-    again soon, and what went before is what the next step is measured from."""
+    """Takes the hours of leaks that are over out of a series, where they would hide the next.
+
+    Of losses all; of inflows those that lasted: what is unruly for a day is so again soon, and then it is as well that
+    the next step is measured from what went before.
+    """
     for leak in over:
-        if leak.end is not None and leak.measurement == LOSS:
+        if leak.end is not None and _is_set_aside(leak):
             first, last = (int(hours.searchsorted(pd.Timestamp(edge))) for edge in (leak.begin, leak.end))
             series[first:last] = np.nan
+
+
+def _is_set_aside(leak: Leak) -> bool:
+    return leak.measurement == LOSS or (leak.end is not None and leak.end - leak.begin >= LASTING)
 
 
 @dataclass
@@ -142,7 +151,7 @@ class _Search:
 
     def without(self, leak: Leak, hours: pd.DatetimeIndex, place: int, first: int) -> None:
         """Looks again from row `first` on, without the hours of a leak that is over, where they are to be set aside."""
-        if leak.measurement == LOSS:
+        if _is_set_aside(leak):
             _set_aside(self._usable[:, place], hours, [leak])
             self._look(np.array([place]), first)
 
