@@ -16,7 +16,7 @@ import pandas as pd
 from src.domain.anomalies.events import CRITICAL, INFO, WARNING, Finding
 from src.domain.anomalies.habits import Habits
 from src.domain.anomalies.shift import AGES, shifts
-from src.domain.anomalies.signals import HOUR, LOSS, Floats, Integers, Signals
+from src.domain.anomalies.signals import HOUR, INFLOW, LOSS, Floats, Integers, Signals
 
 BURST, SLOW_LEAK = "burst", "slow_leak"
 # By age of the step: the evidence that is needed, and the smallest step worth an event, as a share of the mean inflow.
@@ -24,6 +24,8 @@ EVIDENCE = (7.0, 5.5, 4.25, 3.95, 2.95, 2.75, 2.75, 2.4)
 SMALLEST = (0.13, 0.085, 0.048, 0.05, 0.044, 0.04, 0.041, 0.035)
 # What meters on all sides do not account for is known that much better than what habits do not.
 _LOSS_IS_SHARPER = 0.25
+# The inflow of a district with several inlets stands for all its sensors, which share what false events may be.
+_INFLOW_NEEDS = 0.8
 # A step on top of a leak is no smaller, begins this long after that was found (at once, if it is twice as large) and is
 # seen within a day: whatever is slower is that leak, growing.
 APART_HOURS, ABRUPT_HOURS = 12, 24
@@ -88,8 +90,9 @@ def leaks(
     for column in columns:
         _set_aside(usable[:, column], signals.hours, settled[column])
     smallest = np.where(signals.listed["measurement"] == LOSS, _LOSS_IS_SHARPER, 1.0) * reference
+    needs = np.where(signals.listed["measurement"] == INFLOW, _INFLOW_NEEDS, 1.0)
     kept = habits.of(np.array(columns))
-    search = _Search(usable[:, columns], cells, kept, smallest[columns], first)
+    search = _Search(usable[:, columns], cells, kept, smallest[columns], needs[columns], first)
     average = pd.DataFrame(deviation).rolling(AVERAGE_HOURS, min_periods=AVERAGE_HOURS // 2).mean().to_numpy()
     for place, column in enumerate(columns):
         going = [replace(leak, end=None, settled=None) for leak in own[column] if leak not in settled[column]]
@@ -130,9 +133,11 @@ class _Series:
 class _Search:
     """Evidence of each judged hour and signal: the strongest, as a multiple of what is needed, and its step."""
 
-    def __init__(self, usable: Floats, cells: Integers, habits: Habits, smallest: Floats, first: int) -> None:
+    def __init__(
+        self, usable: Floats, cells: Integers, habits: Habits, smallest: Floats, needs: Floats, first: int
+    ) -> None:
         self._usable, self._cells, self._habits, self._smallest = usable, cells, habits, smallest
-        self._first = first
+        self._needs, self._first = needs, first
         self._ratio, self._size = (np.zeros((len(AGES), len(usable) - first, usable.shape[1])) for _ in range(2))
         self._level = np.zeros(usable.shape)
         self._look(np.arange(usable.shape[1]), first)
@@ -160,7 +165,8 @@ class _Search:
         with np.errstate(invalid="ignore"):
             smallest = np.array(SMALLEST)[:, None, None] * self._smallest[places]
             wanted = moved.size > smallest
-            ratio = np.where(wanted, moved.evidence / np.array(EVIDENCE)[:, None, None], 0.0)
+            needed = np.array(EVIDENCE)[:, None, None] * self._needs[places]
+            ratio = np.where(wanted, moved.evidence / needed, 0.0)
         self._ratio[:, first - self._first :, places] = ratio[:, first:]
         self._size[:, first - self._first :, places] = moved.size[:, first:]
         self._level[:, places] = moved.level
