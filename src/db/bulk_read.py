@@ -46,6 +46,8 @@ def read_rows(
             column_types=kinds,
             # What the server writes: 2023-05-01 00:00:00+00, with microseconds where there are any.
             timestamp_parsers=["%Y-%m-%d %H:%M:%S%z", pyarrow.csv.ISO8601],
+            # Only what is not there is null: a node may be called NA.
+            null_values=[""],
             strings_can_be_null=True,
             quoted_strings_can_be_null=False,
         ),

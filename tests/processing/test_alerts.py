@@ -361,3 +361,16 @@ def test_failed_jobs_poor_data_degraded_models_and_critical_events_are_told(
     assert event["summary"] == "burst, low pressure at district d1: see the event"
     assert (event["subject"], event["details"]["nodes"]) == (str(incident), ["n1"])
     assert stack.alert_rules_file == "alert-rules.yml"
+
+
+def test_rules_that_cannot_be_read_are_an_alert_and_end_no_other(runtime: Runtime, database: Engine, tmp_path: Path):
+    for minutes in (0, 5):
+        run_alerts(runtime, NOW + minutes * MINUTE)
+    broken = tmp_path / "rules.yml"
+    broken.write_text("rules: 7")
+    good = runtime.settings.alert_rules_file
+    run_alerts(told(runtime, alert_rules_file=str(broken)), NOW + 6 * MINUTE)
+    firing = set(table(database, "alerts").query("state == 'firing'")["rule"])
+    assert firing == {"service is not well", "alert rules cannot be used"}
+    run_alerts(told(runtime, alert_rules_file=good), NOW + 7 * MINUTE)
+    assert set(table(database, "alerts").query("state == 'firing'")["rule"]) == {"service is not well"}

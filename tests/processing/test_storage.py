@@ -11,6 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, inspect, text
 
+from src.db.bulk_read import read_rows
 from src.db.migrate import migrate
 from src.db.tables import HYPERTABLES, SCHEMA, computed_metrics, metadata
 from src.db.upsert import replace_metrics
@@ -117,3 +118,17 @@ def test_time_series_become_hypertables_with_policies(timescale: Engine, setting
     assert store(timescale, rows, ["n"]) == len(rows)
     assert store(timescale, rows, ["n"]) == 0
     migrate(timescale, settings, "base")
+
+
+def test_bulk_reads_give_what_is_stored_whatever_it_is_called(database: Engine):
+    query = """
+        SELECT name, number, at FROM unnest(%(names)s, ARRAY[0.1, NULL, 2, 3]::double precision[],
+            ARRAY['2023-05-01 22:00+02', NULL, '2023-05-01 00:00:00.25+00', '2023-05-01']::timestamptz[])
+            AS told (name, number, at)
+    """
+    names = ["NA", "null", 'o\'brien, "città" %', ""]
+    with database.begin() as connection:
+        rows = read_rows(connection, query, {"names": names}, {"name": "text", "number": "number", "at": "instant"})
+    assert rows["name"].tolist() == names
+    assert rows["number"].isna().tolist() == [False, True, False, False]
+    assert rows["at"].tolist()[::2] == [pd.Timestamp("2023-05-01T20:00Z"), pd.Timestamp("2023-05-01T00:00:00.25Z")]

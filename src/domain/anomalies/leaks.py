@@ -74,7 +74,7 @@ def leaks(
         reference: the mean inflow (L/s) a step of each signal is compared with; NaN where the signal is none whose
             growth means a leak.
         judged_from: earlier hours are context; what they told is in `known`.
-        known: leaks that were found before, also those that were over by then: their hours count for nothing.
+        known: leaks that were found before, also those that were over by then.
     """
     columns = [int(n) for n in np.flatnonzero(np.isfinite(reference) & habits.is_known)]
     if not columns:
@@ -100,7 +100,7 @@ def leaks(
             continue
         series = _Series(signals.hours, deviation[:, column], average[:, column], *keys[column])
         for leak in _follow(series, search, place, going, settled[column], first):
-            yield _finding(leak, signals, cells, deviation, int(column), float(reference[column]))
+            yield _finding(leak, signals, cells, deviation, column, float(reference[column]))
 
 
 def _set_aside(series: Floats, hours: pd.DatetimeIndex, over: Sequence[Leak]) -> None:
@@ -138,21 +138,20 @@ class _Search:
     ) -> None:
         self._usable, self._cells, self._habits, self._smallest = usable, cells, habits, smallest
         self._needs, self._first = needs, first
-        self._ratio, self._size = (np.zeros((len(AGES), len(usable) - first, usable.shape[1])) for _ in range(2))
+        self._ratio = np.zeros((len(AGES), len(usable) - first, usable.shape[1]))
         self._level = np.zeros(usable.shape)
         self._look(np.arange(usable.shape[1]), first)
 
     def found_any(self, place: int) -> bool:
         return bool((self._ratio[:, :, place] > 1).any())
 
-    def best(self, row: int, place: int, longest_age: int) -> tuple[int, float, float] | None:
-        """Age (hours), size and level before of the strongest step no older than this, if it is strong enough."""
+    def best(self, row: int, place: int, longest_age: int) -> tuple[int, float] | None:
+        """Age (hours) of, and level before, the strongest step no older than this, if it is strong enough."""
         ratio = np.where(np.array(AGES) <= longest_age, self._ratio[:, row - self._first, place], 0.0)
         which = int(ratio.argmax())
         if ratio[which] <= 1:
             return None
-        size = float(self._size[which, row - self._first, place])
-        return AGES[which], size, float(self._level[max(row - AGES[which], 0), place])
+        return AGES[which], float(self._level[max(row - AGES[which], 0), place])
 
     def without(self, leak: Leak, hours: pd.DatetimeIndex, place: int, first: int) -> None:
         """Looks again from row `first` on, without the hours of a leak that is over, where they are to be set aside."""
@@ -168,7 +167,6 @@ class _Search:
             needed = np.array(EVIDENCE)[:, None, None] * self._needs[places]
             ratio = np.where(wanted, moved.evidence / needed, 0.0)
         self._ratio[:, first - self._first :, places] = ratio[:, first:]
-        self._size[:, first - self._first :, places] = moved.size[:, first:]
         self._level[:, places] = moved.level
 
 
@@ -203,10 +201,10 @@ def _follow(
 
 
 def _found(
-    series: _Series, step: tuple[int, float, float], row: int, going: Sequence[Leak], over: Sequence[Leak]
+    series: _Series, step: tuple[int, float], row: int, going: Sequence[Leak], over: Sequence[Leak]
 ) -> Leak | None:
-    """The leak that a step (its age, size, level before) stands for, if it is none that is known."""
-    age, _, before = step
+    """The leak that a step (its age, the level before) stands for, if it is none that is known."""
+    age, before = step
     if going:
         # It is measured from what was there just before it: the leak that goes on.
         before = _mean(series.deviation[max(row - age - 24, 0) : max(row - age, 0)])

@@ -24,7 +24,7 @@ MEASURED = {
         "avg_temperature", "min_temperature", "max_temperature", "max_temperature_change", "max_temperature_spike",
     ),
 }  # fmt: skip
-# What a district's balance tells, under its largest inlet: water that customers' meters do not account for, and where
+# What a district's balance tells, under its first inlet: water that customers' meters do not account for, and where
 # they have none, what comes in by all inlets together.
 LOSS, INFLOW = "loss", "inflow"
 HOUR = timedelta(hours=1)

@@ -35,7 +35,7 @@ _RECENT_JOBS = text(
 _LAST_SUCCESS = text(
     """
     SELECT max(completed_at) AS succeeded, min(created_at) AS first FROM water_infrastructure.processing_jobs
-    WHERE job_type = 'processing_cycle' AND (status = 'completed' OR created_at = (
+    WHERE job_type = 'processing_cycle' AND (status = 'completed' AND NOT result_summary ? 'skipped' OR created_at = (
         SELECT min(created_at) FROM water_infrastructure.processing_jobs WHERE job_type = 'processing_cycle'))
     """
 )

@@ -10,13 +10,15 @@ from sqlalchemy import Connection, insert, select, text, update
 
 from src.db import generation
 from src.db.tables import alert_deliveries, alerts
-from src.domain.alerts import FIRING, PENDING, RESOLVED, Decision, Standing, decide
+from src.domain.alerts import FIRING, PENDING, RESOLVED, Condition, Decision, Standing, decide
 from src.observability import logger
 from src.processing.alerts.channels import channels_of
 from src.processing.alerts.conditions import conditions
 from src.processing.alerts.rules import RulesError, load_rules
 from src.processing.runtime import Runtime
 
+# The alert that the rules themselves cannot be read.
+RULES_WRONG = "alert rules cannot be used"
 # One replica checks at a time: any number will do, if it is always the same.
 _LOCK = text("SELECT pg_try_advisory_xact_lock(72652001)")
 
@@ -30,14 +32,18 @@ def run_alerts(runtime: Runtime, as_of: datetime) -> None:
 
 def review(connection: Connection, runtime: Runtime, now: datetime) -> list[Decision]:
     """Brings the stored alerts in line with what is wrong at `now`; what changed."""
+    standing, hold, again_after = _standing(connection), {}, timedelta(hours=4)
     try:
         rules = load_rules(Path(runtime.settings.alert_rules_file))
     except RulesError as error:
-        logger(__name__).error("alerts are not checked", error=str(error))
-        return []
-    found = conditions(connection, runtime, rules, now)
-    hold = {rule.name: timedelta(minutes=rule.for_minutes) for rule in rules.rules}
-    decisions = decide(found, _standing(connection), now, hold, timedelta(hours=rules.tell_again_after_hours))
+        # What the rules would say now is not known: of the other alerts nothing is decided.
+        found = [Condition(RULES_WRONG, "file", "critical", str(error)[:1000])]
+        standing = [alert for alert in standing if alert.rule == RULES_WRONG]
+    else:
+        found = conditions(connection, runtime, rules, now)
+        hold = {rule.name: timedelta(minutes=rule.for_minutes) for rule in rules.rules}
+        again_after = timedelta(hours=rules.tell_again_after_hours)
+    decisions = decide(found, standing, now, hold, again_after)
     changed = False
     for decision in decisions:
         changed |= _carry_out(connection, runtime, decision, now)

@@ -158,15 +158,13 @@ def _signals(
         {"start": start, "end": end},
         {"window_start": "instant", "district_id": "text", "loss": "number", "inflow": "number"},
     )
-    return signals_of(rows, known[["district_id", "role"]], start, end, _told_by_balances(balances, known, rows))
+    return signals_of(rows, known[["district_id", "role"]], start, end, _told_by_balances(balances, known))
 
 
-def _told_by_balances(balances: pd.DataFrame, known: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """What balances tell as flows (L/s), under the node id of each district's largest inlet."""
+def _told_by_balances(balances: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+    """What balances tell as flows (L/s), under the first inlet of each district: always the same, whatever flows."""
     inlets = known[(known["role"] == "inlet") & known["district_id"].notna()]
-    flows = rows.groupby("node_id", observed=True)["avg_flow_rate"].mean()
-    largest = inlets.assign(flow=flows.reindex(inlets.index).fillna(0.0)).sort_values("flow", ascending=False)
-    main = largest.reset_index().drop_duplicates("district_id").set_index("district_id")["node_id"]
+    main = inlets.reset_index().drop_duplicates("district_id").set_index("district_id")["node_id"]
     meters = known[known["role"].isin(["inlet", "outlet", "storage"])].groupby("district_id").size()
     parts = []
     for measurement in ("loss", "inflow"):
