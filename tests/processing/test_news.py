@@ -56,3 +56,11 @@ def test_what_is_beyond_retention_is_not_read(warehouse: Settings):
     keep_from = START + timedelta(hours=10)
     news = find_news(connect(warehouse), warehouse, {}, AS_OF, keep_from)
     assert {(n.read_from, n.readings) for n in news.nodes} == {(keep_from, 15)}
+
+
+def test_a_node_whose_first_load_was_interrupted_is_read_again_as_far_as_the_lookback(warehouse: Settings):
+    marks = {node: Watermark(AS_OF, None if node == "n1" else START) for node in NODES}
+    settings = warehouse.model_copy(update={"late_arrival_lookback_days": 1})
+    found = news_of(settings, marks)
+    assert {n: v.read_from for n, v in found.items()} == {"n1": AS_OF - timedelta(days=1)}
+    assert found["n1"].readings == 25

@@ -53,7 +53,8 @@ def find_news(
 
     A node is read again from LATE_ARRIVAL_HOURS before its watermark, and from further back, up to
     LATE_ARRIVAL_LOOKBACK_DAYS, where a row arrived since. Nodes never seen, and those silent for longer than the
-    lookback, are read from their first reading that is not yet taken in.
+    lookback, are read from their first reading that is not yet taken in. A node whose first load was interrupted is
+    read again from the lookback on.
 
     Args:
         marks: node_id -> its watermark.
@@ -82,6 +83,9 @@ def find_news(
             continue
         if mark is None or mark.last_row < since:
             distant[row.node_id] = mark.last_row if mark else EARLIEST - timedelta(microseconds=1)
+        elif mark.last_arrival is None and row.latest_arrival:
+            # A first load that was interrupted: nobody can tell what has arrived since its rows were read.
+            news.append(NodeNews(row.node_id, since, row.readings, row.latest_arrival))
         elif row.first_late or row.first_new or row.latest_arrival is None:
             read_from = min(filter(None, (mark.last_row - overlap, row.first_late, row.first_new)))
             count = row.readings if row.first_late and row.first_late < mark.last_row - overlap else row.near
