@@ -1,0 +1,93 @@
+"""Hourly series as days of hours on the local clock: the same hour a week ago stays that when clocks change."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from functools import cached_property
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+Numbers = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+HOURS, WEEK = 24, 7
+# What weather is told of, and in which unit.
+WEATHER = {"temperature": "°C", "rain": "mm in the hour", "humidity": "%"}
+SUNDAY, SATURDAY = 6, 5
+
+
+@dataclass(frozen=True)
+class History:
+    """Hourly flow of some nodes on the local clock.
+
+    `flow` has the shape (node, day, hour of the day), L/s, NaN where unknown; `weather` (day, hour) for each name of
+    `WEATHER` that is known; `kind` (day) is the day of the week, Monday 0, a holiday counting as Sunday. Weather and
+    kinds reach further than the flow: to the last day that may be forecast.
+    """
+
+    nodes: list[str]
+    first_day: date
+    flow: Numbers
+    weather: dict[str, Numbers]
+    kind: Integers
+    holiday: npt.NDArray[np.bool_]
+    zone: ZoneInfo
+
+    @cached_property
+    def days(self) -> pd.DatetimeIndex:
+        """The days of `kind`: local dates without a zone."""
+        return pd.date_range(self.first_day, periods=len(self.kind))
+
+    def place(self, instant: datetime) -> tuple[int, int]:
+        """Day and hour of an instant on the local clock, counted from the first day."""
+        local = instant.astimezone(self.zone)
+        return (local.date() - self.first_day).days, local.hour
+
+
+def history_of(
+    flow: pd.DataFrame, weather: pd.DataFrame | None, holidays: Collection[date], zone: ZoneInfo, days_ahead: int = 9
+) -> History:
+    """Puts hourly figures on the local clock.
+
+    Args:
+        flow: index aware hours (their begin), one column per node, L/s; hours may be missing or NaN.
+        weather: index aware hours, columns any of `WEATHER`; hours ahead are forecasts. None: nothing is known.
+        holidays: days on which people live as on a Sunday.
+        days_ahead: days after the last hour of flow that may be forecast.
+
+    An hour that the clock skips is NaN; of one that it shows twice, the mean counts.
+    """
+    first: date = flow.index[0].tz_convert(zone).date()
+    last: date = flow.index[-1].tz_convert(zone).date()
+    known = (last - first).days + 1
+    count = known + days_ahead
+    days = [first + timedelta(days=n) for n in range(count)]
+    holiday = np.array([day in holidays for day in days])
+    kind = np.where(holiday, SUNDAY, np.array([day.weekday() for day in days]))
+    told = {}
+    if weather is not None and len(weather):
+        told = {
+            str(name): _by_day(weather[[name]], first, count, zone)[0] for name in WEATHER if name in weather.columns
+        }
+    return History(
+        [str(name) for name in flow.columns], first, _by_day(flow, first, known, zone), told, kind, holiday, zone
+    )
+
+
+def _by_day(figures: pd.DataFrame, first: date, days: int, zone: ZoneInfo) -> Numbers:
+    """(column, day, hour): means of what falls into each hour of the local clock."""
+    local = pd.DatetimeIndex(figures.index).tz_convert(zone).tz_localize(None)
+    cell = np.asarray((local - pd.Timestamp(first)) // pd.Timedelta(hours=1), dtype=np.int64)
+    inside = (cell >= 0) & (cell < days * HOURS)
+    values = figures.to_numpy(dtype=np.float64).T[:, inside]
+    sums, counts = np.zeros((len(values), days * HOURS)), np.zeros((len(values), days * HOURS))
+    known = np.isfinite(values)
+    for own, total, count, valid in zip(values, sums, counts, known, strict=True):
+        np.add.at(total, cell[inside][valid], own[valid])
+        np.add.at(count, cell[inside][valid], 1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (sums / np.where(counts > 0, counts, np.nan)).reshape(len(values), days, HOURS)
