@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Measures speed as ratios within one run, and what detection finds. Each suite ends with one JSON line:
-# ./scripts/bench.sh processing | serving | anomalies [--help]
+# Measures speed as ratios within one run, what detection finds, and how well flow is forecast. Each suite ends with one
+# JSON line: ./scripts/bench.sh processing | serving | anomalies | forecasting [--help]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 suite="${1:-}"
 case "$suite" in
-    processing | anomalies) ;;
+    processing | anomalies | forecasting) ;;
     serving)
         command -v wrk >/dev/null 2>&1 || {
             echo "The load generator wrk is needed: apt-get install wrk" >&2
@@ -13,7 +13,7 @@ case "$suite" in
         }
         ;;
     *)
-        echo "Usage: $0 processing|serving|anomalies" >&2
+        echo "Usage: $0 processing|serving|anomalies|forecasting" >&2
         exit 2
         ;;
 esac

@@ -204,6 +204,12 @@ ml_models = Table(
     Column("model_size_bytes", BigInteger),
     Column("model_hash", Text),
     Column("artefact", LargeBinary),
+    # The pool of nodes it was trained for.
+    Column("scope", Text, nullable=False, server_default=text("'all'")),
+    Column("library_versions", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    _instant("shadow_since"),
+    # The model it took the place of, which stays loaded for a while.
+    Column("fallback_id", Uuid),
     CheckConstraint(
         "model_type IN ('flow_prediction', 'anomaly_detection', 'efficiency_optimization')",
         name="ml_models_type_is_known",
@@ -213,6 +219,20 @@ ml_models = Table(
         name="ml_models_status_is_known",
     ),
     Index("ml_models_active", "model_type", "is_active"),
+    Index("ml_models_one_active", "model_type", "scope", unique=True, postgresql_where=text("is_active")),
+    Index("ml_models_one_shadow", "model_type", "scope", unique=True, postgresql_where=text("status = 'shadow'")),
+)
+
+model_decisions = Table(
+    "model_decisions",
+    metadata,
+    Column("decision_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("model_id", Uuid, ForeignKey("water_infrastructure.ml_models.model_id", ondelete="CASCADE"), nullable=False),
+    _instant("decided_at", nullable=False),
+    Column("decision", Text, nullable=False),
+    Column("decided_by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Index("model_decisions_by_model", "model_id", "decided_at"),
 )
 
 model_performance = Table(
@@ -296,6 +316,8 @@ job_chunks = Table(
     _instant("read_end", nullable=False),
     Column("expected_readings", BigInteger, nullable=False),
     Column("latest_arrivals", JSONB, nullable=False),
+    # The pool that the nodes are, where a model is trained of them.
+    Column("scope", Text),
     # Where to go on: everything before it is committed.
     _instant("resume_from", nullable=False),
     Column("status", Text, nullable=False),

@@ -73,6 +73,16 @@ def _stage(connection: Connection, table: Table, rows: pd.DataFrame) -> None:
     connection.execute(
         text(f"CREATE TEMPORARY TABLE {_STAGED} ON COMMIT DROP AS SELECT {listed} FROM {table.fullname} LIMIT 0")  # noqa: S608
     )
+    copy_rows(connection, _STAGED, rows)
+
+
+def copy_rows(connection: Connection, table: str, rows: pd.DataFrame) -> None:
+    """Appends rows to a table, as fast as the server takes them; missing values become NULL.
+
+    Args:
+        table: the name of one of our own tables.
+        rows: columns of the table, any order.
+    """
     buffer = io.BytesIO()
     # NaN becomes null on the way, and null an empty CSV field: PostgreSQL's NULL.
     pyarrow.csv.write_csv(
@@ -84,4 +94,4 @@ def _stage(connection: Connection, table: Table, rows: pd.DataFrame) -> None:
     driver_connection = connection.connection.driver_connection
     assert driver_connection is not None
     with driver_connection.cursor() as cursor:
-        cursor.copy_expert(f"COPY {_STAGED} ({listed}) FROM STDIN WITH (FORMAT csv)", buffer)
+        cursor.copy_expert(f"COPY {table} ({', '.join(rows.columns)}) FROM STDIN WITH (FORMAT csv)", buffer)

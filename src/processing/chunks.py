@@ -37,6 +37,8 @@ class Chunk:
     read_end: datetime
     expected_readings: int
     latest_arrivals: dict[str, str]
+    # The pool that the nodes are, where a model is trained of them.
+    scope: str | None = None
 
 
 def plan(news: Sequence[NodeNews], end: datetime, most_readings: int) -> list[Chunk]:

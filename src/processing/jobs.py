@@ -23,6 +23,8 @@ UNFINISHED = ("queued", "running")
 CYCLE = "processing_cycle"
 # The job type of a re-reading by hand.
 BACKFILL = "backfill"
+# The job type of a training of models; each of its chunks is a pool of nodes.
+TRAINING = "model_training"
 
 
 def claim(

@@ -22,6 +22,7 @@ from sqlalchemy import Engine
 
 from src.clock import Clock
 from src.db.engines import create_database_engine
+from src.domain.forecasting.model import Forecaster
 from src.processing.warehouse.client import Warehouse, connect
 from src.processing.warehouse.reader import Reader
 from src.settings import Settings
@@ -37,6 +38,8 @@ class Runtime:
     replica: str
     # Set when the process was asked to end: work stops at the next committed slice.
     stopping: threading.Event = field(default_factory=threading.Event)
+    # Models that were loaded, by their id: an artefact never changes.
+    forecasters: dict[UUID, Forecaster] = field(default_factory=dict)
     _busy: Counter[UUID] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _warehouse: Warehouse | None = None

@@ -79,7 +79,13 @@ class View:
         self._parts = [slice(0, HOURS - hour), slice(HOURS - hour, HOURS)] if hour else [slice(0, HOURS)]
 
     def examples(self, day: int) -> Examples:
-        """The examples of all nodes whose origin is the begin of this day of the view."""
+        """The examples of all nodes whose origin is the begin of this day of the view.
+
+        Raises:
+            ValueError: if the history ends before the origin, or too short after its begin.
+        """
+        if not LEVEL_DAYS <= day <= self.flow.shape[1] or day + WEEK > len(self.kind):
+            raise ValueError(f"no examples of day {day} of a history of {self.flow.shape[1]} days")
         with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
             # Means of what is all unknown are unknown.
             warnings.simplefilter("ignore", RuntimeWarning)

@@ -8,6 +8,7 @@ from datetime import date, datetime, timedelta
 from functools import cached_property
 from zoneinfo import ZoneInfo
 
+import holidays
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -48,15 +49,23 @@ class History:
         return (local.date() - self.first_day).days, local.hour
 
 
+def public_holidays(country: str, first: date, last: date) -> set[date]:
+    """The public holidays of a country (two letters; none for an empty name) from a day to another."""
+    if not country:
+        return set()
+    calendar = holidays.country_holidays(country, years=range(first.year, last.year + 1))
+    return {day for day in calendar if first <= day <= last}
+
+
 def history_of(
-    flow: pd.DataFrame, weather: pd.DataFrame | None, holidays: Collection[date], zone: ZoneInfo, days_ahead: int = 9
+    flow: pd.DataFrame, weather: pd.DataFrame | None, festive: Collection[date], zone: ZoneInfo, days_ahead: int = 9
 ) -> History:
     """Puts hourly figures on the local clock.
 
     Args:
         flow: index aware hours (their begin), one column per node, L/s; hours may be missing or NaN.
         weather: index aware hours, columns any of `WEATHER`; hours ahead are forecasts. None: nothing is known.
-        holidays: days on which people live as on a Sunday.
+        festive: days on which people live as on a Sunday.
         days_ahead: days after the last hour of flow that may be forecast.
 
     An hour that the clock skips is NaN; of one that it shows twice, the mean counts.
@@ -66,7 +75,7 @@ def history_of(
     known = (last - first).days + 1
     count = known + days_ahead
     days = [first + timedelta(days=n) for n in range(count)]
-    holiday = np.array([day in holidays for day in days])
+    holiday = np.array([day in festive for day in days])
     kind = np.where(holiday, SUNDAY, np.array([day.weekday() for day in days]))
     told = {}
     if weather is not None and len(weather):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -23,6 +23,7 @@ from src.processing import jobs
 from src.processing.cycle.balance import write_efficiency
 from src.processing.cycle.detect import write_anomalies
 from src.processing.measures import observe_job
+from src.processing.models.forecasts import write_forecasts
 from src.processing.quality import DAILY, write_quality
 from src.processing.runtime import Runtime
 
@@ -96,6 +97,9 @@ def finish(runtime: Runtime, job_id: UUID) -> None:
         ).one()
         if job.status not in jobs.UNFINISHED:
             return
+        if job.job_type == jobs.TRAINING:
+            _finish_training(connection, job, now)
+            return
         # A backfill leaves the state of the network at its own instant as a tick would.
         as_of = min(job.scheduled_for, job.created_at)
         concluded, problems = _conclude(runtime, connection, job.data_start_time, as_of)
@@ -112,10 +116,21 @@ def finish(runtime: Runtime, job_id: UUID) -> None:
     (log.error if failed else log.warning if error else log.info)("job ended", error=error)
 
 
+def _finish_training(connection: Connection, job: Any, now: datetime) -> None:
+    """Ends a training: what its pools tell, and a failure where none of them could be trained."""
+    parts = connection.execute(select(job_chunks.c.result_summary).where(job_chunks.c.job_id == job.job_id)).scalars()
+    told = [dict(part) for part in parts]
+    failures = {node_id: reason for part in told for node_id, reason in part.get("failures", {}).items()}
+    failed = job.failed_items > 0 and job.processed_items == 0
+    error = _told_of(failures, job.total_items)
+    jobs.end_job(connection, job.job_id, now, {"pools": told}, error, failed)
+    observe_job(job.job_type, "failed" if failed else "completed", (now - job.started_at).total_seconds(), {})
+
+
 def _conclude(
     runtime: Runtime, connection: Connection, data_start: datetime | None, as_of: datetime
 ) -> tuple[dict[str, Any], list[str]]:
-    """Balances, anomalies and data quality of the hours a job has touched: what is told, and what went wrong.
+    """Balances, anomalies, data quality, forecasts of the hours a job has touched: what is told, and what went wrong.
 
     One that fails leaves the others and the job's metrics untouched, and the next job takes its hours in.
     """
@@ -125,6 +140,7 @@ def _conclude(
         "balances": lambda: write_efficiency(connection, runtime.zone, start, as_of),
         "anomalies": lambda: write_anomalies(connection, runtime.zone, runtime.settings.utility_country, start, as_of),
         "quality": lambda: write_quality(connection, as_of, *DAILY),
+        "forecasts": lambda: write_forecasts(runtime, connection, as_of),
     }
     told: dict[str, Any] = {"seconds": {}}
     problems: list[str] = []
@@ -208,8 +224,13 @@ def _summed_up(connection: Connection, job: Any) -> tuple[dict[str, Any], str | 
         "seconds": seconds,
         "failures": failures,
     }
+    return summary, _told_of(failures, job.total_items)
+
+
+def _told_of(failures: Mapping[str, str], nodes: int) -> str | None:
+    """A sentence about nodes that were not processed."""
     if not failures:
-        return summary, None
+        return None
     reasons: dict[str, list[str]] = {}
     for node_id, reason in failures.items():
         reasons.setdefault(reason, []).append(node_id)
@@ -217,4 +238,4 @@ def _summed_up(connection: Connection, job: Any) -> tuple[dict[str, Any], str | 
         f"{reason} ({', '.join(named[:3])}{f' and {len(named) - 3} more nodes' if len(named) > 3 else ''})"
         for reason, named in reasons.items()
     )
-    return summary, f"{len(failures)} of {job.total_items} nodes were not processed: {told}"[:4000]
+    return f"{len(failures)} of {nodes} nodes were not processed: {told}"[:4000]

@@ -1,4 +1,7 @@
-"""One chunk worked off: slice after slice, each in a transaction of its own, until it is done or the process ends."""
+"""One chunk worked off: slice after slice, each in a transaction of its own, until it is done or the process ends.
+
+A chunk of a training is one slice: it is trained as a whole or not at all.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from sqlalchemy.exc import OperationalError
 from src.observability import logger
 from src.processing import chunks, jobs
 from src.processing.cycle.ingest import Ingested, ingest_span
+from src.processing.models.training import train_chunk
 from src.processing.runtime import Runtime
 from src.processing.warehouse.client import WarehouseError
 from src.processing.warehouse.reader import Reader
@@ -50,6 +54,10 @@ def _next_slice(runtime: Runtime, job_id: UUID, chunk_number: int) -> Outcome | 
             chunk = chunks.take(connection, job_id, chunk_number)
             if chunk is None:
                 return Outcome.NOT_OURS
+            if chunk.job_type == jobs.TRAINING:
+                told = train_chunk(runtime, connection, chunk)
+                last = chunks.end(connection, job_id, chunk_number, runtime.clock.now(), runtime.replica, told, {})
+                return Outcome.DONE_AND_LAST if last else Outcome.DONE
             failures: dict[str, str] = dict(chunk.result_summary.get("failures", {}))
             # A backfill is made for an instant of its own; a tick stands for the one it was scheduled for.
             as_of = min(chunk.scheduled_for, chunk.job_created_at)

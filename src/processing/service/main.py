@@ -20,16 +20,21 @@ from src.processing.alerts.delivery import run_delivery
 from src.processing.alerts.review import run_alerts
 from src.processing.cycle.run import run, run_retry, run_tick
 from src.processing.measures import INTERVAL
+from src.processing.models.review import run_evaluation, run_review
+from src.processing.models.training import start_training
 from src.processing.quality import run_quality
 from src.processing.retention import run_retention
 from src.processing.runtime import Runtime, create_runtime
 from src.processing.service.heartbeat import Heartbeat
-from src.processing.service.timetable import ClockTrigger, Daily, Every, Rhythm
+from src.processing.service.timetable import ClockTrigger, Daily, Every, Rhythm, Weekly
 from src.settings import load_settings
 
 RETRY = Every(timedelta(seconds=15))
 ALERTS, DELIVERY_SECONDS = Every(timedelta(minutes=1)), 5
 QUALITY = Every(timedelta(hours=6))
+REVIEW = Every(timedelta(hours=1))
+EVALUATION_AT, TRAINING_AT = datetime.min.time().replace(hour=2), datetime.min.time().replace(hour=3)
+SUNDAY = 6
 RETENTION_AT = datetime.min.time().replace(hour=4, minute=30)
 
 
@@ -72,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _serve(runtime: Runtime, queue: Queue, rhythm: Rhythm) -> int:
     scheduler = BackgroundScheduler(timezone="UTC")
 
-    def timetable(name: str, when: Rhythm, job: Callable[[datetime], None]) -> None:
+    def timetable(name: str, when: Rhythm, job: Callable[[datetime], object]) -> None:
         scheduler.add_job(
             lambda: job(when.last(runtime.clock.now())),
             ClockTrigger(when, runtime.clock),
@@ -90,6 +95,13 @@ def _serve(runtime: Runtime, queue: Queue, rhythm: Rhythm) -> int:
         partial(run_delivery, runtime), "interval", seconds=DELIVERY_SECONDS, name="alert delivery", coalesce=True
     )
     timetable("data quality", QUALITY, partial(run_quality, runtime))
+    timetable("model review", REVIEW, partial(run_review, runtime, queue.send))
+    timetable("model evaluation", Daily(EVALUATION_AT, runtime.zone), partial(run_evaluation, runtime))
+    timetable(
+        "model training",
+        Weekly(SUNDAY, TRAINING_AT, runtime.zone),
+        lambda as_of: start_training(runtime, queue.send, as_of, "scheduler"),
+    )
     timetable("retention", Daily(RETENTION_AT, runtime.zone), partial(run_retention, runtime))
     # What came in while no replica was up is not left waiting for the next tick.
     scheduler.add_job(lambda: run_tick(runtime, queue, rhythm.last(runtime.clock.now())), name="first cycle")

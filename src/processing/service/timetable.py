@@ -58,6 +58,29 @@ class Daily:
         return datetime.combine(day, self.at, tzinfo=self.zone).astimezone(instant.tzinfo)
 
 
+@dataclass(frozen=True)
+class Weekly:
+    """A time of one day of the utility's week, Monday 0."""
+
+    weekday: int
+    at: time
+    zone: ZoneInfo
+
+    def last(self, instant: datetime) -> datetime:
+        daily = Daily(self.at, self.zone)
+        found = daily.last(instant)
+        while found.astimezone(self.zone).weekday() != self.weekday:
+            found = daily.last(found - timedelta(microseconds=1))
+        return found
+
+    def after(self, instant: datetime) -> datetime:
+        daily = Daily(self.at, self.zone)
+        found = daily.after(instant)
+        while found.astimezone(self.zone).weekday() != self.weekday:
+            found = daily.after(found)
+        return found
+
+
 class ClockTrigger(BaseTrigger):  # type: ignore[misc]
     """Fires in real time when the injected clock reaches the next occurrence; never, where that clock is frozen."""
 

@@ -1,0 +1,125 @@
+"""What becomes of models: promotion out of shadow, rollback, retraining. Pure decisions, each with its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+# A shadow is judged after a day beside the active model, and retires where a week was not enough.
+SHADOW_FOR, SHADOW_AT_MOST = timedelta(hours=24), timedelta(days=7)
+# So long the model that was replaced stays loaded.
+FALLBACK_FOR = timedelta(days=7)
+# The chance of being wrong that a promotion may have.
+SIGNIFICANCE = 0.05
+# An error this many times that of validation calls for a new model; that of the fallback, for the fallback.
+DEGRADED = 1.2
+# Fewer compared hours say nothing, whatever they say.
+FEWEST_HOURS = 20
+WAIT, PROMOTE, RETIRE, ROLL_BACK, KEEP = "wait", "promote", "retire", "roll_back", "keep"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is to be done, and why, in a sentence."""
+
+    action: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Mean absolute errors (L/s) of two models on the same targets, and how sure it is that the first is better."""
+
+    hours: int
+    error: float
+    other_error: float
+    p_value: float
+
+
+def compare(errors: pd.DataFrame) -> Comparison:
+    """Compares two models on targets that both have forecast.
+
+    Args:
+        errors: index target hours (several rows of an hour are averaged), columns `own` and `other`: absolute errors.
+
+    Returns:
+        `p_value` of the one-sided test of Diebold and Mariano ("Comparing Predictive Accuracy", 1995) with the
+        correction for few hours of Harvey, Leybourne and Newbold (1997): the errors of neighbouring hours are alike,
+        so that a day counts for less than 24 independent hours. 1 where nothing differs or nothing was compared.
+    """
+    hourly = errors.dropna().groupby(level=0)[["own", "other"]].mean().sort_index()
+    count = len(hourly)
+    if not count:
+        return Comparison(0, np.nan, np.nan, 1.0)
+    gain = (hourly["other"] - hourly["own"]).to_numpy()
+    mean = gain.mean()
+    centred = gain - mean
+    # So many hours a difference is remembered; Bartlett's weights keep the variance positive.
+    lags = min(12, count // 3)
+    variance = (centred @ centred) / count
+    for lag in range(1, lags + 1):
+        variance += 2 * (1 - lag / (lags + 1)) * (centred[lag:] @ centred[:-lag]) / count
+    p_value = 1.0
+    if variance > 0 and count > 1:
+        horizon = lags + 1
+        correction = max((count + 1 - 2 * horizon + horizon * (horizon - 1) / count) / count, 0.0)
+        p_value = float(stats.t.sf(mean / np.sqrt(variance / count) * np.sqrt(correction), count - 1))
+    return Comparison(count, float(hourly["own"].mean()), float(hourly["other"].mean()), p_value)
+
+
+def judge_first(mae: float, usual_mae: float) -> Verdict:
+    """Whether the first model of its kind may forecast: it must be better than the usual flow of the hour."""
+    if np.isfinite(mae) and np.isfinite(usual_mae) and mae < usual_mae:
+        return Verdict(
+            PROMOTE, f"its validation error of {mae:.3g} L/s is below that of usual flow, {usual_mae:.3g} L/s"
+        )
+    return Verdict(
+        RETIRE, f"its validation error of {mae:.3g} L/s is not below that of usual flow, {usual_mae:.3g} L/s"
+    )
+
+
+def judge_shadow(comparison: Comparison, since: datetime, now: datetime) -> Verdict:
+    """What becomes of a shadow (the comparison's first) beside its active model."""
+    beside = now - since
+    told = (
+        f"over {comparison.hours} hours its error is {comparison.error:.3g} L/s, the active model's "
+        f"{comparison.other_error:.3g} L/s (p = {comparison.p_value:.2g})"
+    )
+    if beside < SHADOW_FOR:
+        return Verdict(WAIT, f"it has run beside the active model for {_hours(beside)} of {_hours(SHADOW_FOR)}")
+    if comparison.hours >= FEWEST_HOURS and comparison.p_value < SIGNIFICANCE:
+        return Verdict(PROMOTE, told)
+    if beside >= SHADOW_AT_MOST:
+        return Verdict(RETIRE, f"not shown to be better within {SHADOW_AT_MOST.days} days: {told}")
+    return Verdict(WAIT, f"not shown to be better yet: {told}")
+
+
+def judge_active(comparison: Comparison, promoted: datetime, now: datetime) -> Verdict:
+    """Whether an active model (the comparison's first) gives way to the one it replaced, its fallback."""
+    if now - promoted > FALLBACK_FOR:
+        return Verdict(KEEP, f"its fallback ended {FALLBACK_FOR.days} days after its promotion")
+    told = f"over {comparison.hours} hours its error is {comparison.error:.3g} L/s, its fallback's "
+    told += f"{comparison.other_error:.3g} L/s"
+    enough = comparison.hours >= FEWEST_HOURS
+    if enough and comparison.error > DEGRADED * comparison.other_error:
+        return Verdict(ROLL_BACK, told)
+    return Verdict(KEEP, told if enough else f"only {comparison.hours} hours were compared with its fallback")
+
+
+def judge_training(error: float, validation_error: float, hours: int) -> Verdict | None:
+    """Whether a model's rolling error calls for a new one; None where it does not."""
+    if hours >= FEWEST_HOURS and validation_error > 0 and error > DEGRADED * validation_error:
+        return Verdict(
+            "train",
+            f"its error of {error:.3g} L/s is over {DEGRADED:g} times that of its validation, "
+            f"{validation_error:.3g} L/s",
+        )
+    return None
+
+
+def _hours(span: timedelta) -> str:
+    return f"{span / timedelta(hours=1):.0f} h"

@@ -1,0 +1,125 @@
+"""`python -m src.processing.models list | train | promote ID | roll-back ID`: models managed by hand."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from uuid import UUID
+
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from sqlalchemy import Connection
+
+from src.db import generation
+from src.db.migrate import wait_for_schema
+from src.observability import configure_logging
+from src.processing import jobs
+from src.processing.cycle.finish import announce, finish
+from src.processing.cycle.work import Outcome, work_off
+from src.processing.models import registry
+from src.processing.models.training import plan_training
+from src.processing.runtime import Runtime, create_runtime
+from src.processing.service.heartbeat import Heartbeat
+from src.settings import load_settings
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Lists models, trains them, or changes who is active; the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m src.processing.models",
+        description="The service trains, promotes and rolls back by itself; this does it by hand. Who did it, and why, "
+        "is kept with the model.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="every model, one line of JSON each, newest first")
+    train = commands.add_parser("train", help="train now, in this process, and wait for it")
+    train.add_argument("--scope", action="append", default=[], help="a pool to train; default: all")
+    for name, told in (
+        ("promote", "make a model the active one of its scope"),
+        ("roll-back", "put back the model that an active one replaced"),
+        ("retire", "take a model out of use"),
+    ):
+        command = commands.add_parser(name, help=told)
+        command.add_argument("model_id", type=UUID)
+        command.add_argument("--reason", required=True, help="why; kept with the decision")
+    for command in commands.choices.values():
+        command.add_argument("--by", default=getpass.getuser(), help="who decides; default: this user")
+    options = parser.parse_args(arguments)
+    settings = load_settings(with_warehouse=options.command == "train")
+    configure_logging(settings)
+    runtime = create_runtime(settings)
+    if problem := wait_for_schema(runtime.database, seconds=10):
+        sys.stderr.write(problem + "\n")
+        return 1
+    if options.command == "list":
+        return _list(runtime)
+    if options.command == "train":
+        return _train(runtime, options.scope, options.by)
+    settle: dict[str, Callable[[Connection, UUID, datetime, str, str], object]] = {
+        "promote": registry.promote,
+        "roll-back": registry.roll_back,
+        "retire": registry.retire,
+    }
+    return _settle(runtime, settle[options.command], options.model_id, options.by, options.reason)
+
+
+def _list(runtime: Runtime) -> int:
+    shown = ("model_id", "model_type", "scope", "version", "status", "created_at", "activated_at", "validation_metrics")
+    with runtime.database.connect() as connection:
+        for model in registry.all_models(connection):
+            sys.stdout.write(orjson.dumps({name: getattr(model, name) for name in shown}).decode() + "\n")
+    return 0
+
+
+def _settle(
+    runtime: Runtime,
+    settle: Callable[[Connection, UUID, datetime, str, str], object],
+    model_id: UUID,
+    by: str,
+    reason: str,
+) -> int:
+    try:
+        with runtime.database.begin() as connection:
+            settle(connection, model_id, runtime.clock.now(), by, reason)
+            generation.advance(connection)
+    except registry.NoSuchModel as problem:
+        sys.stderr.write(f"{problem}; `list` shows what there is\n")
+        return 1
+    announce(runtime)
+    return 0
+
+
+def _train(runtime: Runtime, scopes: list[str], by: str) -> int:
+    if running := jobs.another_running(runtime.database, jobs.TRAINING):
+        sys.stderr.write(f"job {running} is training already: wait for it\n")
+        return 1
+    runtime.stop_on_signals()
+    now = runtime.clock.now()
+    job_id = jobs.claim_by_hand(runtime.database, jobs.TRAINING, f"Model training {now:%Y-%m-%d %H:%M}", now, by)
+    heartbeat = Heartbeat(runtime, None)
+    heartbeat.start()
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    try:
+        with runtime.busy_with(job_id), Progress(*columns, console=console) as progress:
+            numbers = plan_training(runtime, job_id, now, scopes)
+            for number in progress.track(numbers, description="pools trained"):
+                if work_off(runtime, job_id, number) is Outcome.HANDED_BACK:
+                    return 1
+            finish(runtime, job_id)
+    finally:
+        heartbeat.stop()
+    if not numbers:
+        sys.stderr.write("there is no pool to train: no node of it has had flow within four weeks\n")
+    job = jobs.describe(runtime.database, job_id)
+    told = {name: job[name] for name in ("job_id", "status", "error_message", "result_summary")}
+    sys.stdout.write(orjson.dumps(told, default=str).decode() + "\n")
+    return 0 if job["status"] == "completed" and numbers else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""Forecasts of every cycle: of active models, of shadows beside them, and of fallbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import pandas as pd
+from sqlalchemy import Connection, Row, delete
+
+from src.db.bulk_read import read_rows
+from src.db.tables import ml_predictions_cache
+from src.db.upsert import copy_rows
+from src.domain.forecasting.features import LOOK_BACK_DAYS, TARGETS
+from src.domain.forecasting.model import Forecaster
+from src.domain.forecasting.series import HOURS, History, history_of, public_holidays
+from src.observability import logger
+from src.processing.models import registry
+from src.processing.runtime import Runtime
+
+SERVICE = "service"
+_HOURLY = """
+    SELECT node_id, window_start, avg_flow_rate FROM water_infrastructure.computed_metrics
+    WHERE time_window = '1hour' AND node_id = ANY(%(nodes)s) AND window_start >= %(start)s AND window_end <= %(end)s
+"""
+
+
+def write_forecasts(runtime: Runtime, connection: Connection, as_of: datetime) -> int:
+    """Forecasts the 168 hours from the last whole hour on with every model in use; the number of rows.
+
+    Repeated, it replaces what it wrote. A model whose artefact is not what its training wrote is not loaded: its
+    fallback takes its place, or it retires; that is decided here, recorded and logged.
+    """
+    origin = as_of.replace(minute=0, second=0, microsecond=0)
+    written = 0
+    histories: dict[tuple[str, ...], History] = {}
+    for model in registry.in_use(connection, registry.FLOW, as_of):
+        forecaster = _loaded(runtime, connection, model, as_of)
+        if forecaster is None or not forecaster.nodes:
+            continue
+        nodes = tuple(forecaster.nodes)
+        if nodes not in histories:
+            histories[nodes] = recent_history(runtime, connection, nodes, origin)
+        rows = forecast_rows(forecaster, histories[nodes], origin, model.model_id)
+        own = ml_predictions_cache.c
+        connection.execute(
+            delete(ml_predictions_cache).where(own.model_id == model.model_id, own.prediction_timestamp == origin)
+        )
+        if len(rows):
+            copy_rows(connection, ml_predictions_cache.fullname, rows)
+        written += len(rows)
+    return written
+
+
+def recent_history(runtime: Runtime, connection: Connection, nodes: Sequence[str], origin: datetime) -> History:
+    """The hours before an origin that a forecast looks at, as computed."""
+    start = origin - timedelta(days=LOOK_BACK_DAYS + 2)
+    rows = read_rows(
+        connection,
+        _HOURLY,
+        {"nodes": list(nodes), "start": start, "end": origin},
+        {"node_id": "text", "window_start": "instant", "flow": "number"},
+    )
+    hours = pd.date_range(start, origin - timedelta(hours=1), freq="h")
+    flow = rows.pivot(index="window_start", columns="node_id", values="flow").reindex(hours, columns=list(nodes))
+    last = origin.date() + timedelta(days=10)
+    festive = public_holidays(runtime.settings.utility_country, start.date() - timedelta(days=1), last)
+    return history_of(flow.astype("float64"), None, festive, runtime.zone)
+
+
+def forecast_rows(forecaster: Forecaster, history: History, origin: datetime, model_id: UUID) -> pd.DataFrame:
+    """Rows of `ml_predictions_cache` for the hours from an origin on.
+
+    `confidence_score` is 1 less half the width of the interval in shares of the forecast, at least 0.
+    """
+    day, hour = history.place(origin)
+    told = forecaster.forecast(history, day, hour)
+    # Hours of the local clock become instants: one that the clock skips has none, one that it repeats has two.
+    targets = pd.date_range(origin, periods=TARGETS, freq="h")
+    places = [history.place(target.to_pydatetime()) for target in targets]
+    ahead = [(d - day) * HOURS + h - hour for d, h in places]
+    clock = pd.DataFrame({"target_timestamp": targets, "ahead": ahead, "prediction_horizon_hours": range(1, 169)})
+    rows = told.merge(clock, on="ahead")
+    half = (rows["upper"] - rows["lower"]) / 2
+    confidence = (1 - half / rows["flow"].where(rows["flow"] > 0)).clip(0, 1).fillna(0.0)
+    return pd.DataFrame(
+        {
+            "model_id": str(model_id),
+            "node_id": rows["node_id"],
+            "prediction_timestamp": pd.Timestamp(origin),
+            "target_timestamp": rows["target_timestamp"],
+            "prediction_horizon_hours": rows["prediction_horizon_hours"],
+            "predicted_flow_rate": rows["flow"],
+            "flow_rate_lower": rows["lower"],
+            "flow_rate_upper": rows["upper"],
+            "confidence_score": confidence,
+            "features_used": np.char.add(np.char.add('{"method": "', rows["method"].to_numpy(dtype=str)), '"}'),
+        }
+    )
+
+
+def _loaded(runtime: Runtime, connection: Connection, model: Row[Any], now: datetime) -> Forecaster | None:
+    """The model's forecaster; None where its artefact is refused, and what that means for the model is settled."""
+    if model.model_id not in runtime.forecasters:
+        try:
+            artefact = registry.artefact_of(connection, model.model_id)
+            runtime.forecasters[model.model_id] = Forecaster.from_bytes(artefact)
+        except ValueError as error:
+            logger(__name__).error("a model is refused", model_id=str(model.model_id), error=str(error))
+            if model.is_active and model.fallback_id is not None:
+                registry.roll_back(connection, model.model_id, now, SERVICE, str(error))
+            elif model.is_active or model.status == registry.SHADOW:
+                registry.retire(connection, model.model_id, now, SERVICE, str(error))
+            return None
+    return runtime.forecasters[model.model_id]

@@ -1,0 +1,196 @@
+"""The review of models: how they did against what was measured since, and what becomes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import pandas as pd
+from sqlalchemy import Connection, Row
+from sqlalchemy.dialects.postgresql import insert
+
+from src.db import generation
+from src.db.bulk_read import read_rows
+from src.db.tables import model_performance
+from src.domain import lifecycle
+from src.observability import logger
+from src.processing import jobs
+from src.processing.cycle.finish import announce
+from src.processing.models import registry
+from src.processing.models.forecasts import SERVICE
+from src.processing.models.pools import pools
+from src.processing.models.training import start_training
+from src.processing.runtime import Runtime
+
+REVIEW, EVALUATION = "model_review", "model_evaluation"
+DAY = timedelta(days=1)
+# After a training, whatever triggered it, the next trigger waits: what it taught must show first.
+TRAINED_AT_MOST_EVERY = timedelta(days=1)
+# Forecasts this near are compared: within a day, both models have told of each hour as often.
+_COMPARED = """
+    SELECT prediction.model_id::text, prediction.node_id, prediction.prediction_timestamp, target_timestamp,
+        predicted_flow_rate, flow_rate_lower, flow_rate_upper, avg_flow_rate
+    FROM water_infrastructure.ml_predictions_cache AS prediction
+    JOIN water_infrastructure.computed_metrics AS measured ON measured.node_id = prediction.node_id
+        AND time_window = '1hour' AND window_start = target_timestamp
+    WHERE prediction.model_id::text = ANY(%(models)s) AND prediction_horizon_hours <= 24
+        AND target_timestamp >= %(start)s AND window_end <= %(end)s
+        AND window_start >= %(start)s AND prediction_timestamp >= %(start)s - interval '1 day'
+        AND avg_flow_rate IS NOT NULL
+"""
+_COLUMNS = {
+    "model_id": "text",
+    "node_id": "text",
+    "made": "instant",
+    "target": "instant",
+    "predicted": "number",
+    "lower": "number",
+    "upper": "number",
+    "measured": "number",
+}
+
+
+def run_review(runtime: Runtime, send: Callable[[UUID, int], None], as_of: datetime) -> None:
+    """The hourly review, if no other replica has it: promotes, rolls back, retires, and starts trainings."""
+    now = runtime.clock.now()
+    name = f"Model review {as_of:%Y-%m-%d %H:%M}"
+    job_id = jobs.claim(runtime.database, REVIEW, name, as_of, now, "scheduler")
+    if job_id is None:
+        return
+    with runtime.busy_with(job_id), runtime.database.begin() as connection:
+        decided, wanting = review(connection, as_of)
+        jobs.end_job(connection, job_id, runtime.clock.now(), {"decided": decided, "to_train": wanting}, None, False)
+    announce(runtime)
+    if wanting and _last_training(runtime) <= as_of - TRAINED_AT_MOST_EVERY:
+        logger(__name__).info("training triggered", reasons=wanting)
+        start_training(runtime, send, as_of, "; ".join(sorted(set(wanting.values())))[:500], list(wanting))
+
+
+def review(connection: Connection, as_of: datetime) -> tuple[list[dict[str, str]], dict[str, str]]:
+    """Decides on every model in use: what was decided, and of which scopes a model should be trained, and why."""
+    in_use = registry.in_use(connection, registry.FLOW, as_of)
+    by_scope: dict[str, list[Row[Any]]] = {}
+    for model in in_use:
+        by_scope.setdefault(model.scope, []).append(model)
+    decided: list[dict[str, str]] = []
+    wanting = {pool.scope: "no model is active" for pool in pools(connection, as_of)}
+    for scope, models in by_scope.items():
+        active = next((model for model in models if model.is_active), None)
+        if active is None:
+            continue
+        wanting.pop(scope, None)
+        shadow = next((model for model in models if model.status == registry.SHADOW), None)
+        fallback = next((model for model in models if model.model_id == active.fallback_id), None)
+        verdict, about = _verdict(connection, active, shadow, fallback, as_of)
+        if verdict is not None and about is not None:
+            settle = {
+                lifecycle.PROMOTE: registry.promote,
+                lifecycle.RETIRE: registry.retire,
+                lifecycle.ROLL_BACK: registry.roll_back,
+            }[verdict.action]
+            settle(connection, about.model_id, as_of, SERVICE, verdict.reason)
+            decided.append({"model_id": str(about.model_id), "decision": verdict.action, "reason": verdict.reason})
+        elif shadow is None:
+            errors = compared(connection, [active.model_id], as_of - 3 * DAY, as_of)
+            error = float((errors["predicted"] - errors["measured"]).abs().mean()) if len(errors) else np.nan
+            baseline = active.validation_metrics.get("mae", np.nan)
+            needed = lifecycle.judge_training(error, baseline, errors["target"].nunique())
+            if needed is not None:
+                wanting[scope] = needed.reason
+    if decided:
+        generation.advance(connection)
+    return decided, wanting
+
+
+def _verdict(
+    connection: Connection, active: Row[Any], shadow: Row[Any] | None, fallback: Row[Any] | None, as_of: datetime
+) -> tuple[lifecycle.Verdict | None, Row[Any] | None]:
+    """What is to be done, if anything, and to which model: first of all a bad active model is taken back."""
+    if fallback is not None:
+        # Only what both have forecast since the promotion, and no longer ago than a day: what is bad shows at once.
+        since = max(active.activated_at, as_of - DAY)
+        comparison = lifecycle.compare(_paired(connection, active.model_id, fallback.model_id, since, as_of))
+        verdict = lifecycle.judge_active(comparison, active.activated_at, as_of)
+        if verdict.action == lifecycle.ROLL_BACK:
+            return verdict, active
+    if shadow is not None:
+        since = shadow.shadow_since
+        comparison = lifecycle.compare(_paired(connection, shadow.model_id, active.model_id, since, as_of))
+        verdict = lifecycle.judge_shadow(comparison, since, as_of)
+        if verdict.action in (lifecycle.PROMOTE, lifecycle.RETIRE):
+            return verdict, shadow
+    return None, None
+
+
+def compared(connection: Connection, models: list[UUID], start: datetime, end: datetime) -> pd.DataFrame:
+    """Forecasts of at most a day ahead whose hours are measured by now.
+
+    Returns:
+        Columns model_id, node_id, made, target (instants), predicted, lower, upper, measured (L/s).
+    """
+    asked = {"models": [str(model) for model in models], "start": start, "end": end}
+    return read_rows(connection, _COMPARED, asked, _COLUMNS)
+
+
+def _paired(connection: Connection, own: UUID, other: UUID, start: datetime, end: datetime) -> pd.DataFrame:
+    """Absolute errors of two models where both have forecast the same target at the same instant."""
+    rows = compared(connection, [own, other], start, end)
+    rows["error"] = (rows["predicted"] - rows["measured"]).abs()
+    wide = rows.pivot_table(index=["target", "node_id", "made"], columns="model_id", values="error")
+    wide = wide.reindex(columns=[str(own), str(other)]).set_axis(["own", "other"], axis=1).dropna()
+    return wide.droplevel(["node_id", "made"])
+
+
+def run_evaluation(runtime: Runtime, as_of: datetime) -> None:
+    """The daily evaluation of yesterday's forecasts, if no other replica has done it."""
+    now = runtime.clock.now()
+    name = f"Model evaluation {as_of:%Y-%m-%d}"
+    job_id = jobs.claim(runtime.database, EVALUATION, name, as_of, now, "scheduler")
+    if job_id is None:
+        return
+    with runtime.busy_with(job_id), runtime.database.begin() as connection:
+        evaluated = evaluate(connection, as_of)
+        jobs.end_job(connection, job_id, runtime.clock.now(), {"models_evaluated": evaluated}, None, failed=False)
+
+
+def evaluate(connection: Connection, as_of: datetime) -> int:
+    """Writes how the models in use did over the day before; the number of models. Harmless to repeat."""
+    models = [model.model_id for model in registry.in_use(connection, registry.FLOW, as_of)]
+    rows = compared(connection, models, as_of - DAY, as_of) if models else pd.DataFrame(columns=list(_COLUMNS))
+    count = 0
+    for model_id, own in rows.groupby("model_id"):
+        row = {
+            "model_id": model_id,
+            "evaluation_timestamp": as_of,
+            "evaluation_window": "24h",
+            "predictions_count": len(own),
+            **_scores(own),
+            "node_metrics": {str(node): _scores(part) for node, part in own.groupby("node_id")},
+        }
+        statement = insert(model_performance).values(row)
+        keys = ["model_id", "evaluation_timestamp", "evaluation_window"]
+        changed = {name: statement.excluded[name] for name in row if name not in keys}
+        connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed))
+        count += 1
+    return count
+
+
+def _scores(rows: pd.DataFrame) -> dict[str, float | None]:
+    """Errors in L/s; `mape` in percent of what was measured, where that is not zero; null where not defined."""
+    error, measured = rows["predicted"] - rows["measured"], rows["measured"]
+    total = float(((measured - measured.mean()) ** 2).sum())
+    flowing = measured > 0
+    return {
+        "rmse": float(np.sqrt((error**2).mean())),
+        "mae": float(error.abs().mean()),
+        "mape": float((error[flowing] / measured[flowing]).abs().mean() * 100) if flowing.any() else None,
+        "r2_score": 1 - float((error**2).sum()) / total if total > 0 else None,
+    }
+
+
+def _last_training(runtime: Runtime) -> datetime:
+    latest = jobs.latest(runtime.database, jobs.TRAINING, 1)
+    return latest[0].created_at if latest else datetime.min.replace(tzinfo=runtime.zone)

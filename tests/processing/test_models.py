@@ -1,0 +1,244 @@
+"""Models in operation: trained, forecasting, judged, taken back; on a real warehouse, database and queue of work."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import numpy as np
+import orjson
+import pandas as pd
+import pytest
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import IntegrityError
+
+from src.db.tables import ml_models, ml_predictions_cache
+from src.domain.forecasting import model as forecasting
+from src.processing import jobs
+from src.processing.cycle.finish import finish
+from src.processing.cycle.work import work_off
+from src.processing.models import registry
+from src.processing.models.forecasts import write_forecasts
+from src.processing.models.review import evaluate, review
+from src.processing.models.training import start_training
+from src.processing.runtime import Runtime, create_runtime
+from src.settings import Settings
+from tests.processing.test_forecasting import town
+from tests.system import put, run, run_cycle, table
+
+NOW = datetime(2022, 6, 19, 22, tzinfo=UTC)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+
+
+@pytest.fixture(autouse=True)
+def small_models(monkeypatch: pytest.MonkeyPatch):
+    """Real boosters, but few rounds: what is tested here is what becomes of models."""
+    monkeypatch.setattr(forecasting, "MEMBERS", ({"rounds": 40, "learning_rate": 0.1, "max_depth": 3, "seed": 1},))
+
+
+@pytest.fixture
+def flow() -> pd.DataFrame:
+    return town(3, days=300, start="2021-09-01")
+
+
+@pytest.fixture
+def runtime(stack: Settings, flow: pd.DataFrame):
+    """A system that has taken in 90 of the 291 days of three nodes that its warehouse holds."""
+    long = flow.rename_axis("timestamp").melt(ignore_index=False, var_name="node_id", value_name="flow_rate")
+    put(stack, long.reset_index())
+    settings = stack.model_copy(update={"clock": f"frozen:{NOW.isoformat()}"})
+    runtime = create_runtime(settings)
+    run_cycle(settings, NOW)
+    yield runtime
+    runtime.database.dispose()
+
+
+def train_now(runtime: Runtime, as_of: datetime = NOW) -> dict:
+    """A training through its job, its chunks worked off here."""
+    sent: list[tuple[UUID, int]] = []
+    job_id = start_training(runtime, lambda *chunk: sent.append(chunk), as_of, "test")
+    assert job_id is not None
+    for chunk in sent:
+        work_off(runtime, *chunk)
+    finish(runtime, job_id)
+    return jobs.describe(runtime.database, job_id)
+
+
+def statuses(database: Engine) -> list[str]:
+    return list(table(database, "ml_models").sort_values(["created_at", "version"])["status"])
+
+
+def register(connection: Connection, artefact: bytes, now: datetime, mae: float = 1.0) -> UUID:
+    """A model made of an artefact, as a training would register it."""
+    described = {"validation_metrics": {"mae": mae, "usual_mae": 2 * mae}}
+    return registry.add(connection, registry.FLOW, "monitoring", artefact, now, now, described)
+
+
+def predictions(connection: Connection, model_id: UUID, measured: pd.DataFrame, error: float, end: datetime) -> None:
+    """Forecasts of the 24 hours before an instant, each made an hour ahead, wrong by a share of the flow."""
+    rows = [
+        {
+            "model_id": model_id,
+            "node_id": node,
+            "prediction_timestamp": target.to_pydatetime(),
+            "target_timestamp": target.to_pydatetime(),
+            "prediction_horizon_hours": 1,
+            "predicted_flow_rate": float(value * (1 + error * (1 + 0.1 * np.sin(n)))),
+        }
+        for node in measured.columns
+        for n, (target, value) in enumerate(
+            measured[node][(measured.index >= end - DAY) & (measured.index < end)].items()
+        )
+    ]
+    connection.execute(ml_predictions_cache.insert(), rows)
+
+
+def test_the_first_model_is_trained_becomes_active_and_forecasts_with_the_next_cycle(
+    runtime: Runtime, database: Engine, flow: pd.DataFrame
+):
+    job = train_now(runtime)
+    assert job["status"] == "completed", job["error_message"]
+    (model,) = table(database, "ml_models").to_dict("records")
+    assert (model["status"], model["is_active"], model["scope"]) == ("active", True, "monitoring")
+    assert model["validation_metrics"]["mae"] < model["validation_metrics"]["usual_mae"]
+    assert model["training_samples"] > forecasting.FEWEST_EXAMPLES
+    assert model["metrics"]["rows_read"] == len(flow[flow.index < NOW]) * 3
+    assert set(model["library_versions"]) >= {"xgboost-cpu", "python"}
+    told = table(database, "model_decisions")
+    assert list(told.sort_values("decision_id")["decision"]) == ["trained", "promoted"]
+    assert told["reason"].str.contains("below that of usual flow").any()
+
+    ended = run_cycle(runtime.settings, NOW)
+    assert ended["result_summary"]["forecasts"] == 3 * 168
+    forecast = table(database, "ml_predictions_cache")
+    assert len(forecast) == 3 * 168
+    assert set(forecast["prediction_horizon_hours"]) == set(range(1, 169))
+    assert (forecast["target_timestamp"].min(), forecast["prediction_timestamp"].max()) == (NOW, NOW)
+    assert set(forecast["features_used"].map(lambda used: used["method"])) == {"learned"}
+    measured = flow.stack().rename("measured")
+    both = forecast.set_index(["target_timestamp", "node_id"]).join(measured)
+    assert (both["predicted_flow_rate"] - both["measured"]).abs().mean() / both["measured"].mean() < 0.15
+    run_cycle(runtime.settings, NOW)
+    assert len(table(database, "ml_predictions_cache")) == 3 * 168
+
+
+def test_a_second_model_goes_to_shadow_forecasts_beside_the_first_and_is_never_two_at_once(
+    runtime: Runtime, database: Engine
+):
+    train_now(runtime)
+    train_now(runtime, NOW + HOUR)
+    assert statuses(database) == ["active", "shadow"]
+    train_now(runtime, NOW + 2 * HOUR)
+    assert statuses(database) == ["active", "retired", "shadow"]
+    with database.begin() as connection:
+        assert write_forecasts(runtime, connection, NOW) == 2 * 3 * 168
+    with pytest.raises(IntegrityError, match="ml_models_one_active"), database.begin() as connection:
+        connection.execute(ml_models.update().values(is_active=True))
+
+
+def test_a_better_shadow_is_promoted_and_a_sabotaged_one_is_not(runtime: Runtime, database: Engine, flow: pd.DataFrame):
+    end = NOW
+    with database.begin() as connection:
+        active = register(connection, b"active", end - 9 * DAY)
+        registry.promote(connection, active, end - 9 * DAY, "test", "the first")
+        shadow = register(connection, b"shadow", end - DAY)
+        registry.send_to_shadow(connection, shadow, end - DAY, "test", "trained")
+        predictions(connection, active, flow, 0.10, end)
+        predictions(connection, shadow, flow, 0.90, end)
+        assert review(connection, end)[0] == []
+        connection.execute(ml_predictions_cache.delete().where(ml_predictions_cache.c.model_id == shadow))
+        predictions(connection, shadow, flow, 0.03, end)
+        ((decided,), _) = review(connection, end)
+        assert (decided["decision"], decided["model_id"]) == ("promote", str(shadow))
+        assert registry.active_of(connection, registry.FLOW, "monitoring").fallback_id == active
+        assert registry.model(connection, active).status == "retired"
+
+
+def test_a_promoted_model_that_goes_bad_is_rolled_back_to_the_one_before(
+    runtime: Runtime, database: Engine, flow: pd.DataFrame
+):
+    with database.begin() as connection:
+        good = register(connection, b"good", NOW - 9 * DAY)
+        registry.promote(connection, good, NOW - 9 * DAY, "test", "the first")
+        bad = register(connection, b"bad", NOW - DAY)
+        registry.promote(connection, bad, NOW - DAY, "test", "by hand")
+        assert {model.model_id for model in registry.in_use(connection, registry.FLOW, NOW)} == {good, bad}
+        predictions(connection, good, flow, 0.05, NOW)
+        predictions(connection, bad, flow, 0.20, NOW)
+        ((decided,), _) = review(connection, NOW)
+        assert (decided["decision"], decided["model_id"]) == ("roll_back", str(bad))
+        assert registry.active_of(connection, registry.FLOW, "monitoring").model_id == good
+        assert review(connection, NOW)[0] == []
+
+
+def test_an_error_a_fifth_above_validation_asks_for_a_training_and_so_does_a_scope_without_a_model(
+    runtime: Runtime, database: Engine, flow: pd.DataFrame
+):
+    with database.begin() as connection:
+        assert review(connection, NOW)[1] == {"monitoring": "no model is active"}
+        model = register(connection, b"model", NOW - 9 * DAY, mae=0.5)
+        registry.promote(connection, model, NOW - 9 * DAY, "test", "the first")
+        assert review(connection, NOW)[1] == {}
+        predictions(connection, model, flow, 0.10, NOW)
+        assert "over 1.2 times that of its validation" in review(connection, NOW)[1]["monitoring"]
+
+
+def test_a_tampered_artefact_is_refused_and_the_fallback_forecasts(runtime: Runtime, database: Engine):
+    train_now(runtime)
+    train_now(runtime, NOW + HOUR)
+    with database.begin() as connection:
+        first, second = (
+            UUID(str(m)) for m in table(database, "ml_models").sort_values(["created_at", "version"])["model_id"]
+        )
+        registry.promote(connection, second, NOW, "test", "by hand")
+        connection.execute(
+            text("UPDATE water_infrastructure.ml_models SET artefact = artefact || 'x' WHERE model_id = :id"),
+            {"id": second},
+        )
+    runtime.forecasters.clear()
+    with database.begin() as connection:
+        assert write_forecasts(runtime, connection, NOW) == 3 * 168
+    assert set(table(database, "ml_predictions_cache")["model_id"]) == {first}
+    told = table(database, "model_decisions").sort_values("decision_id").tail(2)
+    assert list(told["decision"]) == ["rolled_back", "reinstated"]
+    assert told["reason"].str.contains("its SHA-256 differs").all()
+
+
+def test_the_day_s_forecasts_are_evaluated_by_model_and_node(runtime: Runtime, database: Engine, flow: pd.DataFrame):
+    with database.begin() as connection:
+        model = register(connection, b"model", NOW - 9 * DAY)
+        registry.promote(connection, model, NOW - 9 * DAY, "test", "the first")
+        predictions(connection, model, flow, 0.10, NOW)
+        assert evaluate(connection, NOW) == 1
+        assert evaluate(connection, NOW) == 1
+    (row,) = table(database, "model_performance").to_dict("records")
+    assert row["predictions_count"] == 72
+    assert row["mape"] == pytest.approx(10, abs=0.5)
+    assert set(row["node_metrics"]) == {"n0", "n1", "n2"}
+    assert row["node_metrics"]["n2"]["mae"] > row["node_metrics"]["n0"]["mae"]
+
+
+def test_models_are_managed_by_hand_and_who_did_it_and_why_is_kept(runtime: Runtime, database: Engine):
+    train_now(runtime)
+    train_now(runtime, NOW + HOUR)
+    settings = runtime.settings
+    listed = [
+        orjson.loads(line) for line in run("src.processing.models", "list", settings=settings).stdout.splitlines()
+    ]
+    shadow, active = listed
+    assert [shadow["status"], active["status"]] == ["shadow", "active"]
+    done = run(
+        "src.processing.models", "promote", shadow["model_id"], "--reason", "tried", "--by", "Anna", settings=settings
+    )
+    assert done.returncode == 0, done.stderr
+    assert statuses(database) == ["retired", "active"]
+    done = run("src.processing.models", "roll-back", shadow["model_id"], "--reason", "worse", settings=settings)
+    assert done.returncode == 0, done.stderr
+    assert statuses(database) == ["active", "retired"]
+    told = table(database, "model_decisions")
+    assert ("promoted", "Anna", "tried") in set(
+        told[["decision", "decided_by", "reason"]].itertuples(index=False, name=None)
+    )
+    refused = run("src.processing.models", "roll-back", shadow["model_id"], "--reason", "again", settings=settings)
+    assert refused.returncode == 1
+    assert "`list` shows what there is" in refused.stderr
