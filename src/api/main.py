@@ -22,7 +22,7 @@ from src.api.identity import SESSION_COOKIE, Identities
 from src.api.limits import RateLimiter
 from src.api.measures import Measured
 from src.api.parameters import each_once
-from src.api.routers import insights, network, nodes, session, system
+from src.api.routers import insights, models, network, nodes, session, system
 from src.api.usage import Usage
 from src.observability import configure_logging, serve_measures
 from src.settings import Settings, load_settings
@@ -60,7 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     app.add_middleware(assembled)
     problems.install(app)
-    for resource in (system, nodes, network, insights, session):
+    for resource in (system, nodes, network, insights, models, session):
         app.include_router(resource.router)
 
     def openapi() -> dict[str, object]:

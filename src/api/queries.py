@@ -173,9 +173,37 @@ REPLICAS = """
     WHERE heartbeat_at > now() - $1::interval
 """
 
+# Of each type the model activated last, and how many pools of nodes have one.
 ACTIVE_MODELS = """
-    SELECT model_type, version, created_at, validation_metrics AS performance
-    FROM water_infrastructure.ml_models WHERE is_active ORDER BY model_type, activated_at
+    SELECT DISTINCT ON (model_type) model_type, version, created_at, validation_metrics AS performance,
+        count(*) OVER (PARTITION BY model_type) AS pools
+    FROM water_infrastructure.ml_models WHERE is_active ORDER BY model_type, activated_at DESC
+"""
+
+_MODEL = """
+    SELECT model_id, model_name, model_type, scope, version, status, is_active, created_at, activated_at, retired_at,
+        shadow_since, fallback_id, training_duration_seconds, training_data_start, training_data_end, training_samples,
+        model_size_bytes, model_hash, library_versions, validation_metrics,
+        (SELECT row_to_json(latest) FROM (
+            SELECT evaluation_timestamp, predictions_count, mae, rmse, mape, r2_score
+            FROM water_infrastructure.model_performance AS performance
+            WHERE performance.model_id = ml_models.model_id ORDER BY evaluation_timestamp DESC LIMIT 1
+        ) AS latest) AS latest_performance
+    FROM water_infrastructure.ml_models
+"""
+MODELS = f"""{_MODEL}
+    WHERE ($1::text IS NULL OR status = $1) AND ($2::text IS NULL OR model_type = $2)
+    ORDER BY created_at DESC, version DESC LIMIT $3
+"""
+MODEL = f"{_MODEL} WHERE model_id = $1"
+MODEL_DECISIONS = """
+    SELECT decided_at, decision, decided_by, reason FROM water_infrastructure.model_decisions
+    WHERE model_id = $1 ORDER BY decided_at, decision_id
+"""
+MODEL_PERFORMANCE = """
+    SELECT evaluation_timestamp, evaluation_window, predictions_count, mae, rmse, mape, r2_score, node_metrics
+    FROM water_infrastructure.model_performance
+    WHERE model_id = $1 ORDER BY evaluation_timestamp DESC LIMIT 30
 """
 
 FRESHNESS = """

@@ -209,6 +209,56 @@ class ActiveModel(Row):
     version: str
     created_at: datetime
     performance: dict[str, Any]
+    pools: int = Field(description="pools of nodes that have an active model of this type; this is the latest")
+
+
+class Model(Row):
+    model_id: UUID
+    model_name: str
+    model_type: str
+    scope: str = Field(description="the pool of nodes it was trained for")
+    version: str
+    status: Literal["created", "training", "validating", "shadow", "active", "retired", "failed"]
+    is_active: bool
+    created_at: datetime
+    activated_at: datetime | None
+    retired_at: datetime | None
+    shadow_since: datetime | None
+    fallback_id: UUID | None = Field(description="the model it replaced, to which it may be rolled back")
+    training_duration_seconds: float | None
+    training_data_start: datetime | None
+    training_data_end: datetime | None
+    training_samples: int | None
+    model_size_bytes: int | None
+    model_hash: str | None = Field(description="SHA-256 of its artefact")
+    library_versions: dict[str, str]
+    validation_metrics: dict[str, Any] = Field(
+        description="mae and usual_mae (error of the usual flow of the hour), L/s; coverage of the 90 % intervals"
+    )
+    latest_performance: dict[str, Any] | None = Field(description="how its forecasts of a day did, errors in L/s")
+
+
+class ModelDecision(Row):
+    decided_at: datetime
+    decision: str
+    decided_by: str
+    reason: str
+
+
+class ModelPerformance(Row):
+    evaluation_timestamp: datetime
+    evaluation_window: str
+    predictions_count: int | None
+    mae: Flow
+    rmse: Flow
+    mape: Percent
+    r2_score: float | None
+    node_metrics: dict[str, Any]
+
+
+class ModelHistory(Model):
+    decisions: list[ModelDecision] = Field(description="everything decided of it, and why, oldest first")
+    performance: list[ModelPerformance] = Field(description="the last 30 daily evaluations, newest first")
 
 
 class DataFreshness(Row):

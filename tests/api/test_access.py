@@ -35,7 +35,7 @@ def asking(api: httpx.Client, key: str | None = None, **headers: str) -> httpx.C
 
 
 DOCUMENTED = [
-    (method.upper(), path.format(node_id="n1", session_id="0", anomaly_id=UUID(int=0)))
+    (method.upper(), path.format(node_id="n1", session_id="0", anomaly_id=UUID(int=0), model_id=UUID(int=0)))
     for path, operations in create_app(Settings()).openapi()["paths"].items()
     for method in operations
     if path not in OPEN

@@ -30,11 +30,15 @@ FILL = (
     "INSERT INTO network_efficiency (time_window, window_start, window_end, computation_timestamp) "
     "SELECT '1hour', at, at, at FROM generate_series(TIMESTAMPTZ '2021-03-01', TIMESTAMPTZ '2023-05-01', '1 h') at",
     "INSERT INTO ml_models (model_name, model_type, version, status, is_active) "
-    "SELECT 'flow', 'flow_prediction', n::text, 'active', n = 100 FROM generate_series(1, 100) n",
+    "SELECT 'flow', 'flow_prediction', n::text, 'retired', n = 100 FROM generate_series(1, 100) n",
     "INSERT INTO ml_predictions_cache (model_id, node_id, prediction_timestamp, target_timestamp, "
     "prediction_horizon_hours) SELECT model_id, 'n' || n, at, at + h * interval '1 h', h FROM ml_models, "
     "generate_series(1, 50) n, generate_series(TIMESTAMPTZ '2023-04-30', TIMESTAMPTZ '2023-05-01', '1 h') at, "
     "generate_series(1, 24) h WHERE is_active",
+    "INSERT INTO model_performance (model_id, evaluation_timestamp, evaluation_window) SELECT model_id, at, '24h' "
+    "FROM ml_models, generate_series(TIMESTAMPTZ '2021-03-01', TIMESTAMPTZ '2023-05-01', '1 day') at",
+    "INSERT INTO model_decisions (model_id, decided_at, decision, decided_by, reason) SELECT model_id, at, 'x', 'x', "
+    "'x' FROM ml_models, generate_series(TIMESTAMPTZ '2023-01-01', TIMESTAMPTZ '2023-05-01', '1 day') at",
     "INSERT INTO data_quality_metrics (node_id, check_timestamp, time_window) SELECT 'n' || n, at, '1day' "
     "FROM generate_series(1, 200) n, generate_series(TIMESTAMPTZ '2023-04-01', TIMESTAMPTZ '2023-05-01', '6 h') at",
     "INSERT INTO anomalies (timestamp, node_id, anomaly_type, severity, detection_method, resolved_at) "
@@ -82,7 +86,11 @@ ASKED: list[tuple[str, str, tuple[Any, ...]]] = [
     ("last job", queries.LAST_JOB, ()),
     ("jobs", queries.JOBS, (None, None, 20)),
     ("replicas", queries.REPLICAS, (timedelta(minutes=1),)),
-    ("models", queries.ACTIVE_MODELS, ()),
+    ("active models", queries.ACTIVE_MODELS, ()),
+    ("models", queries.MODELS, (None, None, 100)),
+    ("model", queries.MODEL, (ANYTHING,)),
+    ("model decisions", queries.MODEL_DECISIONS, (ANYTHING,)),
+    ("model performance", queries.MODEL_PERFORMANCE, (ANYTHING,)),
     ("freshness", queries.FRESHNESS, (NOW, DAY)),
     ("dashboard nodes", queries.DASHBOARD_NODES, (NOW,)),
     ("last update", queries.LAST_UPDATE, ()),

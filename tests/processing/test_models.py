@@ -115,7 +115,7 @@ def test_the_first_model_is_trained_becomes_active_and_forecasts_with_the_next_c
     assert set(forecast["prediction_horizon_hours"]) == set(range(1, 169))
     assert (forecast["target_timestamp"].min(), forecast["prediction_timestamp"].max()) == (NOW, NOW)
     assert set(forecast["features_used"].map(lambda used: used["method"])) == {"learned"}
-    measured = flow.stack().rename("measured")
+    measured = flow.stack().rename("measured").rename_axis(["target_timestamp", "node_id"])
     both = forecast.set_index(["target_timestamp", "node_id"]).join(measured)
     assert (both["predicted_flow_rate"] - both["measured"]).abs().mean() / both["measured"].mean() < 0.15
     run_cycle(runtime.settings, NOW)

@@ -72,7 +72,7 @@ async def status(request: Request, database: Database, clock: Now) -> Response:
                 "replicas": replicas["replicas"],
             },
             "active_models": {
-                model["model_type"]: {name: model[name] for name in ("version", "created_at", "performance")}
+                model["model_type"]: {name: model[name] for name in ("version", "created_at", "performance", "pools")}
                 for model in models
             },
             "data_freshness": {

@@ -1,0 +1,36 @@
+"""Models: which there are, how they do, and what was decided of them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, HTTPException, Query, Response
+
+from src.api import queries, schemas
+from src.api.database import Database, as_json
+from src.api.problems import documented
+
+router = APIRouter(prefix="/api/v1/models", tags=["models"])
+
+
+@router.get("", response_model=list[schemas.Model], responses=documented())
+async def models(
+    database: Database,
+    status: Literal["shadow", "active", "retired", "failed"] | None = None,
+    model_type: Literal["flow_prediction", "anomaly_detection", "efficiency_optimization"] | None = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> Response:
+    """Models, newest first."""
+    return as_json(await database.fetch(queries.MODELS, status, model_type, limit))
+
+
+@router.get("/{model_id}", response_model=schemas.ModelHistory, responses=documented(404))
+async def model(model_id: UUID, database: Database) -> Response:
+    """One model: every decision about it with its reason, and how its forecasts did day by day."""
+    row = await database.fetchrow(queries.MODEL, model_id)
+    if row is None:
+        raise HTTPException(404, f"There is no model '{model_id}'")
+    decisions = await database.fetch(queries.MODEL_DECISIONS, model_id)
+    performance = await database.fetch(queries.MODEL_PERFORMANCE, model_id)
+    return as_json(row | {"decisions": decisions, "performance": performance})
