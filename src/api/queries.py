@@ -184,7 +184,7 @@ _MODEL = """
     SELECT model_id, model_name, model_type, scope, version, status, is_active, created_at, activated_at, retired_at,
         shadow_since, fallback_id, training_duration_seconds, training_data_start, training_data_end, training_samples,
         model_size_bytes, model_hash, library_versions, validation_metrics,
-        (SELECT row_to_json(latest) FROM (
+        (SELECT to_jsonb(latest) FROM (
             SELECT evaluation_timestamp, predictions_count, mae, rmse, mape, r2_score
             FROM water_infrastructure.model_performance AS performance
             WHERE performance.model_id = ml_models.model_id ORDER BY evaluation_timestamp DESC LIMIT 1

@@ -186,3 +186,42 @@ def test_answers_are_as_documented_whatever_is_asked(case, api: httpx.Client):
     headers = {"X-API-Key": api.headers["X-API-Key"]}
     unchecked = [positive_data_acceptance, ignored_auth]
     case.call_and_validate(base_url=str(api.base_url), headers=headers, excluded_checks=unchecked)
+
+
+def test_models_are_listed_with_what_was_decided_of_them_and_how_they_did(api: httpx.Client, database_of_api: Engine):
+    with database_of_api.begin() as connection:
+        model_id = connection.execute(
+            text(
+                "INSERT INTO water_infrastructure.ml_models (model_name, model_type, scope, version, status, "
+                "is_active, created_at, activated_at, validation_metrics) VALUES ('flow of inlets', 'flow_prediction', "
+                """'inlet', '20230501.1', 'active', true, :now, :now, '{"mae": 0.5}') RETURNING model_id"""
+            ),
+            {"now": NOW},
+        ).scalar_one()
+        connection.execute(
+            text(
+                "INSERT INTO water_infrastructure.model_decisions (model_id, decided_at, decision, decided_by, reason) "
+                "VALUES (:id, :now, 'promoted', 'Anna', 'it is better')"
+            ),
+            {"id": model_id, "now": NOW},
+        )
+        connection.execute(
+            text(
+                "INSERT INTO water_infrastructure.model_performance (model_id, evaluation_timestamp, "
+                "evaluation_window, predictions_count, mae) VALUES (:id, :now, '24h', 72, 0.6)"
+            ),
+            {"id": model_id, "now": NOW},
+        )
+    try:
+        (listed,) = api.get("/api/v1/models?status=active&limit=77").json()
+        assert (listed["model_id"], listed["scope"], listed["is_active"]) == (str(model_id), "inlet", True)
+        assert listed["latest_performance"]["mae"] == 0.6
+        told = api.get(f"/api/v1/models/{model_id}").json()
+        assert [d["reason"] for d in told["decisions"]] == ["it is better"]
+        assert [p["predictions_count"] for p in told["performance"]] == [72]
+        assert api.get("/api/v1/models/00000000-0000-0000-0000-000000000000").status_code == 404
+        assert api.get("/api/v1/models?status=odd").status_code == 422
+    finally:
+        with database_of_api.begin() as connection:
+            connection.execute(text("TRUNCATE water_infrastructure.ml_models CASCADE"))
+            connection.execute(text("TRUNCATE water_infrastructure.model_performance"))

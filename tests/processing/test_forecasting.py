@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from src.domain.forecasting import model
 from src.domain.forecasting.features import FEATURES, LOOK_BACK_DAYS, TARGETS, View, joined
 from src.domain.forecasting.intervals import intervals_of, spread_of
 from src.domain.forecasting.model import USUAL, Forecaster, NotEnoughHistory, train
@@ -135,7 +136,10 @@ def test_intervals_cover_what_they_say_on_errors_like_those_they_learned_from():
 @pytest.fixture(scope="module")
 def learned() -> tuple[pd.DataFrame, Forecaster]:
     flow = town(3, days=140)
-    return flow, train(history(flow.iloc[: -7 * HOURS])).forecaster
+    with pytest.MonkeyPatch.context() as patch:
+        # Real boosters, but few rounds.
+        patch.setattr(model, "MEMBERS", ({"rounds": 60, "learning_rate": 0.1, "max_depth": 4, "seed": 1},))
+        return flow, train(history(flow.iloc[: -7 * HOURS])).forecaster
 
 
 def test_forecasts_beat_usual_flow_and_mostly_lie_within_their_interval(learned: tuple[pd.DataFrame, Forecaster]):

@@ -43,10 +43,10 @@ def flow() -> pd.DataFrame:
 
 @pytest.fixture
 def runtime(stack: Settings, flow: pd.DataFrame):
-    """A system that has taken in 90 of the 291 days of three nodes that its warehouse holds."""
+    """A system that has taken in 40 of the 291 days of three nodes that its warehouse holds."""
     long = flow.rename_axis("timestamp").melt(ignore_index=False, var_name="node_id", value_name="flow_rate")
     put(stack, long.reset_index())
-    settings = stack.model_copy(update={"clock": f"frozen:{NOW.isoformat()}"})
+    settings = stack.model_copy(update={"clock": f"frozen:{NOW.isoformat()}", "retention_metrics_days": 40})
     runtime = create_runtime(settings)
     run_cycle(settings, NOW)
     yield runtime

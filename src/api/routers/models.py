@@ -33,4 +33,4 @@ async def model(model_id: UUID, database: Database) -> Response:
         raise HTTPException(404, f"There is no model '{model_id}'")
     decisions = await database.fetch(queries.MODEL_DECISIONS, model_id)
     performance = await database.fetch(queries.MODEL_PERFORMANCE, model_id)
-    return as_json(row | {"decisions": decisions, "performance": performance})
+    return as_json(dict(row) | {"decisions": decisions, "performance": performance})
