@@ -17,6 +17,8 @@ FALLBACK_FOR = timedelta(days=7)
 SIGNIFICANCE = 0.05
 # An error this many times that of validation calls for a new model; that of the fallback, for the fallback.
 DEGRADED = 1.2
+# Models are compared by forecasts this near: within a day both have told of each hour as often.
+JUDGED_HOURS = 24
 # Fewer compared hours say nothing, whatever they say.
 FEWEST_HOURS = 20
 WAIT, PROMOTE, RETIRE, ROLL_BACK, KEEP = "wait", "promote", "retire", "roll_back", "keep"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import Table, delete
+from sqlalchemy import Connection, Table, delete, update
 
 from src.db import timescale
 from src.db.tables import (
@@ -14,6 +14,7 @@ from src.db.tables import (
     api_key_usage,
     computed_metrics,
     data_quality_metrics,
+    ml_models,
     ml_predictions_cache,
     network_efficiency,
     network_metrics,
@@ -22,10 +23,13 @@ from src.db.tables import (
     processing_replicas,
     rejected_readings,
 )
+from src.domain.lifecycle import FALLBACK_FOR, JUDGED_HOURS
 from src.processing import jobs
 from src.processing.runtime import Runtime
 
 JOB_TYPE = "retention"
+# Forecasts further ahead than models are judged by are kept so long: every cycle writes newer ones.
+FAR_FORECASTS = timedelta(days=1)
 
 
 def run_retention(runtime: Runtime, as_of: datetime) -> None:
@@ -58,4 +62,26 @@ def run_retention(runtime: Runtime, as_of: datetime) -> None:
                 real = table in (processing_replicas, api_key_usage)
                 before = (datetime.now(as_of.tzinfo) if real else as_of) - timedelta(days=days)
                 deleted[table.name] = connection.execute(delete(table).where(table.c[column] < before)).rowcount
-        jobs.end_job(connection, job_id, runtime.clock.now(), {"deleted": deleted}, None, failed=False)
+        thinned = thin_out_models(connection, as_of, timedelta(days=settings.retention_predictions_days))
+        summary = {"deleted": deleted} | thinned
+        jobs.end_job(connection, job_id, runtime.clock.now(), summary, None, failed=False)
+
+
+def thin_out_models(connection: Connection, as_of: datetime, keep_artefacts: timedelta) -> dict[str, int]:
+    """Deletes what of models nobody will ask for: forecasts that newer ones have replaced, bytes of retired models.
+
+    Forecasts of a day ahead stay as long as others, since models are judged by them; what was decided of a model stays.
+    """
+    far, model = ml_predictions_cache.c, ml_models.c
+    replaced = delete(ml_predictions_cache).where(
+        far.prediction_timestamp < as_of - FAR_FORECASTS, far.prediction_horizon_hours > JUDGED_HOURS
+    )
+    emptied = (
+        update(ml_models)
+        .where(model.retired_at < as_of - max(keep_artefacts, FALLBACK_FOR), model.artefact.is_not(None))
+        .values(artefact=None)
+    )
+    return {
+        "far_forecasts_deleted": connection.execute(replaced).rowcount,
+        "artefacts_deleted": connection.execute(emptied).rowcount,
+    }

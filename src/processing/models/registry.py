@@ -146,11 +146,12 @@ def promote(connection: Connection, model_id: UUID, now: datetime, by: str, reas
     """Makes a model the active one of its scope; the one it replaces becomes its fallback.
 
     Raises:
-        NoSuchModel: if there is none, or if it failed its training.
+        NoSuchModel: if there is none, if it failed its training, or if its bytes are no longer kept.
     """
     own = model(connection, model_id)
     if own.is_active or own.status == FAILED:
         raise NoSuchModel(f"model {model_id} is {own.status}: it cannot be promoted")
+    _need_bytes(connection, model_id)
     replaced = active_of(connection, own.model_type, own.scope)
     if replaced is not None:
         _put_down(connection, replaced.model_id, now)
@@ -173,12 +174,13 @@ def roll_back(connection: Connection, model_id: UUID, now: datetime, by: str, re
     """Puts an active model's fallback back in its place; the fallback.
 
     Raises:
-        NoSuchModel: if the model is not active, or replaced none.
+        NoSuchModel: if the model is not active, replaced none, or the bytes of that one are no longer kept.
     """
     own = model(connection, model_id)
     if not own.is_active or own.fallback_id is None:
         raise NoSuchModel(f"model {model_id} is {own.status} and has no model to roll back to")
     fallback = model(connection, own.fallback_id)
+    _need_bytes(connection, fallback.model_id)
     _put_down(connection, model_id, now)
     decide(connection, model_id, now, "rolled_back", by, reason)
     connection.execute(
@@ -194,6 +196,11 @@ def retire(connection: Connection, model_id: UUID, now: datetime, by: str, reaso
     """Takes a model out of use for good."""
     _put_down(connection, model_id, now)
     decide(connection, model_id, now, "retired", by, reason)
+
+
+def _need_bytes(connection: Connection, model_id: UUID) -> None:
+    if connection.scalar(select(_models.artefact.is_(None)).where(_models.model_id == model_id)):
+        raise NoSuchModel(f"the bytes of model {model_id} are no longer kept: it cannot be made active")
 
 
 def _put_down(connection: Connection, model_id: UUID, now: datetime) -> None:

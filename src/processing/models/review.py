@@ -29,14 +29,13 @@ REVIEW, EVALUATION = "model_review", "model_evaluation"
 DAY = timedelta(days=1)
 # After a training, whatever triggered it, the next trigger waits: what it taught must show first.
 TRAINED_AT_MOST_EVERY = timedelta(days=1)
-# Forecasts this near are compared: within a day, both models have told of each hour as often.
 _COMPARED = """
     SELECT prediction.model_id::text, prediction.node_id, prediction.prediction_timestamp, target_timestamp,
         predicted_flow_rate, flow_rate_lower, flow_rate_upper, avg_flow_rate
     FROM water_infrastructure.ml_predictions_cache AS prediction
     JOIN water_infrastructure.computed_metrics AS measured ON measured.node_id = prediction.node_id
         AND time_window = '1hour' AND window_start = target_timestamp
-    WHERE prediction.model_id::text = ANY(%(models)s) AND prediction_horizon_hours <= 24
+    WHERE prediction.model_id::text = ANY(%(models)s) AND prediction_horizon_hours <= %(judged)s
         AND target_timestamp >= %(start)s AND window_end <= %(end)s
         AND window_start >= %(start)s AND prediction_timestamp >= %(start)s - interval '1 day'
         AND avg_flow_rate IS NOT NULL
@@ -126,12 +125,17 @@ def _verdict(
 
 
 def compared(connection: Connection, models: list[UUID], start: datetime, end: datetime) -> pd.DataFrame:
-    """Forecasts of at most a day ahead whose hours are measured by now.
+    """Forecasts of at most `JUDGED_HOURS` ahead whose hours are measured by now.
 
     Returns:
         Columns model_id, node_id, made, target (instants), predicted, lower, upper, measured (L/s).
     """
-    asked = {"models": [str(model) for model in models], "start": start, "end": end}
+    asked = {
+        "models": [str(model) for model in models],
+        "judged": lifecycle.JUDGED_HOURS,
+        "start": start,
+        "end": end,
+    }
     return read_rows(connection, _COMPARED, asked, _COLUMNS)
 
 
