@@ -202,6 +202,12 @@ def test_a_tampered_artefact_is_refused_and_the_fallback_forecasts(runtime: Runt
     told = table(database, "model_decisions").sort_values("decision_id").tail(2)
     assert list(told["decision"]) == ["rolled_back", "reinstated"]
     assert told["reason"].str.contains("its SHA-256 differs").all()
+    # The last one left goes too: no forecast is better than one of nobody knows what.
+    with database.begin() as connection:
+        connection.execute(text("UPDATE water_infrastructure.ml_models SET artefact = 'x'"))
+        runtime.forecasters.clear()
+        assert write_forecasts(runtime, connection, NOW) == 0
+        assert registry.model(connection, first).status == "retired"
 
 
 def test_the_day_s_forecasts_are_evaluated_by_model_and_node(runtime: Runtime, database: Engine, flow: pd.DataFrame):
