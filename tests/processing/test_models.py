@@ -122,6 +122,29 @@ def test_the_first_model_is_trained_becomes_active_and_forecasts_with_the_next_c
     assert len(table(database, "ml_predictions_cache")) == 3 * 168
 
 
+def test_a_node_that_came_after_the_training_is_forecast_by_its_usual_flow(
+    runtime: Runtime, database: Engine, flow: pd.DataFrame
+):
+    train_now(runtime)
+    flow["new"] = flow["n0"].where(flow.index >= NOW - 22 * DAY)
+    long = flow.rename_axis("timestamp").melt(ignore_index=False, var_name="node_id", value_name="flow_rate")
+    put(runtime.settings, long.dropna().reset_index())
+    run_cycle(runtime.settings, NOW)
+    forecast = table(database, "ml_predictions_cache")
+    method = forecast["features_used"].map(lambda used: used["method"])
+    assert dict(method.groupby(forecast["node_id"]).unique().map(list)) == {
+        "n0": ["learned"],
+        "n1": ["learned"],
+        "n2": ["learned"],
+        "new": ["usual"],
+    }
+    known, new = (forecast[forecast["node_id"] == node].set_index("target_timestamp") for node in ("n0", "new"))
+    assert len(new) == 168
+    off = (new["predicted_flow_rate"] - known["predicted_flow_rate"]).abs().mean()
+    assert off / known["predicted_flow_rate"].mean() < 0.3
+    assert (new["flow_rate_lower"] < new["predicted_flow_rate"]).mean() > 0.99
+
+
 def test_a_second_model_goes_to_shadow_forecasts_beside_the_first_and_is_never_two_at_once(
     runtime: Runtime, database: Engine
 ):

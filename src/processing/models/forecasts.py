@@ -19,6 +19,7 @@ from src.domain.forecasting.model import Forecaster
 from src.domain.forecasting.series import HOURS, History, history_of, public_holidays
 from src.observability import logger
 from src.processing.models import registry
+from src.processing.models.pools import pools
 from src.processing.runtime import Runtime
 
 SERVICE = "service"
@@ -35,13 +36,15 @@ def write_forecasts(runtime: Runtime, connection: Connection, as_of: datetime) -
     fallback takes its place, or it retires; that is decided here, recorded and logged.
     """
     origin = as_of.replace(minute=0, second=0, microsecond=0)
+    members = {pool.scope: pool.node_ids for pool in pools(connection, as_of)}
     written = 0
     histories: dict[tuple[str, ...], History] = {}
     for model in registry.in_use(connection, registry.FLOW, as_of):
         forecaster = _loaded(runtime, connection, model, as_of)
-        if forecaster is None or not forecaster.nodes:
+        # Nodes that came to the pool after the training are forecast by their usual flow.
+        nodes = tuple(members.get(model.scope, ()))
+        if forecaster is None or not nodes:
             continue
-        nodes = tuple(forecaster.nodes)
         if nodes not in histories:
             histories[nodes] = recent_history(runtime, connection, nodes, origin)
         rows = forecast_rows(forecaster, histories[nodes], origin, model.model_id)
