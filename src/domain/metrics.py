@@ -67,7 +67,9 @@ def window_metrics(readings: pd.DataFrame, start: datetime, zone: ZoneInfo) -> p
     """
     if readings.empty:
         instants = dict.fromkeys(("window_start", "window_end"), "datetime64[us, UTC]")
-        kinds = dict.fromkeys(COLUMNS, "float64") | dict.fromkeys(("node_id", "time_window"), "category") | instants
+        counts = {name: "int64" for name in COLUMNS if name.endswith("_count")}
+        kinds: dict[str, Any] = dict.fromkeys(COLUMNS, "float64") | counts | instants
+        kinds |= {"node_id": "category", "time_window": pd.CategoricalDtype(pd.Index(TIME_WINDOWS))}
         return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in kinds.items()})
     nodes = readings["node_id"].astype("category")
     node: Integers = nodes.cat.codes.to_numpy().astype(np.int64)

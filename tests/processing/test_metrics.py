@@ -237,6 +237,15 @@ def test_reading_only_from_the_day_before_gives_the_same_bits(rows, days):
     )
 
 
+def test_no_readings_give_no_windows_of_the_same_kinds_of_columns():
+    start = datetime(2023, 5, 1, 22, tzinfo=UTC)
+    row = {"node_id": "n", "timestamp": start, "flow_rate": 1.0, "ingestion_timestamp": start}
+    some, none = computed([row]), computed([row | {"timestamp": AS_OF + timedelta(days=1)}])
+    assert len(none) == 0
+    assert list(none.columns) == list(some.columns)
+    pd.testing.assert_series_equal(none.dtypes.drop("node_id"), some.dtypes.drop("node_id"))
+
+
 def test_one_node_computed_alone_gives_the_same_bits_as_among_others():
     rng = np.random.default_rng(7)
     start = datetime(2023, 5, 1, 22, tzinfo=UTC)
