@@ -133,6 +133,13 @@ def test_intervals_cover_what_they_say_on_errors_like_those_they_learned_from():
     assert inside[unseen.node == 2].mean() == pytest.approx(0.9, abs=0.06)
 
 
+def test_without_errors_to_learn_from_nothing_is_said_of_how_far_forecasts_may_be_off():
+    view = View(history(town(1, days=80)), 0)
+    examples = view.examples(LOOK_BACK_DAYS)
+    lower, upper = intervals_of(examples, np.full(TARGETS, np.nan), 1).around(examples, examples.usual)
+    assert np.isnan([lower, upper]).all()
+
+
 @pytest.fixture(scope="module")
 def learned() -> tuple[pd.DataFrame, Forecaster]:
     flow = town(3, days=140)

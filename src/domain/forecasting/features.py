@@ -8,7 +8,6 @@ together. Nothing of an example looks at flow at or after its origin.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -221,12 +220,6 @@ class View:
         groups = _group(self.kind[:before, part.start])
         own = int(_group(self.kind[target, part.start]))
         return np.flatnonzero(groups == own)[-_GROUP_DAYS[own] :][::-1]
-
-
-def views(history: History, hours: list[int]) -> Iterator[View]:
-    """A view for each hour of the day at which origins lie."""
-    for hour in hours:
-        yield View(history, hour)
 
 
 def _begun_at(figures: Numbers, hour: int) -> Numbers:

@@ -43,17 +43,20 @@ class Intervals:
         )
 
 
-def intervals_of(examples: Examples, errors: Numbers, nodes: int, coverage: float = COVERAGE) -> Intervals:
-    """Learns from the errors (measured - forecast, L/s) of examples that were not learned from."""
+def intervals_of(examples: Examples, errors: Numbers, nodes: int) -> Intervals:
+    """Learns from the errors (measured - forecast, L/s) of examples that were not learned from.
+
+    Where there are none, nothing is known of how far a forecast may be off: the bounds are NaN.
+    """
     alike = errors / spread_of(examples)
     known = np.isfinite(alike)
-    tails = (1 - coverage) / 2, (1 + coverage) / 2
-    whole = np.nanquantile(np.abs(alike[known]), coverage) if known.any() else 3.0
+    tails = (1 - COVERAGE) / 2, (1 + COVERAGE) / 2
+    whole = np.quantile(np.abs(alike[known]), COVERAGE) if known.any() else np.nan
     width = np.ones(nodes)
     for node in range(nodes):
         own = np.abs(alike[known & (examples.node == node)])
-        if len(own) >= ENOUGH_ERRORS:
-            width[node] = np.quantile(own, coverage) / whole
+        if len(own) >= ENOUGH_ERRORS and whole > 0:
+            width[node] = np.quantile(own, COVERAGE) / whole
     alike = alike / width[examples.node]
     near, part = cells_of(examples)
     lower, upper = np.full((len(NEAR), len(PARTS)), -whole), np.full((len(NEAR), len(PARTS)), whole)

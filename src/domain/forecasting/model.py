@@ -40,6 +40,8 @@ VALIDATION_DAYS = 42
 MOST_EXAMPLES = 1_000_000
 # A model that was not shown at least so many examples would have learned nothing.
 FEWEST_EXAMPLES = 5_000
+# A training beside the cycles of its replica takes no more of the machine.
+THREADS = 2
 LEARNED, USUAL = "learned", "usual"
 _KINDS = ["c" if name in CATEGORIES else "float" for name in FEATURES]
 _COMMON = {
@@ -50,6 +52,7 @@ _COMMON = {
     "colsample_bynode": 0.5,
     "min_child_weight": 100,
     "verbosity": 0,
+    "nthread": THREADS,
 }
 MEMBERS: tuple[dict[str, Any], ...] = (
     {"rounds": 350, "learning_rate": 0.05, "max_depth": 7, "seed": 1},
@@ -170,7 +173,7 @@ class Trained:
     validation: dict[str, float]
 
 
-def train(history: History, *, threads: int = 2, most_examples: int = MOST_EXAMPLES) -> Trained:
+def train(history: History) -> Trained:
     """Learns from all hours of the history.
 
     Raises:
@@ -178,7 +181,7 @@ def train(history: History, *, threads: int = 2, most_examples: int = MOST_EXAMP
     """
     days = history.flow.shape[1]
     until = days * HOURS
-    examples = training_examples(history, until, most_examples) if days > LEVEL_DAYS else None
+    examples = training_examples(history, until) if days > LEVEL_DAYS else None
     if examples is None or len(examples.target) < FEWEST_EXAMPLES:
         raise NotEnoughHistory(
             f"{0 if examples is None else len(examples.target)} forecasts can be learned from in {days} days of "
@@ -187,7 +190,7 @@ def train(history: History, *, threads: int = 2, most_examples: int = MOST_EXAMP
     unseen = examples.origin >= until - VALIDATION_DAYS * HOURS
     seen = examples.origin + examples.ahead < until - VALIDATION_DAYS * HOURS
     none = Intervals(np.empty((0, 0)), np.empty((0, 0)), np.empty(0))
-    first = Forecaster(history.nodes, boosted(examples.only(seen), threads) if seen.any() else [], none)
+    first = Forecaster(history.nodes, boosted(examples.only(seen)) if seen.any() else [], none)
     checked = examples.only(unseen)
     flow, _ = first.flow_of(checked)
     # Every other week tells how wide intervals must be; the weeks between tell whether they then hold.
@@ -195,27 +198,27 @@ def train(history: History, *, threads: int = 2, most_examples: int = MOST_EXAMP
     trial = intervals_of(checked.only(week), (checked.target - flow)[week], len(history.nodes))
     intervals = intervals_of(checked, checked.target - flow, len(history.nodes))
     validation = _validation(checked.only(~week), flow[~week], trial)
-    return Trained(Forecaster(history.nodes, boosted(examples, threads), intervals), len(examples.target), validation)
+    return Trained(Forecaster(history.nodes, boosted(examples), intervals), len(examples.target), validation)
 
 
-def training_examples(history: History, until: int, most: int) -> Examples:
-    """The examples to learn from, origins at a different hour every day, no more than `most` of them.
+def training_examples(history: History, until: int) -> Examples:
+    """The examples to learn from, origins at a different hour every day, no more than `MOST_EXAMPLES`.
 
     The history must be longer than `LEVEL_DAYS`.
     """
     first_hour = int(pd.Timestamp(history.first_day).timestamp()) // 3600
     days = range(LEVEL_DAYS, until // HOURS)
-    candidates = len(days) * TARGETS * len(history.nodes)
+    part = min(1.0, MOST_EXAMPLES / (len(days) * TARGETS * len(history.nodes)))
     parts = []
     for number, hour in enumerate(ORIGIN_HOURS):
         view = View(history, hour)
         for day in days[number :: len(ORIGIN_HOURS)]:
             made = view.examples(day)
-            parts.append(made.only(chosen(made, history.nodes, first_hour, until, min(1.0, most / max(candidates, 1)))))
+            parts.append(made.only(chosen(made, history.nodes, first_hour, until, part)))
     return joined(parts)
 
 
-def boosted(examples: Examples, threads: int) -> list[xgboost.Booster]:
+def boosted(examples: Examples) -> list[xgboost.Booster]:
     """One booster per member of the ensemble."""
     odd = (examples.target - examples.usual) / examples.scale
     matrix = xgboost.QuantileDMatrix(
@@ -224,11 +227,11 @@ def boosted(examples: Examples, threads: int) -> list[xgboost.Booster]:
         feature_names=list(FEATURES),
         feature_types=_KINDS,
         enable_categorical=True,
-        nthread=threads,
+        nthread=THREADS,
     )
     return [
         xgboost.train(
-            _COMMON | {"nthread": threads} | {name: value for name, value in member.items() if name != "rounds"},
+            _COMMON | {name: value for name, value in member.items() if name != "rounds"},
             matrix,
             member["rounds"],
         )

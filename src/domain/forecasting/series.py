@@ -19,6 +19,8 @@ HOURS, WEEK = 24, 7
 # What weather is told of, and in which unit.
 WEATHER = {"temperature": "°C", "rain": "mm in the hour", "humidity": "%"}
 SUNDAY, SATURDAY = 6, 5
+# Days after the last one of flow that calendar and weather reach: a week of targets, and the day after it.
+DAYS_AHEAD = 9
 
 
 @dataclass(frozen=True)
@@ -57,23 +59,20 @@ def public_holidays(country: str, first: date, last: date) -> set[date]:
     return {day for day in calendar if first <= day <= last}
 
 
-def history_of(
-    flow: pd.DataFrame, weather: pd.DataFrame | None, festive: Collection[date], zone: ZoneInfo, days_ahead: int = 9
-) -> History:
+def history_of(flow: pd.DataFrame, weather: pd.DataFrame | None, festive: Collection[date], zone: ZoneInfo) -> History:
     """Puts hourly figures on the local clock.
 
     Args:
         flow: index aware hours (their begin), one column per node, L/s; hours may be missing or NaN.
         weather: index aware hours, columns any of `WEATHER`; hours ahead are forecasts. None: nothing is known.
         festive: days on which people live as on a Sunday.
-        days_ahead: days after the last hour of flow that may be forecast.
 
     An hour that the clock skips is NaN; of one that it shows twice, the mean counts.
     """
     first: date = flow.index[0].tz_convert(zone).date()
     last: date = flow.index[-1].tz_convert(zone).date()
     known = (last - first).days + 1
-    count = known + days_ahead
+    count = known + DAYS_AHEAD
     days = [first + timedelta(days=n) for n in range(count)]
     holiday = np.array([day in festive for day in days])
     kind = np.where(holiday, SUNDAY, np.array([day.weekday() for day in days]))

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import numpy as np
+import orjson
 import pandas as pd
 from sqlalchemy import Connection, Row, delete
 
@@ -15,7 +15,7 @@ from src.db.bulk_read import read_rows
 from src.db.tables import ml_predictions_cache
 from src.db.upsert import copy_rows
 from src.domain.forecasting.features import LOOK_BACK_DAYS, TARGETS
-from src.domain.forecasting.model import Forecaster
+from src.domain.forecasting.model import LEARNED, USUAL, Forecaster
 from src.domain.forecasting.series import HOURS, History, history_of, public_holidays
 from src.observability import logger
 from src.processing.models import registry
@@ -23,6 +23,8 @@ from src.processing.models.pools import pools
 from src.processing.runtime import Runtime
 
 SERVICE = "service"
+# What `features_used` says of a forecast.
+_SAID = {method: orjson.dumps({"method": method}).decode() for method in (LEARNED, USUAL)}
 _HOURLY = """
     SELECT node_id, window_start, avg_flow_rate FROM water_infrastructure.computed_metrics
     WHERE time_window = '1hour' AND node_id = ANY(%(nodes)s) AND window_start >= %(start)s AND window_end <= %(end)s
@@ -39,7 +41,10 @@ def write_forecasts(runtime: Runtime, connection: Connection, as_of: datetime) -
     members = {pool.scope: pool.node_ids for pool in pools(connection, as_of)}
     written = 0
     histories: dict[tuple[str, ...], History] = {}
-    for model in registry.in_use(connection, registry.FLOW, as_of):
+    in_use = registry.in_use(connection, registry.FLOW, as_of)
+    for gone in runtime.forecasters.keys() - {model.model_id for model in in_use}:
+        runtime.forecasters.pop(gone, None)
+    for model in in_use:
         forecaster = _loaded(runtime, connection, model, as_of)
         # Nodes that came to the pool after the training are forecast by their usual flow.
         nodes = tuple(members.get(model.scope, ()))
@@ -100,7 +105,7 @@ def forecast_rows(forecaster: Forecaster, history: History, origin: datetime, mo
             "flow_rate_lower": rows["lower"],
             "flow_rate_upper": rows["upper"],
             "confidence_score": confidence,
-            "features_used": np.char.add(np.char.add('{"method": "', rows["method"].to_numpy(dtype=str)), '"}'),
+            "features_used": rows["method"].map(_SAID),
         }
     )
 

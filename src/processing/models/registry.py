@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Connection, Row, and_, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, or_, select, update
 
 from src.db.tables import ml_models, model_decisions
 from src.domain.lifecycle import FALLBACK_FOR
@@ -46,7 +46,7 @@ def add(
             on.
     """
     model_id = uuid4()
-    number = len(connection.execute(select(_models.model_id).where(*_of(model_type, scope))).all()) + 1
+    number = connection.execute(select(func.count()).where(_of(model_type, scope))).scalar_one() + 1
     connection.execute(
         insert(ml_models).values(
             model_id=model_id,
@@ -119,7 +119,7 @@ def model(connection: Connection, model_id: UUID) -> Row[Any]:
 
 def active_of(connection: Connection, model_type: str, scope: str) -> Row[Any] | None:
     """The active model of a scope."""
-    query = select(*DESCRIBED).where(*_of(model_type, scope), _models.is_active)
+    query = select(*DESCRIBED).where(_of(model_type, scope), _models.is_active)
     return connection.execute(query.with_for_update()).one_or_none()
 
 
@@ -135,7 +135,7 @@ def decide(connection: Connection, model_id: UUID, now: datetime, decision: str,
 def send_to_shadow(connection: Connection, model_id: UUID, now: datetime, by: str, reason: str) -> None:
     """Lets a model forecast beside the active one; an older shadow of its scope retires."""
     own = model(connection, model_id)
-    older = select(_models.model_id).where(*_of(own.model_type, own.scope), _models.status == SHADOW)
+    older = select(_models.model_id).where(_of(own.model_type, own.scope), _models.status == SHADOW)
     for earlier in connection.execute(older).scalars():
         retire(connection, earlier, now, by, f"a newer model, {own.version}, takes its place in shadow")
     connection.execute(update(ml_models).where(_models.model_id == model_id).values(status=SHADOW, shadow_since=now))
@@ -209,5 +209,5 @@ def _put_down(connection: Connection, model_id: UUID, now: datetime) -> None:
     )
 
 
-def _of(model_type: str, scope: str) -> list[Any]:
-    return [and_(_models.model_type == model_type, _models.scope == scope)]
+def _of(model_type: str, scope: str) -> ColumnElement[bool]:
+    return and_(_models.model_type == model_type, _models.scope == scope)

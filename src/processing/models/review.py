@@ -12,7 +12,6 @@ import pandas as pd
 from sqlalchemy import Connection, Row
 from sqlalchemy.dialects.postgresql import insert
 
-from src.db import generation
 from src.db.bulk_read import read_rows
 from src.db.tables import model_performance
 from src.domain import lifecycle
@@ -99,8 +98,6 @@ def review(connection: Connection, as_of: datetime) -> tuple[list[dict[str, str]
             needed = lifecycle.judge_training(error, baseline, errors["target"].nunique())
             if needed is not None:
                 wanting[scope] = needed.reason
-    if decided:
-        generation.advance(connection)
     return decided, wanting
 
 

@@ -9,11 +9,9 @@ from datetime import datetime
 import pandas as pd
 from google.cloud import bigquery
 
+from src.domain.readings import VALID_RANGE
 from src.processing.warehouse.client import Warehouse, sentences
 from src.settings import Settings
-
-# L/s; what `domain.readings` takes for possible.
-LEAST_FLOW, MOST_FLOW = 0.0, 10_000.0
 
 
 @dataclass(frozen=True)
@@ -33,6 +31,7 @@ def read_hourly_flow(
     Raises:
         WarehouseError: with a sentence that says what to do; where BIGQUERY_MAXIMUM_BYTES_BILLED does not suffice, too.
     """
+    least, most = VALID_RANGE["flow_rate"]
     names = ("node_id", "timestamp", "flow_rate")
     node, instant, flow = (settings.bigquery_columns.get(name, name) for name in names)
     # Only identifiers that Settings has validated stand in the text; every value is a typed parameter.
@@ -50,8 +49,8 @@ def read_hourly_flow(
                 query_parameters=[
                     bigquery.ScalarQueryParameter("start", "TIMESTAMP", start),
                     bigquery.ScalarQueryParameter("end", "TIMESTAMP", end),
-                    bigquery.ScalarQueryParameter("least", "FLOAT64", LEAST_FLOW),
-                    bigquery.ScalarQueryParameter("most", "FLOAT64", MOST_FLOW),
+                    bigquery.ScalarQueryParameter("least", "FLOAT64", least),
+                    bigquery.ScalarQueryParameter("most", "FLOAT64", most),
                     bigquery.ArrayQueryParameter("node_ids", "STRING", list(node_ids)),
                 ],
                 maximum_bytes_billed=settings.bigquery_maximum_bytes_billed,
