@@ -206,6 +206,14 @@ MODEL_PERFORMANCE = """
     WHERE model_id = $1 ORDER BY evaluation_timestamp DESC LIMIT 30
 """
 
+RECOMMENDATIONS = """
+    SELECT district_id, computed_at, outcome, reason, model_id, inlet_node_id, critical_node_id, minimum_pressure,
+        schedule, leakage_volume, saving_volume, saving_volume_lower, saving_volume_upper
+    FROM water_infrastructure.recommendations
+    WHERE ($1::text IS NULL OR district_id = $1) AND ($2::text IS NULL OR outcome = $2)
+    ORDER BY saving_volume DESC NULLS LAST, district_id
+"""
+
 FRESHNESS = """
     SELECT (SELECT max(last_reading) FROM water_infrastructure.ingestion_watermarks WHERE last_reading <= $1)
             AS latest_data,

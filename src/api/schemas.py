@@ -261,6 +261,24 @@ class ModelHistory(Model):
     performance: list[ModelPerformance] = Field(description="the last 30 daily evaluations, newest first")
 
 
+class Recommendation(Row):
+    district_id: str
+    computed_at: datetime
+    outcome: Literal["recommended", "refused"]
+    reason: str = Field(description="what it rests on, or why nothing can be recommended")
+    model_id: UUID | None = Field(description="the relation of leakage to pressure; see /api/v1/models")
+    inlet_node_id: str | None
+    critical_node_id: str | None = Field(description="the node that allows no lower set-point")
+    minimum_pressure: Pressure = Field(description="that every node keeps, bar")
+    schedule: list[dict[str, Any]] = Field(
+        description="periods of the local day: from, to, set_point and present_set_point in bar"
+    )
+    leakage_volume: Volume = Field(description="of today, m³ a day")
+    saving_volume: Volume = Field(description="m³ a day")
+    saving_volume_lower: Volume = Field(description="m³ a day; with the upper one, 95 %")
+    saving_volume_upper: Volume
+
+
 class DataFreshness(Row):
     latest_data: datetime | None
     nodes_reporting: int = Field(description="nodes with a reading within STALE_AFTER_MINUTES")

@@ -265,6 +265,26 @@ ml_predictions_cache = Table(
     Index("ml_predictions_cache_by_node", "node_id", "prediction_timestamp"),
 )
 
+# The latest word on each district's pressure set-points, or why there is none.
+recommendations = Table(
+    "recommendations",
+    metadata,
+    Column("district_id", Text, primary_key=True),
+    _instant("computed_at", nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    # The leakage-pressure relation it rests on.
+    Column("model_id", Uuid),
+    Column("inlet_node_id", Text),
+    Column("critical_node_id", Text),
+    Column("minimum_pressure", Double),
+    Column("schedule", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
+    Column("leakage_volume", Double),
+    Column("saving_volume", Double),
+    *(Column(f"saving_volume_{bound}", Double) for bound in ("lower", "upper")),
+    CheckConstraint("outcome IN ('recommended', 'refused')", name="recommendations_outcome_is_known"),
+)
+
 data_quality_metrics = Table(
     "data_quality_metrics",
     metadata,

@@ -15,6 +15,7 @@ from schemathesis.specs.openapi.checks import ignored_auth, positive_data_accept
 from sqlalchemy import Engine, text
 
 from src.api.main import create_app
+from src.db.tables import recommendations
 from src.settings import Settings
 from tests.api.conftest import NOW, ODD
 from tests.system import metrics
@@ -22,7 +23,7 @@ from tests.system import metrics
 ENDPOINTS = [
     "/health", "/api/v1/nodes", "/api/v1/nodes/n1/metrics", "/api/v1/nodes/n1/history", "/api/v1/network/metrics",
     "/api/v1/network/efficiency", "/api/v1/predictions/n1", "/api/v1/anomalies", "/api/v1/status",
-    "/api/v1/dashboard/summary", "/api/v1/jobs",
+    "/api/v1/dashboard/summary", "/api/v1/jobs", "/api/v1/recommendations",
 ]  # fmt: skip
 
 
@@ -225,3 +226,21 @@ def test_models_are_listed_with_what_was_decided_of_them_and_how_they_did(api: h
         with database_of_api.begin() as connection:
             connection.execute(text("TRUNCATE water_infrastructure.ml_models CASCADE"))
             connection.execute(text("TRUNCATE water_infrastructure.model_performance"))
+
+
+def test_recommendations_are_told_with_their_intervals_and_refusals_with_their_reason(
+    api: httpx.Client, database_of_api: Engine
+):
+    schedule = [{"from": "00:00", "to": "05:00", "set_point": 3.4, "present_set_point": 4.4}]
+    figures = {"saving_volume": 80.0, "saving_volume_lower": 60.0, "saving_volume_upper": 100.0}
+    with database_of_api.begin() as connection:
+        for row in (
+            {"district_id": "hill", "outcome": "recommended", "reason": "exponent 1", "schedule": schedule} | figures,
+            {"district_id": "dale", "outcome": "refused", "reason": "too little to know"},
+        ):
+            connection.execute(recommendations.insert().values(row | {"computed_at": NOW}))
+    (hill,) = api.get("/api/v1/recommendations?outcome=recommended").json()
+    assert (hill["district_id"], hill["schedule"]) == ("hill", schedule)
+    assert {name: hill[name] for name in figures} == figures
+    (dale,) = api.get("/api/v1/recommendations?district_id=dale").json()
+    assert (dale["outcome"], dale["reason"], dale["saving_volume"]) == ("refused", "too little to know", None)

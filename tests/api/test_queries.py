@@ -57,8 +57,11 @@ FILL = (
     "INSERT INTO api_key_usage (key_id, hour, address, last_used_at) SELECT 'k' || n, at, '127.0.0.1', at "
     "FROM generate_series(1, 50) n, generate_series(TIMESTAMPTZ '2023-03-01', TIMESTAMPTZ '2023-05-01', '1 h') at",
 )
-# Tables with a row per node, replica or model, which are read whole.
-SMALL = {"nodes", "ingestion_watermarks", "processing_replicas", "ml_models", "data_generation", "api_keys"}
+# Tables with a row per node, district, replica or model, which are read whole.
+SMALL = {
+    *("nodes", "ingestion_watermarks", "processing_replicas", "ml_models", "data_generation", "api_keys"),
+    "recommendations",
+}
 NOW = START
 DAY = NOW - timedelta(days=1)
 ANYTHING = UUID(int=1)
@@ -73,6 +76,7 @@ ASKED: list[tuple[str, str, tuple[Any, ...]]] = [
     ("network efficiency", queries.NETWORK_EFFICIENCY, ("1hour", DAY, NOW, 100)),
     ("predictions", queries.PREDICTIONS, ("n1", "flow_prediction", 24)),
     ("quality", queries.QUALITY, ("n1",)),
+    ("recommendations", queries.RECOMMENDATIONS, (None, None)),
     ("anomalies open", queries.ANOMALIES["open"], EVENTS),
     ("anomalies resolved", queries.ANOMALIES["resolved"], EVENTS),
     ("anomalies all", queries.ANOMALIES["all"], EVENTS),

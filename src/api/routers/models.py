@@ -1,4 +1,4 @@
-"""Models: which there are, how they do, and what was decided of them."""
+"""Models: which there are, how they do, what was decided of them; and the set-points they recommend."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from fastapi import APIRouter, HTTPException, Query, Response
 
 from src.api import queries, schemas
 from src.api.database import Database, as_json
+from src.api.parameters import Filter
 from src.api.problems import documented
 
-router = APIRouter(prefix="/api/v1/models", tags=["models"])
+router = APIRouter(prefix="/api/v1", tags=["models"])
 
 
-@router.get("", response_model=list[schemas.Model], responses=documented())
+@router.get("/models", response_model=list[schemas.Model], responses=documented())
 async def models(
     database: Database,
     status: Literal["shadow", "active", "retired", "failed"] | None = None,
@@ -25,7 +26,7 @@ async def models(
     return as_json(await database.fetch(queries.MODELS, status, model_type, limit))
 
 
-@router.get("/{model_id}", response_model=schemas.ModelHistory, responses=documented(404))
+@router.get("/models/{model_id}", response_model=schemas.ModelHistory, responses=documented(404))
 async def model(model_id: UUID, database: Database) -> Response:
     """One model: every decision about it with its reason, and how its forecasts did day by day."""
     row = await database.fetchrow(queries.MODEL, model_id)
@@ -34,3 +35,11 @@ async def model(model_id: UUID, database: Database) -> Response:
     decisions = await database.fetch(queries.MODEL_DECISIONS, model_id)
     performance = await database.fetch(queries.MODEL_PERFORMANCE, model_id)
     return as_json(dict(row) | {"decisions": decisions, "performance": performance})
+
+
+@router.get("/recommendations", response_model=list[schemas.Recommendation], responses=documented())
+async def recommendations(
+    database: Database, district_id: Filter = None, outcome: Literal["recommended", "refused"] | None = None
+) -> Response:
+    """Pressure set-points that would save water in each district, or why there are none; the largest saving first."""
+    return as_json(await database.fetch(queries.RECOMMENDATIONS, district_id, outcome))

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, or_, 
 from src.db.tables import ml_models, model_decisions
 from src.domain.lifecycle import FALLBACK_FOR
 
-FLOW = "flow_prediction"
+FLOW, PRESSURE = "flow_prediction", "efficiency_optimization"
 ACTIVE, SHADOW, RETIRED, FAILED = "active", "shadow", "retired", "failed"
 _models = ml_models.c
 # What a model is told by; its artefact is read only where it is used.

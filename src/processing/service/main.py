@@ -20,6 +20,7 @@ from src.processing.alerts.delivery import run_delivery
 from src.processing.alerts.review import run_alerts
 from src.processing.cycle.run import run, run_retry, run_tick
 from src.processing.measures import INTERVAL
+from src.processing.models.recommendations import run_recommendations
 from src.processing.models.review import run_evaluation, run_review
 from src.processing.models.training import start_training
 from src.processing.quality import run_quality
@@ -36,6 +37,7 @@ REVIEW = Every(timedelta(hours=1))
 EVALUATION_AT, TRAINING_AT = datetime.min.time().replace(hour=2), datetime.min.time().replace(hour=3)
 SUNDAY = 6
 RETENTION_AT = datetime.min.time().replace(hour=4, minute=30)
+RECOMMENDATIONS_AT = datetime.min.time().replace(hour=5)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -102,6 +104,7 @@ def _serve(runtime: Runtime, queue: Queue, rhythm: Rhythm) -> int:
         Weekly(SUNDAY, TRAINING_AT, runtime.zone),
         lambda as_of: start_training(runtime, queue.send, as_of, "scheduler"),
     )
+    timetable("recommendations", Daily(RECOMMENDATIONS_AT, runtime.zone), partial(run_recommendations, runtime))
     timetable("retention", Daily(RETENTION_AT, runtime.zone), partial(run_retention, runtime))
     # What came in while no replica was up is not left waiting for the next tick.
     scheduler.add_job(lambda: run_tick(runtime, queue, rhythm.last(runtime.clock.now())), name="first cycle")

@@ -1,0 +1,297 @@
+"""Pressure management: how leakage follows pressure in a district, and the set-points that would save water.
+
+Leakage follows pressure as L = C * P ** N1 (the FAVAD concept; May, "Pressure Dependent Leakage", World Water and
+Environmental Engineering, 1994; Lambert, "What do we know about pressure:leakage relationships", IWA, 2001). N1 is
+about 0.5 for holes in rigid pipes and 1.5 for cracks that open. Pressures are bar, flows L/s, volumes m³.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import stats
+
+Numbers = npt.NDArray[np.float64]
+# The least pressure that every customer is owed, and what is kept above it for what sensors and hours do not show.
+MINIMUM_PRESSURE, MARGIN = 2.0, 0.2
+# Fewer nights do not tell leakage from use.
+FEWEST_NIGHTS = 21
+# A wider interval, as a share of the exponent, does not tell a saving, which is about proportional to it.
+WIDEST_INTERVAL = 1.2
+CONFIDENCE = 0.95
+# What holes and cracks in pipes can do; an interval wholly outside is something else than leakage.
+POSSIBLE_EXPONENT = (0.3, 2.5)
+# How far the true legitimate night use may be from the one that is assumed, where it is not metered.
+USE_UNCERTAINTY = 0.3
+# Valves are set in such steps; less of a gain than this is none.
+STEP = 0.1
+# Hours whose needs differ by no more than this have one set-point.
+ALIKE = 0.2 + 1e-9
+# So far a district's mean pressure may be from that of one node, or of few that differ.
+MOST_PRESSURE_ERROR = 0.2
+_OUTLYING = 4.0
+
+
+class NotKnown(ValueError):
+    """What the history does not tell, with the reason."""
+
+
+@dataclass(frozen=True)
+class Relation:
+    """Leakage against pressure: `exponent` (N1) within `lower` to `upper` (95 %), learned from so many nights.
+
+    `leakage` (L/s) and `pressure` (bar, mean of the district) are those of the last nights; the true leakage lies
+    within `least_leakage` to `most_leakage`, as legitimate use is not known exactly.
+    """
+
+    exponent: float
+    lower: float
+    upper: float
+    nights: int
+    leakage: float
+    least_leakage: float
+    most_leakage: float
+    pressure: float
+
+
+@dataclass(frozen=True)
+class Period:
+    """Hours [begin, end) of the local day, the set-point for them and the one of now, bar."""
+
+    begin: int
+    end: int
+    set_point: float
+    present: float
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Set-points around the day, the node that allows no less, what leaks today and what they would save, m³ a day."""
+
+    periods: list[Period]
+    critical_node: str
+    leakage: float
+    saving: float
+    saving_lower: float
+    saving_upper: float
+
+
+def leakage_relation(nights: pd.DataFrame, use_is_metered: bool, pressure_error: float) -> Relation:
+    """Fits N1 to nights at which the set-point of the inlet differed.
+
+    The pressure within a district falls where more flows, which would hide what leakage does of pressure; the set-point
+    does not, and serves as the instrument (two-stage least squares). Leakage also drifts from night to night as leaks
+    come and are repaired: errors are those of an autoregression of order one, over gaps too. Nights on which something
+    else happened are left out by their residual.
+
+    Args:
+        nights: index days in order (local, without zone), columns inflow, use (legitimate, L/s), pressure (mean of the
+            district, bar), set_point (pressure at the inlet, bar); NaN where unknown.
+        use_is_metered: else the true use may differ by `USE_UNCERTAINTY`, and the interval allows for it.
+        pressure_error: as `mean_pressure` returns it: the exponent is about as uncertain as the mean pressure is.
+
+    Raises:
+        NotKnown: where nights are too few or too alike, or where they do not look like leakage.
+    """
+    known = nights[(nights[["pressure", "set_point"]] > 0).all(axis=1)].dropna()
+    if len(known) < FEWEST_NIGHTS:
+        raise NotKnown(f"{len(known)} nights have flow and pressure, {FEWEST_NIGHTS} are needed")
+    variation = float(np.subtract(*known["set_point"].quantile([0.95, 0.05]))) / float(known["set_point"].median())
+    varied = f"the set-point at night varied by {variation:.1%}"
+    factors = (1.0,) if use_is_metered else (1.0, 1 - USE_UNCERTAINTY, 1 + USE_UNCERTAINTY)
+    fitted = [_exponent(known, known["inflow"] - factor * known["use"], varied) for factor in factors]
+    exponent = fitted[0][0]
+    reaches = [float(np.hypot(reach, pressure_error * own)) for own, reach in fitted]
+    lower = min(own - reach for (own, _), reach in zip(fitted, reaches, strict=True))
+    upper = max(own + reach for (own, _), reach in zip(fitted, reaches, strict=True))
+    if not upper - lower <= WIDEST_INTERVAL * exponent:
+        raise NotKnown(f"{varied}, too little to know: the exponent would lie between {lower:.2f} and {upper:.2f}")
+    if upper < POSSIBLE_EXPONENT[0] or lower > POSSIBLE_EXPONENT[1]:
+        raise NotKnown(
+            f"an exponent between {lower:.2f} and {upper:.2f} is not that of leakage: something else follows pressure"
+        )
+    last = known.iloc[-FEWEST_NIGHTS:]
+    leakage = [float((last["inflow"] - factor * last["use"]).median()) for factor in factors]
+    return Relation(
+        exponent, lower, upper, len(known), leakage[0], min(leakage), max(leakage), float(last["pressure"].median())
+    )
+
+
+def _exponent(nights: pd.DataFrame, leakage: pd.Series, varied: str) -> tuple[float, float]:
+    """The exponent and how far its interval reaches, for one idea of legitimate use."""
+    leaking = (leakage > 0).to_numpy()
+    if leaking.mean() < 0.9:
+        raise NotKnown("the night's flow is hardly more than legitimate use: there is no leakage to be known")
+    day = pd.DatetimeIndex(nights.index).as_unit("s").asi8[leaking] / 86400
+    flow, pressure, instrument = (
+        np.log(series.to_numpy(dtype=np.float64)[leaking])
+        for series in (leakage, nights["pressure"], nights["set_point"])
+    )
+    if instrument.std() < 1e-6:
+        raise NotKnown(f"{varied}, too little to know")
+    kept, memory = np.ones(len(day), dtype=bool), 0.0
+    for _ in range(20):
+        told = _instrumented(day[kept], flow[kept], pressure[kept], instrument[kept], memory)
+        residual = flow - told.constant - told.exponent * pressure
+        before = memory
+        memory = _memory(day[kept], residual[kept])
+        innovation = _innovations(day, residual, memory)
+        spread = 1.4826 * float(np.median(np.abs(innovation - np.median(innovation)))) + 1e-12
+        still = np.abs(innovation - np.median(innovation)) <= _OUTLYING * spread
+        if (still == kept).all() and abs(memory - before) < 1e-3:
+            break
+        if still.sum() < FEWEST_NIGHTS // 2:
+            break
+        kept = still
+    told = _instrumented(day[kept], flow[kept], pressure[kept], instrument[kept], memory)
+    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, max(int(kept.sum()) - 3, 1))) * told.error
+    return told.exponent, float(reach)
+
+
+@dataclass(frozen=True)
+class _Fit:
+    constant: float
+    exponent: float
+    error: float
+
+
+def _instrumented(day: Numbers, flow: Numbers, pressure: Numbers, instrument: Numbers, memory: float) -> _Fit:
+    """Two-stage least squares of flow on a constant and pressure, whitened by the autoregression."""
+    one = _whitened(day, np.ones(len(day)), memory)
+    told = np.column_stack([one, _whitened(day, pressure, memory)])
+    means = np.column_stack([one, _whitened(day, instrument, memory)])
+    target = _whitened(day, flow, memory)
+    cross = means.T @ told
+    if abs(np.linalg.det(cross)) < 1e-12:
+        raise NotKnown("the pressure in the district does not follow the set-point of its inlet")
+    inverse = np.linalg.inv(cross)
+    constant, exponent = inverse @ (means.T @ target)
+    residual = target - told @ np.array([constant, exponent])
+    variance = residual @ residual / max(len(day) - 3, 1)
+    covariance = variance * inverse @ (means.T @ means) @ inverse.T
+    return _Fit(float(constant), float(exponent), float(np.sqrt(covariance[1, 1])))
+
+
+def _whitened(day: Numbers, values: Numbers, memory: float) -> Numbers:
+    """Values whose errors are independent and alike, if they remember a share `memory` from one day to the next."""
+    carried = memory ** np.diff(day)
+    told = values.copy()
+    told[1:] = (values[1:] - carried * values[:-1]) / np.sqrt(1 - carried**2)
+    return told
+
+
+def _innovations(day: Numbers, residual: Numbers, memory: float) -> Numbers:
+    return np.asarray(_whitened(day, residual, memory) * np.sqrt(1 - memory**2))
+
+
+def _memory(day: Numbers, residual: Numbers) -> float:
+    """The autoregression of residuals from one night to the next; few nights make it look smaller than it is."""
+    following = np.diff(day) == 1
+    earlier, later = residual[:-1][following], residual[1:][following]
+    if len(later) < 5 or not (earlier @ earlier) > 0:
+        return 0.0
+    found = float(earlier @ later / (earlier @ earlier))
+    return float(np.clip(found + (1 + 3 * found) / len(later), 0.0, 0.97))
+
+
+def schedule(relation: Relation, hours: pd.DataFrame, lowest: pd.DataFrame) -> Schedule:
+    """The lowest set-points, hour by hour, at which every node still has `MINIMUM_PRESSURE`.
+
+    What is lost between the inlet and a node is taken to stay as it was at its largest in that hour of the day, or in
+    the hour before or after; as lower pressure means less flow, it can only become less. No set-point is raised.
+
+    Args:
+        relation: of the district's leakage against its mean pressure.
+        hours: index aware hours in the utility's zone, columns set_point and pressure (mean of the district), bar.
+        lowest: the same index, a column per node: the lowest pressure of the hour, bar; NaN where unknown.
+
+    Raises:
+        NotKnown: where an hour of the day was never seen, or where no set-point can be lowered.
+    """
+    of_day = pd.DatetimeIndex(hours.index).hour.to_numpy()
+    present = hours["set_point"].groupby(of_day).median().reindex(range(24))
+    pressure = hours["pressure"].groupby(of_day).median().reindex(range(24))
+    lost = lowest.rsub(hours["set_point"], axis=0)
+    # A dip that is like no other is a sensor's, not the network's.
+    middle = lost.median()
+    spread = 1.4826 * (lost - middle).abs().median() + STEP
+    lost = lost.where((lost - middle).abs() <= 6 * spread)
+    most = lost.groupby(of_day).max().reindex(range(24))
+    unseen = [str(name) for name in most if most[name].isna().any()]
+    if present.isna().any() or pressure.isna().any() or len(unseen) == len(most.columns):
+        raise NotKnown("the pressures of some hours of the day are not known")
+    if unseen:
+        raise NotKnown(f"the pressure of {', '.join(unseen[:3])} is not known in some hours of the day")
+    around = np.maximum.reduce([np.roll(most.to_numpy(), shift, axis=0) for shift in (-1, 0, 1)])
+    needed = MINIMUM_PRESSURE + MARGIN + around
+    critical = str(most.columns[int(np.argmax(needed.max(axis=0)))])
+    rounded = np.ceil(np.round(needed.max(axis=1) / STEP, 6)) * STEP
+    new = np.minimum(_held(rounded), present.to_numpy())
+    # Not worth a change of the valve.
+    new = np.where(present.to_numpy() - new < STEP, present.to_numpy(), new)
+    cut = present.to_numpy() - new
+    if not (cut > 0).any():
+        raise NotKnown(f"nothing to lower: {critical} needs the present set-points to have {MINIMUM_PRESSURE:g} bar")
+    savings, leakage = _savings(relation, pressure.to_numpy(), cut)
+    return Schedule(_periods(new, present.to_numpy()), critical, leakage, savings[0], min(savings), max(savings))
+
+
+def _savings(relation: Relation, pressure: Numbers, cut: Numbers) -> tuple[list[float], float]:
+    """m³ a day that lower pressures save, for the likeliest relation and the ends of its interval; leakage today."""
+    after = np.maximum(pressure - cut, 0.1 * pressure)
+
+    def a_day(leakage: float, exponent: float, at: Numbers) -> float:
+        return float(leakage * 3.6 * ((at / relation.pressure) ** exponent).sum())
+
+    savings = []
+    for leakage, exponent in [(relation.leakage, relation.exponent)] + [
+        (leakage, exponent)
+        for leakage in (relation.least_leakage, relation.most_leakage)
+        for exponent in (relation.lower, relation.upper)
+    ]:
+        savings.append(a_day(leakage, exponent, pressure) - a_day(leakage, exponent, after))
+    return savings, a_day(relation.leakage, relation.exponent, pressure)
+
+
+def _held(needed: Numbers) -> Numbers:
+    """The same set-point for hours that need nearly the same, the highest of theirs: valves wear with every change."""
+    held, begin = needed.copy(), 0
+    for hour in range(1, len(needed) + 1):
+        if hour == len(needed) or np.ptp(needed[begin : hour + 1]) > ALIKE:
+            held[begin:hour] = needed[begin:hour].max()
+            begin = hour
+    return held
+
+
+def _periods(new: Numbers, present: Numbers) -> list[Period]:
+    """Equal hours that follow each other, together."""
+    periods: list[Period] = []
+    begin = 0
+    for hour in range(1, 25):
+        if hour == 24 or abs(new[hour] - new[begin]) > 1e-9:
+            periods.append(Period(begin, hour, round(float(new[begin]), 3), float(present[begin:hour].mean())))
+            begin = hour
+    return periods
+
+
+def mean_pressure(pressures: pd.DataFrame) -> tuple[pd.Series, float]:
+    """The district's mean pressure, told by some of its nodes, of which some are missing at times.
+
+    Args:
+        pressures: a column per node, bar, NaN where unknown.
+
+    Returns:
+        Aligned by index, the mean of all nodes, the missing ones taken to differ from their own median as the others
+        do; and how far (a share of it, 95 %) the mean of all of the district may be from that of these nodes.
+    """
+    usual: Any = pressures.median()
+    mean = float(usual.mean())
+    error, count = MOST_PRESSURE_ERROR, len(usual)
+    if count > 1:
+        reach = stats.t.ppf((1 + CONFIDENCE) / 2, count - 1) * float(usual.std()) / np.sqrt(count) / mean
+        error = min(error, float(reach))
+    return (pressures - usual).mean(axis=1) + mean, error
