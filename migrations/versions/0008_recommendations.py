@@ -1,4 +1,4 @@
-"""Recommendations: per district the latest word on its pressure set-points, or why there is none."""
+"""Recommendations: per district the latest word on its pressure set-points; and why a model's data have drifted."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ def upgrade() -> None:
         )
         """
     )
+    op.execute("ALTER TABLE water_infrastructure.model_performance ADD COLUMN drift_reason TEXT")
 
 
 def downgrade() -> None:
+    op.execute("ALTER TABLE water_infrastructure.model_performance DROP COLUMN drift_reason")
     op.execute("DROP TABLE water_infrastructure.recommendations")

@@ -185,7 +185,8 @@ _MODEL = """
         shadow_since, fallback_id, training_duration_seconds, training_data_start, training_data_end, training_samples,
         model_size_bytes, model_hash, library_versions, validation_metrics,
         (SELECT to_jsonb(latest) FROM (
-            SELECT evaluation_timestamp, predictions_count, mae, rmse, mape, r2_score
+            SELECT evaluation_timestamp, predictions_count, mae, rmse, mape, r2_score, feature_drift_score,
+                prediction_drift_score, drift_detected, drift_reason
             FROM water_infrastructure.model_performance AS performance
             WHERE performance.model_id = ml_models.model_id ORDER BY evaluation_timestamp DESC LIMIT 1
         ) AS latest) AS latest_performance
@@ -201,7 +202,8 @@ MODEL_DECISIONS = """
     WHERE model_id = $1 ORDER BY decided_at, decision_id
 """
 MODEL_PERFORMANCE = """
-    SELECT evaluation_timestamp, evaluation_window, predictions_count, mae, rmse, mape, r2_score, node_metrics
+    SELECT evaluation_timestamp, evaluation_window, predictions_count, mae, rmse, mape, r2_score, feature_drift_score,
+        prediction_drift_score, drift_detected, drift_reason, node_metrics
     FROM water_infrastructure.model_performance
     WHERE model_id = $1 ORDER BY evaluation_timestamp DESC LIMIT 30
 """

@@ -253,6 +253,10 @@ class ModelPerformance(Row):
     rmse: Flow
     mape: Percent
     r2_score: float | None
+    feature_drift_score: float | None = Field(description="the largest stability index in shares of its limit")
+    prediction_drift_score: float | None = Field(description="likewise, of the forecasts")
+    drift_detected: bool | None = Field(description="whether a score is above 1")
+    drift_reason: str | None = Field(description="what is furthest from the training")
     node_metrics: dict[str, Any]
 
 

@@ -247,6 +247,7 @@ model_performance = Table(
     Column("feature_drift_score", Double),
     Column("prediction_drift_score", Double),
     Column("drift_detected", Boolean),
+    Column("drift_reason", Text),
 )
 
 ml_predictions_cache = Table(

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.domain.forecasting import model
+from src.domain.forecasting import boosting
 from src.domain.forecasting.features import FEATURES, LOOK_BACK_DAYS, TARGETS, View, joined
 from src.domain.forecasting.intervals import intervals_of, spread_of
 from src.domain.forecasting.model import USUAL, Forecaster, NotEnoughHistory, train
@@ -145,7 +145,7 @@ def learned() -> tuple[pd.DataFrame, Forecaster]:
     flow = town(3, days=140)
     with pytest.MonkeyPatch.context() as patch:
         # Real boosters, but few rounds.
-        patch.setattr(model, "MEMBERS", ({"rounds": 60, "learning_rate": 0.1, "max_depth": 4, "seed": 1},))
+        patch.setattr(boosting, "MEMBERS", ({"rounds": 60, "learning_rate": 0.1, "max_depth": 4, "seed": 1},))
         return flow, train(history(flow.iloc[: -7 * HOURS])).forecaster
 
 
@@ -170,6 +170,24 @@ def test_a_forecaster_comes_back_from_its_bytes_as_it_was(learned: tuple[pd.Data
     assert again.to_bytes() == forecaster.to_bytes()
     with pytest.raises(ValueError, match="no forecaster"):
         Forecaster.from_bytes(b"cos\nsystem\n(S'true'\ntR.")
+
+
+def test_days_like_those_learned_from_are_no_drift_and_others_are(learned: tuple[pd.DataFrame, Forecaster]):
+    flow, forecaster = learned
+    assert not forecaster.drift(history(flow)).detected
+    last = np.asarray(flow.index >= flow.index[-4 * HOURS])[:, None]
+    for unlike in (1.6 * flow, flow * 0 + flow.mean()):
+        changed = pd.DataFrame(np.where(last, unlike, flow), flow.index, flow.columns)
+        drift = forecaster.drift(history(changed))
+        assert drift.detected
+        assert "has a stability index of" in drift.reason
+
+
+def test_of_nothing_known_no_drift_is_told(learned: tuple[pd.DataFrame, Forecaster]):
+    flow, forecaster = learned
+    drift = forecaster.drift(history(flow * np.nan))
+    assert np.isnan(drift.features)
+    assert not drift.detected
 
 
 def test_a_node_the_model_never_saw_is_forecast_by_its_usual_flow_and_the_answer_says_so(

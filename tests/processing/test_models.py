@@ -13,7 +13,8 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import IntegrityError
 
 from src.db.tables import ml_models, ml_predictions_cache
-from src.domain.forecasting import model as forecasting
+from src.domain.forecasting import boosting
+from src.domain.forecasting.model import FEWEST_EXAMPLES
 from src.processing import jobs
 from src.processing.cycle.finish import finish
 from src.processing.cycle.work import work_off
@@ -33,7 +34,7 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 @pytest.fixture(autouse=True)
 def small_models(monkeypatch: pytest.MonkeyPatch):
     """Real boosters, but few rounds: what is tested here is what becomes of models."""
-    monkeypatch.setattr(forecasting, "MEMBERS", ({"rounds": 40, "learning_rate": 0.1, "max_depth": 3, "seed": 1},))
+    monkeypatch.setattr(boosting, "MEMBERS", ({"rounds": 40, "learning_rate": 0.1, "max_depth": 3, "seed": 1},))
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def test_the_first_model_is_trained_becomes_active_and_forecasts_with_the_next_c
     (model,) = table(database, "ml_models").to_dict("records")
     assert (model["status"], model["is_active"], model["scope"]) == ("active", True, "monitoring")
     assert model["validation_metrics"]["mae"] < model["validation_metrics"]["usual_mae"]
-    assert model["training_samples"] > forecasting.FEWEST_EXAMPLES
+    assert model["training_samples"] > FEWEST_EXAMPLES
     assert model["metrics"]["rows_read"] == len(flow[flow.index < NOW]) * 3
     assert set(model["library_versions"]) >= {"xgboost-cpu", "python"}
     told = table(database, "model_decisions")
@@ -233,18 +234,37 @@ def test_a_tampered_artefact_is_refused_and_the_fallback_forecasts(runtime: Runt
         assert registry.model(connection, first).status == "retired"
 
 
-def test_the_day_s_forecasts_are_evaluated_by_model_and_node(runtime: Runtime, database: Engine, flow: pd.DataFrame):
+def test_the_day_s_forecasts_are_evaluated_by_model_and_node_and_drift_asks_for_a_training(
+    runtime: Runtime, database: Engine, flow: pd.DataFrame
+):
+    train_now(runtime)
+    model = UUID(str(table(database, "ml_models")["model_id"].item()))
     with database.begin() as connection:
-        model = register(connection, b"model", NOW - 9 * DAY)
-        registry.promote(connection, model, NOW - 9 * DAY, "test", "the first")
         predictions(connection, model, flow, 0.10, NOW)
-        assert evaluate(connection, NOW) == 1
-        assert evaluate(connection, NOW) == 1
+        assert evaluate(runtime, connection, NOW) == 1
+        assert evaluate(runtime, connection, NOW) == 1
     (row,) = table(database, "model_performance").to_dict("records")
     assert row["predictions_count"] == 72
     assert row["mape"] == pytest.approx(10, abs=0.5)
     assert set(row["node_metrics"]) == {"n0", "n1", "n2"}
     assert row["node_metrics"]["n2"]["mae"] > row["node_metrics"]["n0"]["mae"]
+    assert 0 < row["feature_drift_score"] < 1
+    assert row["drift_detected"] is False
+    with database.begin() as connection:
+        assert review(connection, NOW)[1] == {}
+        # Of the last days, half as much again.
+        connection.execute(
+            text(
+                "UPDATE water_infrastructure.computed_metrics SET avg_flow_rate = 1.5 * avg_flow_rate "
+                "WHERE time_window = '1hour' AND window_start >= :since"
+            ),
+            {"since": NOW - 4 * DAY},
+        )
+        # Its error says nothing.
+        connection.execute(ml_predictions_cache.delete())
+        evaluate(runtime, connection, NOW)
+        wanting = review(connection, NOW)[1]
+    assert "its data have drifted: " in wanting["monitoring"]
 
 
 def test_models_are_managed_by_hand_and_who_did_it_and_why_is_kept(runtime: Runtime, database: Engine):

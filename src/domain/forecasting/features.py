@@ -77,8 +77,12 @@ class View:
         # At most two kinds of hours: those of the day on which a day of this view begins, and those of the next.
         self._parts = [slice(0, HOURS - hour), slice(HOURS - hour, HOURS)] if hour else [slice(0, HOURS)]
 
-    def examples(self, day: int) -> Examples:
+    def examples(self, day: int, days: int = WEEK) -> Examples:
         """The examples of all nodes whose origin is the begin of this day of the view.
+
+        Args:
+            day: counted from the first of the history.
+            days: so many days of targets.
 
         Raises:
             ValueError: if the history ends before the origin, or too short after its begin.
@@ -88,11 +92,11 @@ class View:
         with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
             # Means of what is all unknown are unknown.
             warnings.simplefilter("ignore", RuntimeWarning)
-            return self._examples(day)
+            return self._examples(day, days)
 
-    def _examples(self, day: int) -> Examples:
-        nodes, shape = len(self.flow), (len(self.flow), WEEK, HOURS)
-        targets = np.arange(day, day + WEEK)
+    def _examples(self, day: int, count: int) -> Examples:
+        nodes, shape = len(self.flow), (len(self.flow), count, HOURS)
+        targets = np.arange(day, day + count)
         past = slice(day - LEVEL_DAYS, day)
         recent = self.flow[:, past]
         scale = np.nanmean(recent, axis=(1, 2))
@@ -123,17 +127,17 @@ class View:
         for number, name in enumerate(FEATURES):
             values[..., number] = known.get(name, np.nan)
         target_flow = np.full(shape, np.nan)
-        there = self.flow[:, day : day + WEEK]
+        there = self.flow[:, day : day + count]
         target_flow[:, : there.shape[1]] = there
-        count = nodes * TARGETS
+        ahead = count * HOURS
         return Examples(
-            values.reshape(count, -1),
+            values.reshape(nodes * ahead, -1),
             usual.reshape(-1),
-            np.repeat(scale, TARGETS),
+            np.repeat(scale, ahead),
             target_flow.reshape(-1),
-            np.repeat(np.arange(nodes), TARGETS),
-            np.full(count, day * HOURS + self._hour),
-            np.tile(np.arange(TARGETS), nodes),
+            np.repeat(np.arange(nodes), ahead),
+            np.full(nodes * ahead, day * HOURS + self._hour),
+            np.tile(np.arange(ahead), nodes),
         )
 
     def _of_origin(self, recent: Numbers, odd: Numbers, scale: Numbers) -> dict[str, Numbers]:
@@ -153,8 +157,8 @@ class View:
     def _of_calendar(self, targets: Integers) -> dict[str, Numbers]:
         after = np.minimum(targets + 1, len(self.holiday) - 1)
         return {
-            "hour": np.broadcast_to((np.arange(HOURS) + self._hour) % HOURS, (WEEK, HOURS)).astype(float),
-            "ahead": np.arange(TARGETS, dtype=float).reshape(WEEK, HOURS),
+            "hour": np.broadcast_to((np.arange(HOURS) + self._hour) % HOURS, (len(targets), HOURS)).astype(float),
+            "ahead": np.arange(len(targets) * HOURS, dtype=float).reshape(-1, HOURS),
             "kind": self.kind[targets].astype(float),
             "holiday": self.holiday[targets],
             "holiday_next_day": self.holiday[after],
@@ -173,11 +177,11 @@ class View:
             told["warmer_than_month"] = mean[targets] - np.nanmean(mean[before])
             told["warmer_than_last_day"] = mean[targets] - mean[day - 1, -1]
             told["hottest_hour"] = np.broadcast_to(
-                np.nanmax(self.weather["temperature"][targets], axis=1)[:, None], (WEEK, HOURS)
+                np.nanmax(self.weather["temperature"][targets], axis=1)[:, None], (len(targets), HOURS)
             )
         for name, source in (("warmer_than_usual", "temperature"), ("wetter_than_usual", "rain")):
             if source in self.weather:
-                usual = np.empty((WEEK, HOURS))
+                usual = np.empty((len(targets), HOURS))
                 for part in self._parts:
                     for number, target in enumerate(targets):
                         days = self._days_like(target, part, day, USUAL_DAYS)

@@ -1,8 +1,7 @@
-"""The forecaster: gradient boosting over all nodes of a pool at once, its intervals, and how it is kept as bytes.
+"""The forecaster of a pool of nodes: its boosters, intervals and what it watches for drift, and how it is kept.
 
-It forecasts how far flow will be from its usual value, in shares of the node's recent mean flow, minimising absolute
-errors. Several boosters of different seeds and depths are averaged. What it learns from is chosen by `sampling`; its
-intervals and its validation come from the last weeks, forecast by boosters that had not seen them.
+What it learns from is chosen by `sampling`; its intervals and its validation come from the last weeks, forecast by
+boosters that had not seen them.
 """
 
 from __future__ import annotations
@@ -17,47 +16,18 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 import pandas as pd
-import xgboost
 
-from src.domain.forecasting.features import (
-    CATEGORIES,
-    FEATURES,
-    LEVEL_DAYS,
-    TARGETS,
-    Examples,
-    View,
-    joined,
-)
+from src.domain.forecasting.boosting import ORIGIN_HOURS, Boosters, boosted, training_examples
+from src.domain.forecasting.drift import BLOCK_DAYS, PREDICTED, Drift, Watch, drift_of, watched, watches_of
+from src.domain.forecasting.features import FEATURES, LEVEL_DAYS, TARGETS, Examples, View, joined
 from src.domain.forecasting.intervals import Intervals, intervals_of
-from src.domain.forecasting.sampling import chosen
 from src.domain.forecasting.series import HOURS, WEEK, History, Numbers
 
-# Origins lie at these hours of the local day, in turn, so that a forecast may begin at any hour.
-ORIGIN_HOURS = (0, 6, 12, 18)
 # The last days of what is known, on which a first round of boosters is validated before all is learned from.
 VALIDATION_DAYS = 42
-# So many examples fill the memory a training may take; where there are more, a part of all of them is taken.
-MOST_EXAMPLES = 1_000_000
 # A model that was not shown at least so many examples would have learned nothing.
 FEWEST_EXAMPLES = 5_000
-# A training beside the cycles of its replica takes no more of the machine.
-THREADS = 2
 LEARNED, USUAL = "learned", "usual"
-_KINDS = ["c" if name in CATEGORIES else "float" for name in FEATURES]
-_COMMON = {
-    "objective": "reg:absoluteerror",
-    "tree_method": "hist",
-    "max_cat_to_onehot": 4,
-    "subsample": 0.7,
-    "colsample_bynode": 0.5,
-    "min_child_weight": 100,
-    "verbosity": 0,
-    "nthread": THREADS,
-}
-MEMBERS: tuple[dict[str, Any], ...] = (
-    {"rounds": 350, "learning_rate": 0.05, "max_depth": 7, "seed": 1},
-    {"rounds": 350, "learning_rate": 0.05, "max_depth": 7, "seed": 2},
-)
 
 
 class NotEnoughHistory(ValueError):
@@ -69,8 +39,9 @@ class Forecaster:
     """What was learned of the nodes of one pool."""
 
     nodes: list[str]
-    boosters: list[xgboost.Booster]
+    boosters: Boosters
     intervals: Intervals
+    watches: Mapping[str, Watch]
 
     def forecast(self, history: History, day: int, hour: int) -> pd.DataFrame:
         """Forecasts of the 168 hours from an hour on, which need not be known.
@@ -107,12 +78,25 @@ class Forecaster:
         learned = np.isfinite(flow) & np.isfinite(examples.scale) & (examples.node < len(self.nodes))
         # Three weeks: of which the same kind of day was seen three times.
         learned &= np.isfinite(examples.values[:, FEATURES.index("same_kind_3")])
-        if learned.any() and self.boosters:
+        if learned.any():
             own = examples.only(learned)
-            odd = predicted(self.boosters, own.values)
-            flow[learned] = np.maximum(own.usual + odd * own.scale, 0.0)
-            method[learned] = LEARNED
+            odd = self.boosters.odd(own)
+            flow[learned] = np.where(np.isnan(odd), own.usual, np.maximum(own.usual + odd * own.scale, 0.0))
+            method[learned] = np.where(np.isnan(odd), USUAL, LEARNED)
         return flow, method
+
+    def drift(self, history: History) -> Drift:
+        """How far the last days of a history are from what was learned from."""
+        days = history.flow.shape[1]
+        asked = [
+            self._renumbered(View(history, hour).examples(day, 1), history.nodes)
+            for hour in ORIGIN_HOURS
+            for day in range(days - BLOCK_DAYS - 1, days - 1)
+        ]
+        examples = joined(asked)
+        flow, method = self.flow_of(examples)
+        flow[method != LEARNED] = np.nan
+        return drift_of(self.watches, watched(examples, flow, history.first_day))
 
     def _renumbered(self, examples: Examples, nodes: Sequence[str]) -> Examples:
         """Examples that number the nodes as the model does; those it does not know come after its own."""
@@ -130,14 +114,14 @@ class Forecaster:
             "features": list(FEATURES),
             "nodes": self.nodes,
             "intervals": {name: getattr(self.intervals, name).tolist() for name in ("lower", "upper", "width")},
-            "boosters": len(self.boosters),
+            "watches": {name: watch.plain() for name, watch in self.watches.items()},
         }
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
             # With a fixed date, equal models are equal bytes.
             archive.writestr(zipfile.ZipInfo("model.json"), orjson.dumps(said))
-            for number, booster in enumerate(self.boosters):
-                archive.writestr(zipfile.ZipInfo(f"booster-{number}.ubj"), bytes(booster.save_raw("ubj")))
+            for name, booster in self.boosters.files().items():
+                archive.writestr(zipfile.ZipInfo(name), booster)
         return buffer.getvalue()
 
     @classmethod
@@ -150,14 +134,14 @@ class Forecaster:
         try:
             with zipfile.ZipFile(io.BytesIO(artefact)) as archive:
                 said: Mapping[str, Any] = orjson.loads(archive.read("model.json"))
-                raw = [archive.read(f"booster-{number}.ubj") for number in range(said["boosters"])]
+                raw = {name: archive.read(name) for name in archive.namelist() if name.endswith(".ubj")}
         except (zipfile.BadZipFile, KeyError, orjson.JSONDecodeError) as error:
             raise ValueError(f"the bytes are no forecaster: {error}") from None
         if said["features"] != list(FEATURES):
             raise ValueError("the forecaster was made of other features than this version knows: train a new one")
-        boosters = [xgboost.Booster(model_file=bytearray(own)) for own in raw]
         kept = {name: np.array(figures) for name, figures in said["intervals"].items()}
-        return cls(list(said["nodes"]), boosters, Intervals(**kept))
+        watches = {name: Watch.of(plain) for name, plain in said["watches"].items()}
+        return cls(list(said["nodes"]), Boosters.of(raw), Intervals(**kept), watches)
 
 
 @dataclass(frozen=True)
@@ -190,7 +174,7 @@ def train(history: History) -> Trained:
     unseen = examples.origin >= until - VALIDATION_DAYS * HOURS
     seen = examples.origin + examples.ahead < until - VALIDATION_DAYS * HOURS
     none = Intervals(np.empty((0, 0)), np.empty((0, 0)), np.empty(0))
-    first = Forecaster(history.nodes, boosted(examples.only(seen)) if seen.any() else [], none)
+    first = Forecaster(history.nodes, boosted(examples.only(seen)), none, {})
     checked = examples.only(unseen)
     flow, _ = first.flow_of(checked)
     # Every other week tells how wide intervals must be; the weeks between tell whether they then hold.
@@ -198,51 +182,16 @@ def train(history: History) -> Trained:
     trial = intervals_of(checked.only(week), (checked.target - flow)[week], len(history.nodes))
     intervals = intervals_of(checked, checked.target - flow, len(history.nodes))
     validation = _validation(checked.only(~week), flow[~week], trial)
-    return Trained(Forecaster(history.nodes, boosted(examples), intervals), len(examples.target), validation)
+    watches = watches_of(_watched(examples, checked, flow, history))
+    forecaster = Forecaster(history.nodes, boosted(examples), intervals, watches)
+    return Trained(forecaster, len(examples.target), validation)
 
 
-def training_examples(history: History, until: int) -> Examples:
-    """The examples to learn from, origins at a different hour every day, no more than `MOST_EXAMPLES`.
-
-    The history must be longer than `LEVEL_DAYS`.
-    """
-    first_hour = int(pd.Timestamp(history.first_day).timestamp()) // 3600
-    days = range(LEVEL_DAYS, until // HOURS)
-    part = min(1.0, MOST_EXAMPLES / (len(days) * TARGETS * len(history.nodes)))
-    parts = []
-    for number, hour in enumerate(ORIGIN_HOURS):
-        view = View(history, hour)
-        for day in days[number :: len(ORIGIN_HOURS)]:
-            made = view.examples(day)
-            parts.append(made.only(chosen(made, history.nodes, first_hour, until, part)))
-    return joined(parts)
-
-
-def boosted(examples: Examples) -> list[xgboost.Booster]:
-    """One booster per member of the ensemble."""
-    odd = (examples.target - examples.usual) / examples.scale
-    matrix = xgboost.QuantileDMatrix(
-        examples.values,
-        odd,
-        feature_names=list(FEATURES),
-        feature_types=_KINDS,
-        enable_categorical=True,
-        nthread=THREADS,
-    )
-    return [
-        xgboost.train(
-            _COMMON | {name: value for name, value in member.items() if name != "rounds"},
-            matrix,
-            member["rounds"],
-        )
-        for member in MEMBERS
-    ]
-
-
-def predicted(boosters: Sequence[xgboost.Booster], values: npt.NDArray[np.float32]) -> Numbers:
-    """The mean of what the boosters say, in shares of a node's recent mean flow."""
-    matrix = xgboost.DMatrix(values, feature_names=list(FEATURES), feature_types=_KINDS, enable_categorical=True)
-    return np.asarray(np.mean([booster.predict(matrix) for booster in boosters], axis=0), dtype=np.float64)
+def _watched(examples: Examples, checked: Examples, flow: Numbers, history: History) -> dict[str, Numbers]:
+    """What was learned from; of forecasts those that had not seen their targets, as others would look too sure."""
+    seen = watched(examples, np.full(len(examples.target), np.nan), history.first_day)
+    near = checked.ahead < HOURS
+    return seen | {PREDICTED: watched(checked.only(near), flow[near], history.first_day)[PREDICTED]}
 
 
 def _validation(examples: Examples, flow: Numbers, intervals: Intervals) -> dict[str, float]:

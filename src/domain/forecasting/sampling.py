@@ -15,9 +15,8 @@ from src.domain.forecasting.series import HOURS, Numbers
 SHARES = ((180, 1.0), (365, 0.5), (float("inf"), 0.1))
 
 
-def shares(examples: Examples, until: int) -> Numbers:
-    """The share that is kept of examples as old as each one; `until` is the hour of the training in the history."""
-    age = (until - (examples.origin + examples.ahead)) / HOURS
+def share_of(age: Numbers) -> Numbers:
+    """The share that is kept of examples whose targets lie so many days before the training."""
     return np.asarray(np.select([age <= days for days, _ in SHARES], [share for _, share in SHARES]))
 
 
@@ -36,7 +35,7 @@ def chosen(examples: Examples, nodes: Sequence[str], first_hour: int, until: int
     names = np.array([zlib.crc32(node.encode()) for node in nodes], dtype=np.uint64)
     chance = _hash(names[examples.node], (target + first_hour).astype(np.uint64), examples.ahead.astype(np.uint64))
     known = np.isfinite(examples.target) & np.isfinite(examples.usual) & np.isfinite(examples.scale)
-    return np.asarray(known & (target < until) & (chance < shares(examples, until) * part))
+    return np.asarray(known & (target < until) & (chance < share_of((until - target) / HOURS) * part))
 
 
 def _hash(*keys: npt.NDArray[np.uint64]) -> Numbers:

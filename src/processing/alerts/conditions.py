@@ -52,11 +52,11 @@ _POOR_QUALITY = text(
 )
 _MODELS = text(
     """
-    SELECT model_name, model_type, version, latest.mae, latest.drift_detected,
+    SELECT model_name, model_type, version, latest.mae, latest.drift_detected, latest.drift_reason,
         CASE WHEN jsonb_typeof(validation_metrics -> 'mae') = 'number'
             THEN CAST(validation_metrics ->> 'mae' AS double precision) END AS baseline
     FROM water_infrastructure.ml_models JOIN LATERAL (
-        SELECT mae, drift_detected FROM water_infrastructure.model_performance AS performance
+        SELECT mae, drift_detected, drift_reason FROM water_infrastructure.model_performance AS performance
         WHERE performance.model_id = ml_models.model_id ORDER BY evaluation_timestamp DESC LIMIT 1
     ) AS latest ON true
     WHERE is_active
@@ -145,7 +145,7 @@ def _degraded_models(connection: Connection, rule: ModelDegradation) -> list[Con
             told = (
                 f"its error is {model.mae / model.baseline:.2f} times that of its validation"
                 if worse
-                else "its data have drifted from those it learned from"
+                else f"its data have drifted from those it learned from: {model.drift_reason}"
             )
             details = {"model_type": model.model_type, "version": model.version, "mae": model.mae}
             details["validation_mae"] = model.baseline

@@ -45,7 +45,7 @@ def write_forecasts(runtime: Runtime, connection: Connection, as_of: datetime) -
     for gone in runtime.forecasters.keys() - {model.model_id for model in in_use}:
         runtime.forecasters.pop(gone, None)
     for model in in_use:
-        forecaster = _loaded(runtime, connection, model, as_of)
+        forecaster = loaded(runtime, connection, model, as_of)
         # Nodes that came to the pool after the training are forecast by their usual flow.
         nodes = tuple(members.get(model.scope, ()))
         if forecaster is None or not nodes:
@@ -110,7 +110,7 @@ def forecast_rows(forecaster: Forecaster, history: History, origin: datetime, mo
     )
 
 
-def _loaded(runtime: Runtime, connection: Connection, model: Row[Any], now: datetime) -> Forecaster | None:
+def loaded(runtime: Runtime, connection: Connection, model: Row[Any], now: datetime) -> Forecaster | None:
     """The model's forecaster; None where its artefact is refused, and what that means for the model is settled."""
     if model.model_id not in runtime.forecasters:
         try:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection, Row, text
 from sqlalchemy.dialects.postgresql import insert
 
 from src.db.bulk_read import read_rows
@@ -19,13 +19,13 @@ from src.observability import logger
 from src.processing import jobs
 from src.processing.cycle.finish import announce
 from src.processing.models import registry
-from src.processing.models.forecasts import SERVICE
+from src.processing.models.forecasts import SERVICE, loaded, recent_history
 from src.processing.models.pools import pools
 from src.processing.models.training import start_training
 from src.processing.runtime import Runtime
 
 REVIEW, EVALUATION = "model_review", "model_evaluation"
-DAY = timedelta(days=1)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 # After a training, whatever triggered it, the next trigger waits: what it taught must show first.
 TRAINED_AT_MOST_EVERY = timedelta(days=1)
 _COMPARED = """
@@ -39,6 +39,17 @@ _COMPARED = """
         AND window_start >= %(start)s AND prediction_timestamp >= %(start)s - interval '1 day'
         AND avg_flow_rate IS NOT NULL
 """
+SCORES = ("rmse", "mae", "mape", "r2_score")
+# What the last evaluation of a model found, where it is a day old at most.
+_DRIFTED = text(
+    """
+    SELECT drift_reason FROM water_infrastructure.model_performance
+    WHERE model_id = :model_id AND evaluation_timestamp = (
+        SELECT max(evaluation_timestamp) FROM water_infrastructure.model_performance
+        WHERE model_id = :model_id AND evaluation_timestamp > :since
+    ) AND drift_detected
+    """
+)
 _COLUMNS = {
     "model_id": "text",
     "node_id": "text",
@@ -96,8 +107,12 @@ def review(connection: Connection, as_of: datetime) -> tuple[list[dict[str, str]
             error = float((errors["predicted"] - errors["measured"]).abs().mean()) if len(errors) else np.nan
             baseline = active.validation_metrics.get("mae", np.nan)
             needed = lifecycle.judge_training(error, baseline, errors["target"].nunique())
+            asked = {"model_id": active.model_id, "since": as_of - DAY - HOUR}
+            drifted: str | None = connection.scalar(_DRIFTED, asked)
             if needed is not None:
                 wanting[scope] = needed.reason
+            elif drifted is not None:
+                wanting[scope] = f"its data have drifted: {drifted}"
     return decided, wanting
 
 
@@ -153,30 +168,47 @@ def run_evaluation(runtime: Runtime, as_of: datetime) -> None:
     if job_id is None:
         return
     with runtime.busy_with(job_id), runtime.database.begin() as connection:
-        evaluated = evaluate(connection, as_of)
+        evaluated = evaluate(runtime, connection, as_of)
         jobs.end_job(connection, job_id, runtime.clock.now(), {"models_evaluated": evaluated}, None, failed=False)
 
 
-def evaluate(connection: Connection, as_of: datetime) -> int:
-    """Writes how the models in use did over the day before; the number of models. Harmless to repeat."""
-    models = [model.model_id for model in registry.in_use(connection, registry.FLOW, as_of)]
-    rows = compared(connection, models, as_of - DAY, as_of) if models else pd.DataFrame(columns=list(_COLUMNS))
-    count = 0
-    for model_id, own in rows.groupby("model_id"):
+def evaluate(runtime: Runtime, connection: Connection, as_of: datetime) -> int:
+    """Writes how the models in use did over the day before, and how far their data have drifted from those they learned
+    from; the number of models. Harmless to repeat."""
+    models = registry.in_use(connection, registry.FLOW, as_of)
+    members = {pool.scope: pool.node_ids for pool in pools(connection, as_of)}
+    rows = compared(connection, [model.model_id for model in models], as_of - DAY, as_of)
+    for model in models:
+        own = rows[rows["model_id"] == str(model.model_id)]
         row = {
-            "model_id": model_id,
+            "model_id": model.model_id,
             "evaluation_timestamp": as_of,
             "evaluation_window": "24h",
             "predictions_count": len(own),
-            **_scores(own),
+            **(_scores(own) if len(own) else dict.fromkeys(SCORES)),
             "node_metrics": {str(node): _scores(part) for node, part in own.groupby("node_id")},
+            **_drift(runtime, connection, model, members.get(model.scope, []), as_of),
         }
         statement = insert(model_performance).values(row)
         keys = ["model_id", "evaluation_timestamp", "evaluation_window"]
         changed = {name: statement.excluded[name] for name in row if name not in keys}
         connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed))
-        count += 1
-    return count
+    return len(models)
+
+
+def _drift(
+    runtime: Runtime, connection: Connection, model: Row[Any], nodes: list[str], as_of: datetime
+) -> dict[str, Any]:
+    forecaster = loaded(runtime, connection, model, as_of) if nodes else None
+    if forecaster is None:
+        return dict.fromkeys(("feature_drift_score", "prediction_drift_score", "drift_detected", "drift_reason"))
+    drift = forecaster.drift(recent_history(runtime, connection, nodes, as_of))
+    return {
+        "feature_drift_score": None if np.isnan(drift.features) else drift.features,
+        "prediction_drift_score": None if np.isnan(drift.predictions) else drift.predictions,
+        "drift_detected": drift.detected,
+        "drift_reason": drift.reason,
+    }
 
 
 def _scores(rows: pd.DataFrame) -> dict[str, float | None]:

@@ -10,7 +10,8 @@ from uuid import UUID
 import redis
 from sqlalchemy import Connection, Row
 
-from src.domain.forecasting.model import MEMBERS, NotEnoughHistory, train
+from src.domain.forecasting.boosting import MEMBERS
+from src.domain.forecasting.model import NotEnoughHistory, train
 from src.domain.forecasting.series import history_of, public_holidays
 from src.domain.lifecycle import PROMOTE, judge_first
 from src.observability import logger
