@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-EXPECTED = "live, frozen:<instant> or ticking:<instant>[@<real start>][*<speed>], instants as 2023-04-01T00:00:00Z"
+EXPECTED = (
+    "live, frozen:<instant>, stepped:<instant> or ticking:<instant>[@<real start>][*<speed>], "
+    "instants as 2023-04-01T00:00:00Z"
+)
 
 
 class Clock(Protocol):
@@ -36,6 +39,29 @@ class FrozenClock:
 
     def real_seconds_until(self, instant: datetime) -> float | None:
         return 0.0 if instant <= self.instant else None
+
+
+@dataclass
+class SteppedClock:
+    """Stands until somebody moves it: a replay of the past works off one instant after the other."""
+
+    instant: datetime
+
+    def now(self) -> datetime:
+        return self.instant
+
+    def real_seconds_until(self, instant: datetime) -> float | None:
+        return 0.0 if instant <= self.instant else None
+
+    def move_to(self, instant: datetime) -> None:
+        """Makes it a later instant.
+
+        Raises:
+            ValueError: if it is an earlier one: time does not run backwards.
+        """
+        if instant < self.instant:
+            raise ValueError(f"{instant.isoformat()} lies before {self.instant.isoformat()}")
+        self.instant = instant
 
 
 @dataclass(frozen=True)
@@ -69,12 +95,14 @@ def clock_from(text: str) -> Clock:
     """
     if text == "live":
         return LiveClock()
-    match = re.fullmatch(r"(frozen|ticking):([^@*]+)(?:@([^*]+))?(?:\*([0-9.]+))?", text)
+    match = re.fullmatch(r"(frozen|stepped|ticking):([^@*]+)(?:@([^*]+))?(?:\*([0-9.]+))?", text)
     if match is None:
         raise ValueError(f"expected {EXPECTED}")
     kind, start, anchor, speed = match.groups()
     if kind == "frozen":
         return FrozenClock(parse_instant(start))
+    if kind == "stepped":
+        return SteppedClock(parse_instant(start))
     return TickingClock(
         start=parse_instant(start),
         anchor=parse_instant(anchor).timestamp() if anchor else time.time(),

@@ -68,6 +68,13 @@ def another_running(database: Engine, job_type: str, other_than: UUID | None = N
     return found
 
 
+def unfinished(database: Engine) -> bool:
+    """Whether any job is waiting or running."""
+    with database.connect() as connection:
+        found = select(_jobs.job_id).where(_jobs.status.in_(UNFINISHED)).limit(1)
+        return connection.scalar(found) is not None
+
+
 def latest(database: Engine, job_type: str, limit: int) -> Sequence[Row[Any, Any]]:
     """`status` and `created_at` of the latest jobs of a type, newest first."""
     query = select(_jobs.status, _jobs.created_at).where(_jobs.job_type == job_type)

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, text
 from src.processing import chunks
 from src.processing.warehouse.news import NodeNews
 from src.settings import Settings
-from tests.system import START, eventually, metrics, once, process, put, readings_of, run_cycle, table
+from tests.system import START, eventually, metrics, once, process, put, readings_of, run, run_cycle, table
 
 SERVICE = "src.processing.service.main"
 
@@ -151,3 +151,35 @@ def test_chunks_hold_about_what_they_may_and_every_node_once():
     news = [NodeNews(f"n{k}", START, readings, None) for k, readings in enumerate([10, 80, 30, 200, 5, 5])]
     planned = chunks.plan(news, START + timedelta(days=1), 100)
     assert [chunk.node_ids for chunk in planned] == [["n0", "n1"], ["n2"], ["n3"], ["n4", "n5"]]
+
+
+def test_a_replay_ended_and_taken_up_again_leaves_what_one_that_was_not_leaves(stack: Settings, database: Engine):
+    begin, end = START + timedelta(days=1), START + timedelta(days=1, hours=10)
+    put(stack, readings_of(["n1", "n2"], days=2, minutes=15))
+
+    def replayed(clock: datetime, until: datetime) -> None:
+        told = {"clock": f"stepped:{clock.isoformat()}", "check_interval_minutes": 120}
+        done = run(SERVICE, "--until", until.isoformat(), settings=stack, **told)
+        assert done.returncode == 0, done.stderr[-2000:]
+
+    replayed(begin, end)
+    jobs = table(database, "processing_jobs")
+    of_type = jobs.groupby("job_type")["scheduled_for"].apply(sorted)
+    assert of_type["processing_cycle"] == list(pd.date_range(begin, end, freq="2h"))
+    assert len(of_type["model_review"]) == 11
+    assert len(of_type["retention"]) == 1
+    assert set(jobs["status"]) == {"completed"}
+    undisturbed, marks = metrics(database), watermarks(database)
+    emptied(database)
+
+    replayed(begin, begin + timedelta(hours=5))
+    replayed(begin + timedelta(hours=4), end)
+    pd.testing.assert_frame_equal(metrics(database), undisturbed, check_exact=True)
+    pd.testing.assert_frame_equal(watermarks(database), marks)
+    assert len(table(database, "processing_jobs")) == len(jobs)
+
+
+def test_a_replay_needs_a_clock_that_can_be_moved(stack: Settings):
+    refused = run(SERVICE, "--until", "2023-05-02T00:00:00Z", settings=stack)
+    assert refused.returncode == 2
+    assert "--until goes with CLOCK=stepped:" in refused.stderr

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from functools import partial
 
 import orjson
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from src.clock import Clock, SteppedClock, parse_instant
 from src.db.migrate import wait_for_schema
 from src.observability import configure_logging, logger, serve_measures
 from src.processing import jobs
@@ -27,17 +27,18 @@ from src.processing.quality import run_quality
 from src.processing.retention import run_retention
 from src.processing.runtime import Runtime, create_runtime
 from src.processing.service.heartbeat import Heartbeat
-from src.processing.service.timetable import ClockTrigger, Daily, Every, Rhythm, Weekly
+from src.processing.service.replay import replay
+from src.processing.service.timetable import ClockTrigger, Daily, Entry, Every, Rhythm, Weekly
 from src.settings import load_settings
 
 RETRY = Every(timedelta(seconds=15))
 ALERTS, DELIVERY_SECONDS = Every(timedelta(minutes=1)), 5
 QUALITY = Every(timedelta(hours=6))
 REVIEW = Every(timedelta(hours=1))
-EVALUATION_AT, TRAINING_AT = datetime.min.time().replace(hour=2), datetime.min.time().replace(hour=3)
+EVALUATION_AT, TRAINING_AT = time(2), time(3)
 SUNDAY = 6
-RETENTION_AT = datetime.min.time().replace(hour=4, minute=30)
-RECOMMENDATIONS_AT = datetime.min.time().replace(hour=5)
+RETENTION_AT = time(4, 30)
+RECOMMENDATIONS_AT = time(5)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -50,8 +51,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--once", action="store_true", help="run one cycle now, print its result as JSON, and exit (1 if it failed)"
     )
+    parser.add_argument(
+        "--until",
+        type=parse_instant,
+        metavar="INSTANT",
+        help="work off all that is due until then, one after the other and as fast as it goes, and exit; with "
+        "CLOCK=stepped:INSTANT, the begin; alerts are left out",
+    )
     options = parser.parse_args(arguments)
     settings = load_settings(with_warehouse=True)
+    stepped = isinstance(settings.running_clock, SteppedClock)
+    if stepped != (options.until is not None):
+        parser.error("--until goes with CLOCK=stepped:<begin>, and neither without the other")
     configure_logging(settings)
     serve_measures(0 if options.once else settings.metrics_port)
     runtime = create_runtime(settings)
@@ -68,6 +79,8 @@ def main(arguments: list[str] | None = None) -> int:
     heartbeat.start()
     worker.start()
     try:
+        if options.until is not None:
+            return replay(runtime, queue, _timetable(runtime, queue, rhythm), options.until)
         return _once(runtime, queue) if options.once else _serve(runtime, queue, rhythm)
     finally:
         logger(__name__).info("stopping: running slices are committed, the rest goes back to the queue")
@@ -76,36 +89,46 @@ def main(arguments: list[str] | None = None) -> int:
         heartbeat.stop()
 
 
+def _timetable(runtime: Runtime, queue: Queue, cycles: Rhythm) -> list[Entry]:
+    """What is done when; of what is due at the same instant, the first comes first in a replay."""
+
+    def daily(at: time, job: Callable[[datetime], object], name: str) -> Entry:
+        return Entry(name, Daily(at, runtime.zone), job)
+
+    return [
+        Entry("cycle", cycles, partial(run_tick, runtime, queue)),
+        Entry("data quality", QUALITY, partial(run_quality, runtime)),
+        daily(EVALUATION_AT, partial(run_evaluation, runtime), "model evaluation"),
+        Entry("model review", REVIEW, partial(run_review, runtime, queue.send)),
+        Entry(
+            "model training",
+            Weekly(SUNDAY, TRAINING_AT, runtime.zone),
+            lambda as_of: start_training(runtime, queue.send, as_of, "scheduler"),
+        ),
+        daily(RETENTION_AT, partial(run_retention, runtime), "retention"),
+        daily(RECOMMENDATIONS_AT, partial(run_recommendations, runtime), "recommendations"),
+    ]
+
+
 def _serve(runtime: Runtime, queue: Queue, rhythm: Rhythm) -> int:
     scheduler = BackgroundScheduler(timezone="UTC")
-
-    def timetable(name: str, when: Rhythm, job: Callable[[datetime], object]) -> None:
+    between = [
+        Entry("retry", RETRY, partial(run_retry, runtime, queue)),
+        Entry("alerts", ALERTS, partial(run_alerts, runtime)),
+    ]
+    for entry in _timetable(runtime, queue, rhythm) + between:
         scheduler.add_job(
-            lambda: job(when.last(runtime.clock.now())),
-            ClockTrigger(when, runtime.clock),
-            name=name,
+            partial(_run_due, entry, runtime.clock),
+            ClockTrigger(entry.when, runtime.clock),
+            name=entry.name,
             max_instances=1,
             coalesce=True,
             misfire_grace_time=None,
         )
-
-    timetable("cycle", rhythm, partial(run_tick, runtime, queue))
-    timetable("retry", RETRY, partial(run_retry, runtime, queue))
-    timetable("alerts", ALERTS, partial(run_alerts, runtime))
     # Messages are tried in real time, whatever clock is injected.
     scheduler.add_job(
         partial(run_delivery, runtime), "interval", seconds=DELIVERY_SECONDS, name="alert delivery", coalesce=True
     )
-    timetable("data quality", QUALITY, partial(run_quality, runtime))
-    timetable("model review", REVIEW, partial(run_review, runtime, queue.send))
-    timetable("model evaluation", Daily(EVALUATION_AT, runtime.zone), partial(run_evaluation, runtime))
-    timetable(
-        "model training",
-        Weekly(SUNDAY, TRAINING_AT, runtime.zone),
-        lambda as_of: start_training(runtime, queue.send, as_of, "scheduler"),
-    )
-    timetable("recommendations", Daily(RECOMMENDATIONS_AT, runtime.zone), partial(run_recommendations, runtime))
-    timetable("retention", Daily(RETENTION_AT, runtime.zone), partial(run_retention, runtime))
     # What came in while no replica was up is not left waiting for the next tick.
     scheduler.add_job(lambda: run_tick(runtime, queue, rhythm.last(runtime.clock.now())), name="first cycle")
     scheduler.start()
@@ -113,6 +136,10 @@ def _serve(runtime: Runtime, queue: Queue, rhythm: Rhythm) -> int:
     runtime.stopping.wait()
     scheduler.shutdown(wait=False)
     return 0
+
+
+def _run_due(entry: Entry, clock: Clock) -> None:
+    entry.job(entry.when.last(clock.now()))
 
 
 def _once(runtime: Runtime, queue: Queue) -> int:
@@ -126,7 +153,7 @@ def _once(runtime: Runtime, queue: Queue) -> int:
     while (job := jobs.describe(runtime.database, job_id))["status"] in jobs.UNFINISHED:
         if runtime.stopping.is_set():
             return 1
-        time.sleep(0.1)
+        runtime.stopping.wait(0.1)
     told = {name: job[name] for name in ("job_id", "status", "total_items", "failed_items", "error_message")}
     sys.stdout.write(orjson.dumps(told | dict(job["result_summary"]), default=str).decode() + "\n")
     return 0 if job["status"] == "completed" else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from typing import Protocol
@@ -23,6 +24,15 @@ class Rhythm(Protocol):
 
     def after(self, instant: datetime) -> datetime:
         """The first occurrence after `instant`."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the timetable: what is done, with the instant at which it was due, and when."""
+
+    name: str
+    when: Rhythm
+    job: Callable[[datetime], object]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,51 @@
+"""A replay: all that the timetable would have done over a span of time, one thing after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from src.clock import SteppedClock
+from src.observability import logger
+from src.processing import jobs
+from src.processing.actors import Queue
+from src.processing.cycle.run import run_retry
+from src.processing.runtime import Runtime
+from src.processing.service.timetable import Entry
+
+POLL_SECONDS = 0.01
+
+
+def replay(runtime: Runtime, queue: Queue, timetable: Sequence[Entry], until: datetime) -> int:
+    """Moves the stepped clock from one due instant to the next, up to `until`; the exit code.
+
+    At each instant what is due is done in the timetable's order, each once the one before has ended. Started again at
+    an instant that was reached before, it goes on where it was: what is done has its job already. Alerts are about the
+    present, and left out.
+    """
+    clock = runtime.clock
+    assert isinstance(clock, SteppedClock)
+    while not runtime.stopping.is_set():
+        now = clock.now()
+        # Only what an earlier process left behind.
+        _wait(runtime)
+        for entry in timetable:
+            if entry.when.last(now) == now and not runtime.stopping.is_set():
+                try:
+                    entry.job(now)
+                except Exception:
+                    logger(__name__).exception("a job of the timetable failed", job=entry.name, as_of=now.isoformat())
+                _wait(runtime)
+        run_retry(runtime, queue, now)
+        _wait(runtime)
+        following = min(entry.when.after(now) for entry in timetable)
+        if following > until:
+            return 0
+        clock.move_to(following)
+    return 1
+
+
+def _wait(runtime: Runtime) -> None:
+    """Until every job has ended, or the process is asked to."""
+    while jobs.unfinished(runtime.database) and not runtime.stopping.wait(POLL_SECONDS):
+        pass
