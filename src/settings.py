@@ -78,6 +78,8 @@ class Settings(BaseSettings):
     bigquery_table: Identifier = "sensor_readings_ml"
     bigquery_location: str = "EU"
     bigquery_columns: dict[str, Identifier] = {}
+    bigquery_weather_table: Literal[""] | Identifier = ""
+    bigquery_weather_columns: dict[str, Identifier] = {}
     bigquery_maximum_bytes_billed: int = Field(20 * 1024**3, ge=1)
     bigquery_timeout_seconds: float = Field(60, gt=0, le=3600)
     bigquery_streams: int = Field(4, ge=1, le=64)

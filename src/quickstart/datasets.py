@@ -37,11 +37,15 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Dataset:
-    """`readings` has any of `COLUMNS` (timestamps aware); `end` is the instant just after the last of them."""
+    """`readings` has any of `COLUMNS` (timestamps aware); `end` is the instant just after the last of them.
+
+    `weather`, where it is known: index aware hours, columns temperature (°C), rain (mm in the hour), humidity (%).
+    """
 
     readings: pd.DataFrame
     nodes: list[Node]
     end: datetime
+    weather: pd.DataFrame | None = None
 
 
 def bwdf() -> Dataset:
@@ -67,7 +71,8 @@ def bwdf() -> Dataset:
         )
         for name in inflows.columns
     ]
-    return Dataset(long, nodes, datetime(2023, 3, 31, 22, tzinfo=UTC))
+    weather = data["weather"].tz_convert("UTC").rename(columns=str.lower)[["temperature", "rain", "humidity"]]
+    return Dataset(long, nodes, datetime(2023, 3, 31, 22, tzinfo=UTC), weather)
 
 
 def network() -> Dataset:
@@ -108,6 +113,22 @@ def append(settings: Settings, readings: pd.DataFrame) -> None:
     config = bigquery.LoadJobConfig(source_format="PARQUET", write_disposition="WRITE_APPEND")
     client = connect(settings).queries
     client.load_table_from_file(parquet, _name_of_table(settings), job_config=config, timeout=120).result(timeout=120)
+
+
+def load_weather(settings: Settings, weather: pd.DataFrame) -> None:
+    """Makes the weather table of the settings hold exactly these hours; the dataset must be there."""
+    client = connect(settings).queries
+    name = f"{settings.bigquery_project_id}.{settings.bigquery_dataset_id}.{settings.bigquery_weather_table}"
+    fields = [bigquery.SchemaField("timestamp", "TIMESTAMP", "REQUIRED")]
+    fields += [bigquery.SchemaField(str(column), "FLOAT64") for column in weather.columns]
+    client.delete_table(name, not_found_ok=True, timeout=30)
+    client.create_table(bigquery.Table(name, fields), timeout=30)
+    parquet = io.BytesIO()
+    rows = weather.astype("float64").rename_axis("timestamp").reset_index()
+    rows.astype({"timestamp": "datetime64[us, UTC]"}).to_parquet(parquet, index=False)
+    parquet.seek(0)
+    config = bigquery.LoadJobConfig(source_format="PARQUET", write_disposition="WRITE_APPEND")
+    client.load_table_from_file(parquet, name, job_config=config, timeout=120).result(timeout=120)
 
 
 def _name_of_table(settings: Settings) -> str:

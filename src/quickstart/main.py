@@ -28,7 +28,7 @@ from src.db.tables import processing_jobs
 from src.domain.metrics import TIME_WINDOWS
 from src.processing.nodes import import_nodes
 from src.quickstart import engines
-from src.quickstart.datasets import DATASETS, load
+from src.quickstart.datasets import DATASETS, load, load_weather
 from src.quickstart.report import ask, table_of_nodes
 from src.settings import Settings
 
@@ -97,21 +97,26 @@ def _run(options: argparse.Namespace, started: ExitStack) -> None:
         if not loaded.exists():
             with _step(progress, f"Loading the dataset {options.dataset}"):
                 dataset = DATASETS[options.dataset]()
-                settings = Settings(**environment)  # type: ignore[arg-type]
+                weather = {} if dataset.weather is None else {"bigquery_weather_table": "weather"}
+                settings = Settings(**environment | weather)  # type: ignore[arg-type]
                 database = create_database_engine(settings)
                 load(settings, dataset)
+                if dataset.weather is not None:
+                    load_weather(settings, dataset.weather)
                 migrate(database, settings)
                 with database.begin() as connection:
                     import_nodes(connection, dataset.nodes)
-                loaded.write_bytes(orjson.dumps({"end": dataset.end}))
-        end = datetime.fromisoformat(orjson.loads(loaded.read_bytes())["end"])
+                loaded.write_bytes(orjson.dumps({"end": dataset.end} | weather))
+        known = orjson.loads(loaded.read_bytes())
+        end = datetime.fromisoformat(known.pop("end"))
+        environment |= known
         # Both services live at the dataset's end, so that "the last 24 hours" hold data.
         environment["clock"] = f"ticking:{end.isoformat()}@{datetime.now(UTC).isoformat()}"
         settings = Settings(**environment)  # type: ignore[arg-type]
         database = create_database_engine(settings)
         migrate(database, settings)
         key = _api_key(database, folder / "api_key")
-        known = _job_ids(database)
+        earlier = _job_ids(database)
         _process(progress, database, environment, folder)
         with _step(progress, "Starting the API"):
             api = started.enter_context(_service("src.api.main", environment, folder / "api.log"))
@@ -121,7 +126,7 @@ def _run(options: argparse.Namespace, started: ExitStack) -> None:
     _print_urls(url, key)
     if not options.once:
         started.enter_context(_service("src.processing.service.main", environment, folder / "processing.log"))
-    told = _result(database, known) | {"seconds": round(time.monotonic() - begun, 1), "api": url}
+    told = _result(database, earlier) | {"seconds": round(time.monotonic() - begun, 1), "api": url}
     sys.stdout.write(orjson.dumps({"dataset": options.dataset} | told).decode() + "\n")
     sys.stdout.flush()
     if not options.once:

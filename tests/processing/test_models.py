@@ -19,10 +19,11 @@ from src.processing import jobs
 from src.processing.cycle.finish import finish
 from src.processing.cycle.work import work_off
 from src.processing.models import registry
-from src.processing.models.forecasts import write_forecasts
+from src.processing.models.forecasts import recent_history, write_forecasts
 from src.processing.models.review import evaluate, review
 from src.processing.models.training import start_training
 from src.processing.runtime import Runtime, create_runtime
+from src.quickstart.datasets import load_weather
 from src.settings import Settings
 from tests.processing.test_forecasting import town
 from tests.system import put, run, run_cycle, table
@@ -121,6 +122,22 @@ def test_the_first_model_is_trained_becomes_active_and_forecasts_with_the_next_c
     assert (both["predicted_flow_rate"] - both["measured"]).abs().mean() / both["measured"].mean() < 0.25
     run_cycle(runtime.settings, NOW)
     assert len(table(database, "ml_predictions_cache")) == 3 * 168
+
+
+def test_weather_is_learned_from_and_forecasts_go_on_without_it(runtime: Runtime, database: Engine, flow: pd.DataFrame):
+    settings = runtime.settings.model_copy(update={"bigquery_weather_table": "weather"})
+    hours = pd.date_range(flow.index[0], NOW + 10 * DAY, freq="h")
+    load_weather(settings, pd.DataFrame({"temperature": 10 + 8 * np.sin(np.arange(len(hours)) / 4e3)}, index=hours))
+    with_weather = create_runtime(settings)
+    train_now(with_weather)
+    (model,) = table(database, "ml_models").to_dict("records")
+    assert model["parameters"]["weather"] == ["temperature"]
+    with database.begin() as connection:
+        known = recent_history(with_weather, connection, ["n0"], NOW)
+        assert np.isfinite(known.weather["temperature"][:-1]).all()
+        assert write_forecasts(with_weather, connection, NOW) == 3 * 168
+        gone = create_runtime(settings.model_copy(update={"bigquery_weather_table": "gone"}))
+        assert write_forecasts(gone, connection, NOW) == 3 * 168
 
 
 def test_a_node_that_came_after_the_training_is_forecast_by_its_usual_flow(

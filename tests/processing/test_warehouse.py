@@ -7,15 +7,19 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from google.api_core import exceptions
 from google.cloud import bigquery
 
 from src.processing.warehouse.client import WarehouseError, connect, sentences
+from src.processing.warehouse.history import read_hourly_weather
 from src.processing.warehouse.reader import Reader
 from src.quickstart import engines
+from src.quickstart.datasets import load_weather
 from src.settings import Settings
+from tests.system import put, readings_of
 
 START = datetime(2023, 5, 1, tzinfo=UTC)
 NODES = ["n1", 'o\'brien "città" \\ 7', "x" * 60]
@@ -119,3 +123,23 @@ def test_missing_credentials_are_said_in_a_sentence(tmp_path: Path, monkeypatch:
         connect(Settings(bigquery_project_id="some-project", google_application_credentials=str(empty)))
     with pytest.raises(WarehouseError, match="GOOGLE_APPLICATION_CREDENTIALS"):
         connect(Settings(bigquery_project_id="some-project", google_application_credentials="/nowhere.json"))
+
+
+def test_weather_is_the_hourly_mean_of_whatever_the_table_tells(stack: Settings):
+    put(stack, readings_of(["n1"]))
+    hours = pd.date_range(START, periods=6, freq="30min")
+    settings = stack.model_copy(
+        update={"bigquery_weather_table": "meteo", "bigquery_weather_columns": {"temperature": "t_air"}}
+    )
+    load_weather(settings, pd.DataFrame({"t_air": [1.0, 3, 5, 7, 9, np.nan], "wind": 1.0}, index=hours))
+    told = read_hourly_weather(connect(settings), settings, START, START + timedelta(hours=3))
+    assert told is not None
+    assert list(told.columns) == ["temperature"]
+    assert told["temperature"].tolist() == [2.0, 6.0, 9.0]
+    assert read_hourly_weather(connect(stack), stack, START, START + timedelta(hours=3)) is None
+    wrong = settings.model_copy(update={"bigquery_weather_columns": {"timestamp": "instant"}})
+    with pytest.raises(WarehouseError, match="needs a column instant and any of temperature, rain, humidity; it has"):
+        read_hourly_weather(connect(wrong), wrong, START, START + timedelta(hours=3))
+    missing = settings.model_copy(update={"bigquery_weather_table": "nowhere"})
+    with pytest.raises(WarehouseError, match="nowhere"):
+        read_hourly_weather(connect(missing), missing, START, START + timedelta(hours=3))

@@ -16,11 +16,13 @@ from src.db.tables import ml_predictions_cache
 from src.db.upsert import copy_rows
 from src.domain.forecasting.features import LOOK_BACK_DAYS, TARGETS
 from src.domain.forecasting.model import LEARNED, USUAL, Forecaster
-from src.domain.forecasting.series import HOURS, History, history_of, public_holidays
+from src.domain.forecasting.series import DAYS_AHEAD, HOURS, History, history_of, public_holidays
 from src.observability import logger
 from src.processing.models import registry
 from src.processing.models.pools import pools
 from src.processing.runtime import Runtime
+from src.processing.warehouse.client import WarehouseError
+from src.processing.warehouse.history import read_hourly_weather
 
 SERVICE = "service"
 # What `features_used` says of a forecast.
@@ -76,7 +78,20 @@ def recent_history(runtime: Runtime, connection: Connection, nodes: Sequence[str
     flow = rows.pivot(index="window_start", columns="node_id", values="flow").reindex(hours, columns=list(nodes))
     last = origin.date() + timedelta(days=10)
     festive = public_holidays(runtime.settings.utility_country, start.date() - timedelta(days=1), last)
-    return history_of(flow.astype("float64"), None, festive, runtime.zone)
+    return history_of(flow.astype("float64"), _weather(runtime, start, origin), festive, runtime.zone)
+
+
+def _weather(runtime: Runtime, start: datetime, origin: datetime) -> pd.DataFrame | None:
+    """Weather up to the last day that may be forecast; a warehouse that does not tell it stops no forecast."""
+    try:
+        settings = runtime.settings
+        if not settings.bigquery_weather_table:
+            return None
+        end = origin + timedelta(days=DAYS_AHEAD + 1)
+        return read_hourly_weather(runtime.warehouse(), settings, start, end)
+    except WarehouseError as error:
+        logger(__name__).warning("flow is forecast without weather", error=str(error))
+        return None
 
 
 def forecast_rows(forecaster: Forecaster, history: History, origin: datetime, model_id: UUID) -> pd.DataFrame:

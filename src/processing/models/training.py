@@ -19,7 +19,7 @@ from src.processing import chunks, jobs
 from src.processing.models import registry
 from src.processing.models.pools import Pool, pools
 from src.processing.runtime import Runtime
-from src.processing.warehouse.history import read_hourly_flow
+from src.processing.warehouse.history import read_hourly_flow, read_hourly_weather
 
 # Older readings are not read: a tenth of them would be learned from, of a network that has changed since.
 HISTORY_DAYS = 3 * 365
@@ -49,10 +49,13 @@ def train_chunk(runtime: Runtime, connection: Connection, chunk: Row[Any]) -> di
     told: dict[str, Any] = {"scope": pool.scope, "rows_read": read.rows, "bytes_processed": read.bytes_processed}
     if read.flow.empty:
         return told | {"not_trained": "none of its nodes has flow in the warehouse"}
+    weather = read_hourly_weather(
+        runtime.warehouse(), runtime.settings, read.flow.index[0].to_pydatetime(), chunk.read_end
+    )
     first, last = read.flow.index[0].date(), read.flow.index[-1].date() + timedelta(days=10)
     festive = public_holidays(runtime.settings.utility_country, first - timedelta(days=1), last)
     try:
-        trained = train(history_of(read.flow, None, festive, runtime.zone))
+        trained = train(history_of(read.flow, weather, festive, runtime.zone))
     except NotEnoughHistory as reason:
         return told | {"not_trained": str(reason)}
     now = runtime.clock.now()
@@ -67,7 +70,11 @@ def train_chunk(runtime: Runtime, connection: Connection, chunk: Row[Any]) -> di
         {
             "metrics": {"rows_read": read.rows, "bytes_processed": read.bytes_processed},
             "validation_metrics": validation,
-            "parameters": {"members": list(MEMBERS), "nodes": pool.node_ids},
+            "parameters": {
+                "members": list(MEMBERS),
+                "nodes": pool.node_ids,
+                "weather": [] if weather is None else list(weather.columns),
+            },
             "training_data_start": read.flow.index[0].to_pydatetime(),
             "training_data_end": read.flow.index[-1].to_pydatetime() + timedelta(hours=1),
             "training_samples": trained.examples,

@@ -1,4 +1,4 @@
-"""Hourly history for training, summed up by the warehouse: hours travel, not readings."""
+"""Hourly history for training, and weather, summed up by the warehouse: hours travel, not readings."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from datetime import datetime
 import pandas as pd
 from google.cloud import bigquery
 
+from src.domain.forecasting.series import WEATHER
 from src.domain.readings import VALID_RANGE
-from src.processing.warehouse.client import Warehouse, sentences
+from src.processing.warehouse.client import Warehouse, WarehouseError, sentences
 from src.settings import Settings
 
 
@@ -42,18 +43,78 @@ def read_hourly_flow(
             AND {flow} >= @least AND {flow} <= @most
         GROUP BY node_id, hour
     """  # noqa: S608
+    rows, bytes_processed = _answer(
+        warehouse,
+        settings,
+        query,
+        [
+            *_span(start, end),
+            bigquery.ScalarQueryParameter("least", "FLOAT64", least),
+            bigquery.ScalarQueryParameter("most", "FLOAT64", most),
+            bigquery.ArrayQueryParameter("node_ids", "STRING", list(node_ids)),
+        ],
+    )
+    wide = rows.pivot(index="hour", columns="node_id", values="flow").reindex(columns=list(node_ids))
+    if len(wide):
+        wide.index = pd.DatetimeIndex(wide.index).tz_convert("UTC")
+        wide = wide.reindex(pd.date_range(wide.index[0], wide.index[-1], freq="h"))
+    return HourlyFlow(wide.astype("float64"), len(rows), bytes_processed)
+
+
+def read_hourly_weather(
+    warehouse: Warehouse, settings: Settings, start: datetime, end: datetime
+) -> pd.DataFrame | None:
+    """Mean weather of every hour of [start, end) over all rows of the hour; hours to come are forecasts.
+
+    Returns:
+        Index aware hours, columns those of `domain.forecasting.series.WEATHER` that the table has; None where no
+        BIGQUERY_WEATHER_TABLE is named.
+
+    Raises:
+        WarehouseError: with a sentence that says what to do.
+    """
+    if not settings.bigquery_weather_table:
+        return None
+    table = f"{settings.bigquery_project_id}.{settings.bigquery_dataset_id}.{settings.bigquery_weather_table}"
+    with sentences(settings):
+        there = {field.name for field in warehouse.queries.get_table(table, timeout=warehouse.timeout).schema}
+    columns = {name: settings.bigquery_weather_columns.get(name, name) for name in ("timestamp", *WEATHER)}
+    told = [name for name in WEATHER if columns[name] in there]
+    if columns["timestamp"] not in there or not told:
+        raise WarehouseError(
+            f"The weather table {settings.bigquery_weather_table} needs a column {columns['timestamp']} and any of "
+            f"{', '.join(columns[name] for name in WEATHER)}; it has {', '.join(sorted(there))}. "
+            "BIGQUERY_WEATHER_COLUMNS names them."
+        )
+    means = ", ".join(f"AVG({columns[name]}) AS {name}" for name in told)
+    query = f"""
+        SELECT TIMESTAMP_TRUNC({columns["timestamp"]}, HOUR) AS hour, {means}
+        FROM `{table}` WHERE {columns["timestamp"]} >= @start AND {columns["timestamp"]} < @end GROUP BY hour
+    """  # noqa: S608
+    rows, _ = _answer(warehouse, settings, query, _span(start, end))
+    rows.index = pd.DatetimeIndex(rows["hour"]).tz_convert("UTC")
+    return rows[told].astype("float64").sort_index()
+
+
+def _span(start: datetime, end: datetime) -> list[bigquery.ScalarQueryParameter]:
+    return [
+        bigquery.ScalarQueryParameter("start", "TIMESTAMP", start),
+        bigquery.ScalarQueryParameter("end", "TIMESTAMP", end),
+    ]
+
+
+def _answer(
+    warehouse: Warehouse,
+    settings: Settings,
+    query: str,
+    parameters: Sequence[bigquery.ScalarQueryParameter | bigquery.ArrayQueryParameter],
+) -> tuple[pd.DataFrame, int]:
+    """The rows of a query, and the bytes it processed."""
     with sentences(settings):
         job = warehouse.queries.query(
             query,
             job_config=bigquery.QueryJobConfig(
-                query_parameters=[
-                    bigquery.ScalarQueryParameter("start", "TIMESTAMP", start),
-                    bigquery.ScalarQueryParameter("end", "TIMESTAMP", end),
-                    bigquery.ScalarQueryParameter("least", "FLOAT64", least),
-                    bigquery.ScalarQueryParameter("most", "FLOAT64", most),
-                    bigquery.ArrayQueryParameter("node_ids", "STRING", list(node_ids)),
-                ],
-                maximum_bytes_billed=settings.bigquery_maximum_bytes_billed,
+                query_parameters=list(parameters), maximum_bytes_billed=settings.bigquery_maximum_bytes_billed
             ),
             timeout=warehouse.timeout,
             retry=warehouse.retry,
@@ -63,8 +124,4 @@ def read_hourly_flow(
         # A stand-in cannot serve query results by the Storage API.
         storage = None if settings.bigquery_rest_endpoint else warehouse.storage
         rows = result.to_arrow(bqstorage_client=storage, create_bqstorage_client=False).to_pandas()
-    wide = rows.pivot(index="hour", columns="node_id", values="flow").reindex(columns=list(node_ids))
-    if len(wide):
-        wide.index = pd.DatetimeIndex(wide.index).tz_convert("UTC")
-        wide = wide.reindex(pd.date_range(wide.index[0], wide.index[-1], freq="h"))
-    return HourlyFlow(wide.astype("float64"), len(rows), int(job.total_bytes_processed or 0))
+    return rows, int(job.total_bytes_processed or 0)
