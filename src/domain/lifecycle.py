@@ -84,6 +84,11 @@ def judge_first(mae: float, usual_mae: float) -> Verdict:
     )
 
 
+def judge_baseline(reason: str) -> Verdict:
+    """The usual flow forecasts where nothing better does, and says so."""
+    return Verdict(PROMOTE, f"the usual flow of the hour until a model is better: {reason}")
+
+
 def judge_shadow(comparison: Comparison, since: datetime, now: datetime) -> Verdict:
     """What becomes of a shadow (the comparison's first) beside its active model."""
     beside = now - since

@@ -14,14 +14,16 @@ from hypothesis import strategies as st
 from src.domain.forecasting import boosting
 from src.domain.forecasting.features import FEATURES, LOOK_BACK_DAYS, TARGETS, View, joined
 from src.domain.forecasting.intervals import intervals_of, spread_of
-from src.domain.forecasting.model import USUAL, Forecaster, NotEnoughHistory, train
+from src.domain.forecasting.model import USUAL, Forecaster, NotEnoughHistory, seasonal, train
 from src.domain.forecasting.sampling import chosen
 from src.domain.forecasting.series import HOURS, SUNDAY, History, history_of, public_holidays
 
 ROME = ZoneInfo("Europe/Rome")
 
 
-def town(nodes: int = 2, days: int = 70, start: str = "2022-02-01", noise: float = 0.05, seed: int = 1) -> pd.DataFrame:
+def town(
+    nodes: int = 2, days: int = 70, start: str = "2022-02-01", noise: float = 0.05, seed: int = 1, slow: float = 0.3
+) -> pd.DataFrame:
     """Hourly flow of nodes of different size with a daily and a weekly pattern of the local clock."""
     random = np.random.default_rng(seed)
     hours = pd.date_range(pd.Timestamp(start, tz=ROME).tz_convert("UTC"), periods=days * HOURS, freq="h")
@@ -30,9 +32,9 @@ def town(nodes: int = 2, days: int = 70, start: str = "2022-02-01", noise: float
     # A node that uses more than usual does so for some days.
     flow = {}
     for node in range(nodes):
-        slow = np.repeat(np.convolve(random.normal(0, 0.3, days + 2), np.ones(3) / 3, "valid"), HOURS)
+        drifting = np.repeat(np.convolve(random.normal(0, slow, days + 2), np.ones(3) / 3, "valid"), HOURS)
         flow[f"n{node}"] = (
-            10.0 * (node + 1) * np.maximum(pattern + slow, 0.1) * np.exp(random.normal(0, noise, len(hours)))
+            10.0 * (node + 1) * np.maximum(pattern + drifting, 0.1) * np.exp(random.normal(0, noise, len(hours)))
         )
     return pd.DataFrame(flow, index=hours)
 
@@ -172,11 +174,13 @@ def test_a_forecaster_comes_back_from_its_bytes_as_it_was(learned: tuple[pd.Data
         Forecaster.from_bytes(b"cos\nsystem\n(S'true'\ntR.")
 
 
-def test_days_like_those_learned_from_are_no_drift_and_others_are(learned: tuple[pd.DataFrame, Forecaster]):
-    flow, forecaster = learned
+def test_days_like_those_learned_from_are_no_drift_and_others_are(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(boosting, "MEMBERS", ({"rounds": 20, "learning_rate": 0.1, "max_depth": 3, "seed": 1},))
+    flow = town(3, days=140, slow=0.1)
+    forecaster = train(history(flow.iloc[: -7 * HOURS])).forecaster
     assert not forecaster.drift(history(flow)).detected
     last = np.asarray(flow.index >= flow.index[-4 * HOURS])[:, None]
-    for unlike in (1.6 * flow, 0.4 * flow):
+    for unlike in (1.4 * flow, 0.6 * flow):
         changed = pd.DataFrame(np.where(last, unlike, flow), flow.index, flow.columns)
         drift = forecaster.drift(history(changed))
         assert drift.detected
@@ -201,7 +205,18 @@ def test_a_node_the_model_never_saw_is_forecast_by_its_usual_flow_and_the_answer
 
 
 def test_too_little_history_is_an_error_that_says_how_little():
-    with pytest.raises(NotEnoughHistory, match="forecasts can be learned from in 30 days of 1 nodes"):
-        train(history(town(1, days=30)))
-    with pytest.raises(NotEnoughHistory, match="0 forecasts can be learned from in 20 days"):
+    with pytest.raises(NotEnoughHistory, match="forecasts can be learned from in 20 days of 1 nodes, 5000 are needed"):
         train(history(town(1, days=20)))
+    with pytest.raises(NotEnoughHistory, match="no node has three weeks of flow in 12 days"):
+        seasonal(history(town(1, days=12)))
+
+
+def test_a_new_utility_is_forecast_by_its_usual_flow_after_three_weeks():
+    flow = town(2, days=31)
+    trained = seasonal(history(flow.iloc[: -7 * HOURS]))
+    known = history(flow.iloc[: -7 * HOURS]).reaching_back(LOOK_BACK_DAYS)
+    told = trained.forecaster.forecast(known, *known.place(flow.index[-7 * HOURS].to_pydatetime()))
+    assert set(told["method"]) == {USUAL}
+    assert len(told) == 2 * TARGETS
+    measured = flow.iloc[-7 * HOURS :].to_numpy().T.reshape(-1)
+    assert ((measured >= told["lower"]) & (measured <= told["upper"])).mean() > 0.6

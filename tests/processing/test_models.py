@@ -124,6 +124,28 @@ def test_the_first_model_is_trained_becomes_active_and_forecasts_with_the_next_c
     assert len(table(database, "ml_predictions_cache")) == 3 * 168
 
 
+def test_with_four_weeks_of_history_the_usual_flow_forecasts_until_a_model_beats_it(
+    runtime: Runtime, database: Engine, flow: pd.DataFrame
+):
+    young = flow.loc[flow.index >= NOW - 23 * DAY, ["n0"]]
+    long = young.rename_axis("timestamp").melt(ignore_index=False, var_name="node_id", value_name="flow_rate")
+    put(runtime.settings, long[long.index < NOW].reset_index())
+    train_now(runtime)
+    active = table(database, "ml_models").query("is_active").iloc[0]
+    assert active["parameters"]["method"] == "usual"
+    with database.begin() as connection:
+        assert write_forecasts(runtime, connection, NOW) == 3 * 168
+    forecast = table(database, "ml_predictions_cache")
+    assert set(forecast["features_used"].map(lambda used: used["method"])) == {"usual"}
+    told = table(database, "model_decisions")
+    assert told["reason"].str.startswith("the usual flow of the hour until a model is better").any()
+    long = flow.rename_axis("timestamp").melt(ignore_index=False, var_name="node_id", value_name="flow_rate")
+    put(runtime.settings, long.reset_index())
+    train_now(runtime, NOW + HOUR)
+    active = table(database, "ml_models").query("is_active").iloc[0]
+    assert active["parameters"]["method"] == "learned"
+
+
 def test_weather_is_learned_from_and_forecasts_go_on_without_it(runtime: Runtime, database: Engine, flow: pd.DataFrame):
     settings = runtime.settings.model_copy(update={"bigquery_weather_table": "weather"})
     hours = pd.date_range(flow.index[0], NOW + 10 * DAY, freq="h")

@@ -2,9 +2,9 @@
 
 Told by the population stability index (Siddiqi, "Credit Risk Scorecards", 2006), sum of (now - then) * ln(now / then)
 over bins that held equal shares then, above 0.25 by custom. As days that follow each other are alike, and a pool of few
-nodes has few values, the index of a few days is often larger without any drift: its limit is what the model's own
-training days reached, and never less than that 0.25. Only what is relative to a node's own recent weeks is watched,
-and compared with days of the same season where there were enough: summer is no drift.
+nodes has few values, the index of a few days is often larger without any drift: its limit is half as much again as what
+19 of 20 spans of the training's own days stayed below, and never less than that 0.25. Only what is relative to a node's
+own recent weeks is watched, and compared with days of the same season where there were enough: summer is no drift.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from src.domain.forecasting.series import HOURS, Integers, Numbers
 WATCHED = ("odd_24_hours", "odd_168_hours", "spread", "level_week", "trend")
 PREDICTED = "predicted"
 BINS, LEAST_LIMIT = 8, 0.25
-# Days that are compared with the training at once; above the largest index of such days of the training by this.
-BLOCK_DAYS, ABOVE = 3, 1.5
+# Days that are compared with the training at once; the limit is so many times the index that this share of such days of
+# the training stayed below.
+BLOCK_DAYS, ABOVE, MOST_BLOCKS = 3, 1.5, 0.95
 # A season with fewer days than this is compared with the whole training.
 FEWEST_SEASON_DAYS = 28
 # Winter (December to February) 0 to autumn 3.
@@ -128,7 +129,8 @@ def _watch(rows: Numbers) -> Watch:
         counts[:] = _binned(rows[:, 0], edges)
     free = Watch(edges, counts, 1.0)
     reached = [free.index(block[:, 0], int(block[-1, 1])) for block in _blocks(rows)]
-    return Watch(edges, counts, max(LEAST_LIMIT, ABOVE * max(reached, default=0.0)))
+    usual = float(np.nanquantile(reached, MOST_BLOCKS)) if reached else 0.0
+    return Watch(edges, counts, max(LEAST_LIMIT, ABOVE * usual))
 
 
 def _blocks(rows: Numbers) -> Iterator[Numbers]:

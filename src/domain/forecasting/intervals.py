@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from src.domain.forecasting.features import FEATURES, Examples
-from src.domain.forecasting.series import Integers, Numbers
+from src.domain.forecasting.series import HOURS, WEEK, Integers, Numbers
 
 COVERAGE = 0.9
 # Hours ahead up to which errors are alike; parts of the day, by their first hour.
@@ -33,21 +33,43 @@ class Intervals:
 
     def around(self, examples: Examples, flow: Numbers) -> tuple[Numbers, Numbers]:
         """Lower and upper bounds (L/s) of forecasts, never negative; nodes not learned from have the factor 1."""
+        lower, upper = self._bounds(examples)
+        return np.maximum(flow + lower, 0.0), np.maximum(flow + upper, 0.0)
+
+    def reached(self, examples: Examples, errors: Numbers) -> Numbers:
+        """How far errors (L/s) are, in shares of the bound on their side; above 1 they lie outside."""
+        lower, upper = self._bounds(examples)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray(np.where(errors >= 0, errors / upper, errors / lower))
+
+    def _bounds(self, examples: Examples) -> tuple[Numbers, Numbers]:
         known = examples.node < len(self.width)
         width = np.where(known, self.width[np.where(known, examples.node, 0)], 1.0) if len(self.width) else 1.0
         unit = spread_of(examples) * width
         near, part = cells_of(examples)
-        return (
-            np.maximum(flow + unit * self.lower[near, part], 0.0),
-            np.maximum(flow + unit * self.upper[near, part], 0.0),
-        )
+        return unit * self.lower[near, part], unit * self.upper[near, part]
 
 
 def intervals_of(examples: Examples, errors: Numbers, nodes: int) -> Intervals:
     """Learns from the errors (measured - forecast, L/s) of examples that were not learned from.
 
-    Where there are none, nothing is known of how far a forecast may be off: the bounds are NaN.
+    Weeks differ more than hours of the same week do: the bounds are widened until those learned from the other weeks
+    hold in each one (cross-conformal; Vovk, "Cross-conformal predictors", 2015). Where there are no errors, nothing is
+    known of how far a forecast may be off: the bounds are NaN.
     """
+    week = examples.origin // (WEEK * HOURS)
+    reached = np.full(len(errors), np.nan)
+    if len(np.unique(week)) > 1:
+        for own in np.unique(week):
+            rest = _of_errors(examples.only(week != own), errors[week != own], nodes)
+            reached[week == own] = rest.reached(examples.only(week == own), errors[week == own])
+    known = reached[np.isfinite(reached)]
+    wider = max(float(np.quantile(known, COVERAGE)), 1.0) if len(known) else 1.0
+    learned = _of_errors(examples, errors, nodes)
+    return Intervals(wider * learned.lower, wider * learned.upper, learned.width)
+
+
+def _of_errors(examples: Examples, errors: Numbers, nodes: int) -> Intervals:
     alike = errors / spread_of(examples)
     known = np.isfinite(alike)
     tails = (1 - COVERAGE) / 2, (1 + COVERAGE) / 2

@@ -10,6 +10,7 @@ import io
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,9 @@ VALIDATION_DAYS = 42
 # A model that was not shown at least so many examples would have learned nothing.
 FEWEST_EXAMPLES = 5_000
 LEARNED, USUAL = "learned", "usual"
+
+
+_NONE = Intervals(np.empty((0, 0)), np.empty((0, 0)), np.empty(0))
 
 
 class NotEnoughHistory(ValueError):
@@ -163,35 +167,60 @@ def train(history: History) -> Trained:
     Raises:
         NotEnoughHistory: if there are not enough days.
     """
-    days = history.flow.shape[1]
-    until = days * HOURS
-    examples = training_examples(history, until) if days > LEVEL_DAYS else None
-    if examples is None or len(examples.target) < FEWEST_EXAMPLES:
+    examples, until = _examples(history)
+    if len(examples.target) < FEWEST_EXAMPLES:
         raise NotEnoughHistory(
-            f"{0 if examples is None else len(examples.target)} forecasts can be learned from in {days} days of "
-            f"{len(history.nodes)} nodes, {FEWEST_EXAMPLES} are needed; the first {LEVEL_DAYS} days only lead to them"
+            f"{len(examples.target)} forecasts can be learned from in {history.flow.shape[1]} days of "
+            f"{len(history.nodes)} nodes, {FEWEST_EXAMPLES} are needed"
         )
-    unseen = examples.origin >= until - VALIDATION_DAYS * HOURS
-    seen = examples.origin + examples.ahead < until - VALIDATION_DAYS * HOURS
-    none = Intervals(np.empty((0, 0)), np.empty((0, 0)), np.empty(0))
-    first = Forecaster(history.nodes, boosted(examples.only(seen)), none, {})
-    checked = examples.only(unseen)
+    # Of a short history no more than a third is held back.
+    checked_from = until - min(VALIDATION_DAYS, history.flow.shape[1] // 3) * HOURS
+    first = Forecaster(
+        history.nodes, boosted(examples.only(examples.origin + examples.ahead < checked_from)), _NONE, {}
+    )
+    checked = examples.only(examples.origin >= checked_from)
     flow, _ = first.flow_of(checked)
-    # Every other week tells how wide intervals must be; the weeks between tell whether they then hold.
-    week = (checked.origin // (WEEK * HOURS)) % 2 == 0
-    trial = intervals_of(checked.only(week), (checked.target - flow)[week], len(history.nodes))
-    intervals = intervals_of(checked, checked.target - flow, len(history.nodes))
-    validation = _validation(checked.only(~week), flow[~week], trial)
+    intervals, validation = _checked(checked, flow, len(history.nodes))
     watches = watches_of(_watched(examples, checked, flow, history))
     forecaster = Forecaster(history.nodes, boosted(examples), intervals, watches)
     return Trained(forecaster, len(examples.target), validation)
 
 
+def seasonal(history: History) -> Trained:
+    """What forecasts the usual flow, with intervals from how far off that was: for where there is too little to learn.
+
+    Raises:
+        NotEnoughHistory: if no node has three weeks.
+    """
+    examples, _ = _examples(history)
+    examples = examples.only(np.isfinite(examples.values[:, FEATURES.index("same_kind_2")]))
+    if not len(examples.target):
+        raise NotEnoughHistory(f"no node has three weeks of flow in {history.flow.shape[1]} days")
+    intervals, validation = _checked(examples, examples.usual, len(history.nodes))
+    return Trained(Forecaster(history.nodes, Boosters({}), intervals, {}), len(examples.target), validation)
+
+
+def _examples(history: History) -> tuple[Examples, int]:
+    """Examples of all days whose recent weeks tell a level, and the hour after the last known one."""
+    longer = history.reaching_back(LEVEL_DAYS)
+    until = longer.flow.shape[1] * HOURS
+    return training_examples(longer, until), until
+
+
+def _checked(examples: Examples, flow: Numbers, nodes: int) -> tuple[Intervals, dict[str, float]]:
+    """Intervals from forecasts of what was not learned from, and how well they and the forecasts did."""
+    # Every other week tells how wide intervals must be; the weeks between tell whether they then hold.
+    week = (examples.origin // (WEEK * HOURS)) % 2 == 0
+    trial = intervals_of(examples.only(week), (examples.target - flow)[week], nodes)
+    return intervals_of(examples, examples.target - flow, nodes), _validation(examples.only(~week), flow[~week], trial)
+
+
 def _watched(examples: Examples, checked: Examples, flow: Numbers, history: History) -> dict[str, Numbers]:
     """What was learned from; of forecasts those that had not seen their targets, as others would look too sure."""
-    seen = watched(examples, np.full(len(examples.target), np.nan), history.first_day)
+    first_day = history.first_day - timedelta(days=LEVEL_DAYS)
+    seen = watched(examples, np.full(len(examples.target), np.nan), first_day)
     near = checked.ahead < HOURS
-    return seen | {PREDICTED: watched(checked.only(near), flow[near], history.first_day)[PREDICTED]}
+    return seen | {PREDICTED: watched(checked.only(near), flow[near], first_day)[PREDICTED]}
 
 
 def _validation(examples: Examples, flow: Numbers, intervals: Intervals) -> dict[str, float]:

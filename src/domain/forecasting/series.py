@@ -45,6 +45,21 @@ class History:
         """The days of `kind`: local dates without a zone."""
         return pd.date_range(self.first_day, periods=len(self.kind))
 
+    def reaching_back(self, days: int) -> History:
+        """The same with so many days before it of which nothing is known."""
+        before = ((days, 0), (0, 0))
+        first = self.first_day - timedelta(days=days)
+        weekdays = (np.arange(days) + first.weekday()) % WEEK
+        return History(
+            self.nodes,
+            first,
+            np.pad(self.flow, ((0, 0), *before), constant_values=np.nan),
+            {name: np.pad(told, before, constant_values=np.nan) for name, told in self.weather.items()},
+            np.concatenate([weekdays, self.kind]),
+            np.concatenate([np.zeros(days, dtype=bool), self.holiday]),
+            self.zone,
+        )
+
     def place(self, instant: datetime) -> tuple[int, int]:
         """Day and hour of an instant on the local clock, counted from the first day."""
         local = instant.astimezone(self.zone)

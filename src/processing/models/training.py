@@ -11,13 +11,13 @@ import redis
 from sqlalchemy import Connection, Row
 
 from src.domain.forecasting.boosting import MEMBERS
-from src.domain.forecasting.model import NotEnoughHistory, train
+from src.domain.forecasting.model import LEARNED, USUAL, NotEnoughHistory, Trained, seasonal, train
 from src.domain.forecasting.series import history_of, public_holidays
-from src.domain.lifecycle import PROMOTE, judge_first
+from src.domain.lifecycle import PROMOTE, judge_baseline, judge_first
 from src.observability import logger
 from src.processing import chunks, jobs
 from src.processing.models import registry
-from src.processing.models.pools import Pool, pools
+from src.processing.models.pools import pools
 from src.processing.runtime import Runtime
 from src.processing.warehouse.history import read_hourly_flow, read_hourly_weather
 
@@ -38,58 +38,72 @@ def plan_training(runtime: Runtime, job_id: UUID, as_of: datetime, scopes: Colle
 def train_chunk(runtime: Runtime, connection: Connection, chunk: Row[Any]) -> dict[str, Any]:
     """Trains the model of one pool and registers it, in the caller's transaction; what is told of it.
 
-    The first model of a scope becomes active if it beats the usual flow; a later one goes to shadow.
+    The first model of a scope becomes active if it beats the usual flow; a later one goes to shadow. Where there is
+    none, or too little to learn from, the usual flow itself forecasts.
 
     Raises:
         WarehouseError: if the warehouse does not tell the history.
     """
-    pool = Pool(chunk.scope, list(chunk.node_ids))
+    scope, nodes = chunk.scope, list(chunk.node_ids)
     begun = runtime.clock.now()
-    read = read_hourly_flow(runtime.warehouse(), runtime.settings, pool.node_ids, chunk.read_start, chunk.read_end)
-    told: dict[str, Any] = {"scope": pool.scope, "rows_read": read.rows, "bytes_processed": read.bytes_processed}
+    read = read_hourly_flow(runtime.warehouse(), runtime.settings, nodes, chunk.read_start, chunk.read_end)
+    cost = {"rows_read": read.rows, "bytes_processed": read.bytes_processed}
+    told: dict[str, Any] = {"scope": scope} | cost
     if read.flow.empty:
         return told | {"not_trained": "none of its nodes has flow in the warehouse"}
-    weather = read_hourly_weather(
-        runtime.warehouse(), runtime.settings, read.flow.index[0].to_pydatetime(), chunk.read_end
-    )
-    first, last = read.flow.index[0].date(), read.flow.index[-1].date() + timedelta(days=10)
-    festive = public_holidays(runtime.settings.utility_country, first - timedelta(days=1), last)
-    try:
-        trained = train(history_of(read.flow, weather, festive, runtime.zone))
-    except NotEnoughHistory as reason:
-        return told | {"not_trained": str(reason)}
-    now = runtime.clock.now()
-    validation = {name: value for name, value in trained.validation.items() if value == value}
-    model_id = registry.add(
-        connection,
-        registry.FLOW,
-        pool.scope,
-        trained.forecaster.to_bytes(),
-        begun,
-        now,
-        {
-            "metrics": {"rows_read": read.rows, "bytes_processed": read.bytes_processed},
-            "validation_metrics": validation,
+    start = read.flow.index[0].to_pydatetime()
+    weather = read_hourly_weather(runtime.warehouse(), runtime.settings, start, chunk.read_end)
+    last = chunk.read_end.date() + timedelta(days=10)
+    festive = public_holidays(runtime.settings.utility_country, start.date() - timedelta(days=1), last)
+    history = history_of(read.flow, weather, festive, runtime.zone)
+    by = f"job {chunk.job_id}"
+
+    def register(trained: Trained, method: str) -> UUID:
+        now = runtime.clock.now()
+        described = {
+            "metrics": cost,
+            "validation_metrics": {name: value for name, value in trained.validation.items() if value == value},
             "parameters": {
-                "members": list(MEMBERS),
-                "nodes": pool.node_ids,
+                "method": method,
+                "members": list(MEMBERS) if method == LEARNED else [],
+                "nodes": nodes,
                 "weather": [] if weather is None else list(weather.columns),
             },
-            "training_data_start": read.flow.index[0].to_pydatetime(),
+            "training_data_start": start,
             "training_data_end": read.flow.index[-1].to_pydatetime() + timedelta(hours=1),
             "training_samples": trained.examples,
-        },
-    )
-    by = f"job {chunk.job_id}"
-    registry.decide(connection, model_id, now, "trained", by, f"on {trained.examples} examples of {pool.scope}")
-    if registry.active_of(connection, registry.FLOW, pool.scope) is not None:
-        registry.send_to_shadow(connection, model_id, now, by, "another model is active")
-    else:
+        }
+        artefact = trained.forecaster.to_bytes()
+        model_id = registry.add(connection, registry.FLOW, scope, artefact, begun, now, described)
+        registry.decide(connection, model_id, now, "trained", by, f"on {trained.examples} examples of {scope}")
+        told.update(model_id=str(model_id), examples=trained.examples, validation=described["validation_metrics"])
+        logger(__name__).info("model trained", scope=scope, method=method, **described["validation_metrics"])
+        return model_id
+
+    active = registry.active_of(connection, registry.FLOW, scope)
+    has_learned = active is not None and active.parameters.get("method", LEARNED) == LEARNED
+    try:
+        trained = train(history)
+        model_id = register(trained, LEARNED)
+        if has_learned:
+            registry.send_to_shadow(connection, model_id, runtime.clock.now(), by, "another model is active")
+            return told
         verdict = judge_first(trained.validation["mae"], trained.validation["usual_mae"])
         settle = registry.promote if verdict.action == PROMOTE else registry.retire
-        settle(connection, model_id, now, by, verdict.reason)
-    logger(__name__).info("model trained", scope=pool.scope, model_id=str(model_id), **validation)
-    return told | {"model_id": str(model_id), "examples": trained.examples, "validation": validation}
+        settle(connection, model_id, runtime.clock.now(), by, verdict.reason)
+        if verdict.action == PROMOTE:
+            return told
+        reason = verdict.reason
+    except NotEnoughHistory as error:
+        reason = str(error)
+    if has_learned:
+        return told | {"not_trained": reason}
+    try:
+        model_id = register(seasonal(history), USUAL)
+    except NotEnoughHistory as error:
+        return told | {"not_trained": f"{reason}; {error}"}
+    registry.promote(connection, model_id, runtime.clock.now(), by, judge_baseline(reason).reason)
+    return told
 
 
 def start_training(
