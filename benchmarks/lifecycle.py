@@ -59,6 +59,7 @@ class Replay:
     def to(self, reached: datetime, until: datetime, progress: Progress, restarting: bool) -> None:
         """Replays up to an instant; with restarts, the service is asked to end every few seconds."""
         task = progress.add_task(f"to {until:%Y-%m-%d}", total=(until - reached).total_seconds())
+        patience = 1.0
         while True:
             begun = reached
             with self._log.open("ab") as log:
@@ -68,7 +69,7 @@ class Replay:
                     stdout=log,
                     stderr=log,
                 )
-                ends = time.monotonic() + self._random.uniform(6, 25)
+                ends = time.monotonic() + patience * self._random.uniform(6, 25)
                 while service.poll() is None:
                     time.sleep(0.5)
                     progress.update(task, completed=(self.reached(begun) - begun).total_seconds())
@@ -82,6 +83,8 @@ class Replay:
             if service.returncode != 1 or not restarting:
                 raise SystemExit(f"the service ended with {service.returncode}: see {self._log}")
             reached = self.reached(begun)
+            # A training that is ended begins anew; it must be given the time it takes.
+            patience = 1.0 if reached > begun else 2 * patience
             progress.update(task, total=(until - reached).total_seconds())
 
     def reached(self, at_least: datetime) -> datetime:

@@ -176,7 +176,7 @@ def test_a_forecaster_comes_back_from_its_bytes_as_it_was(learned: tuple[pd.Data
 
 def test_days_like_those_learned_from_are_no_drift_and_others_are(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(boosting, "MEMBERS", ({"rounds": 20, "learning_rate": 0.1, "max_depth": 3, "seed": 1},))
-    flow = town(3, days=140, slow=0.1)
+    flow = town(3, days=140, slow=0.02)
     forecaster = train(history(flow.iloc[: -7 * HOURS])).forecaster
     assert not forecaster.drift(history(flow)).detected
     last = np.asarray(flow.index >= flow.index[-4 * HOURS])[:, None]

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import IntegrityError
 
 from src.db.tables import ml_models, ml_predictions_cache
-from src.domain.forecasting import boosting
+from src.domain.forecasting import boosting, drift
 from src.domain.forecasting.model import FEWEST_EXAMPLES
 from src.processing import jobs
 from src.processing.cycle.finish import finish
@@ -274,8 +274,10 @@ def test_a_tampered_artefact_is_refused_and_the_fallback_forecasts(runtime: Runt
 
 
 def test_the_day_s_forecasts_are_evaluated_by_model_and_node_and_drift_asks_for_a_training(
-    runtime: Runtime, database: Engine, flow: pd.DataFrame
+    runtime: Runtime, database: Engine, flow: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ):
+    # Of three nodes that are restless by nature.
+    monkeypatch.setattr(drift, "ABOVE", 1.5)
     train_now(runtime)
     model = UUID(str(table(database, "ml_models")["model_id"].item()))
     with database.begin() as connection:

@@ -2,7 +2,7 @@
 
 Told by the population stability index (Siddiqi, "Credit Risk Scorecards", 2006), sum of (now - then) * ln(now / then)
 over bins that held equal shares then, above 0.25 by custom. As days that follow each other are alike, and a pool of few
-nodes has few values, the index of a few days is often larger without any drift: its limit is half as much again as what
+nodes has few values, the index of a few days is often larger without any drift: its limit is three times what
 19 of 20 spans of the training's own days stayed below, and never less than that 0.25. Only what is relative to a node's
 own recent weeks is watched, and compared with days of the same season where there were enough: summer is no drift.
 """
@@ -26,7 +26,7 @@ PREDICTED = "predicted"
 BINS, LEAST_LIMIT = 8, 0.25
 # Days that are compared with the training at once; the limit is so many times the index that this share of such days of
 # the training stayed below.
-BLOCK_DAYS, ABOVE, MOST_BLOCKS = 3, 1.5, 0.95
+BLOCK_DAYS, ABOVE, MOST_BLOCKS = 3, 3.0, 0.95
 # A season with fewer days than this is compared with the whole training.
 FEWEST_SEASON_DAYS = 28
 # Winter (December to February) 0 to autumn 3.
