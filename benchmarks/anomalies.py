@@ -25,11 +25,13 @@ from rich.progress import Progress
 from rich.table import Table
 
 from src.domain import efficiency
-from src.domain.anomalies.detection import Circumstances, Stored
+from src.domain.anomalies.detection import Circumstances, Stored, usable_hours
+from src.domain.anomalies.habits import Habits
 from src.domain.anomalies.leaks import BURST, SLOW_LEAK
 from src.domain.anomalies.limits import limits_of
-from src.domain.anomalies.signals import HOUR, INFLOW, LOSS, MEASURED, Signals, signals_of
-from src.domain.anomalies.watch import Watch, habits_of_week, weeks
+from src.domain.anomalies.multivariate import relations
+from src.domain.anomalies.signals import HOUR, INFLOW, LOSS, MEASURED, Floats, Signals, cells_of, signals_of
+from src.domain.anomalies.watch import HISTORY, Watch, habits_of_week, weeks
 from src.domain.days import day_start
 from src.domain.metrics import window_metrics
 from src.domain.readings import clean
@@ -72,6 +74,8 @@ class Tally:
     false_events: Counter[str] = field(default_factory=Counter)
     sensor_months: float = 0.0
     gaps: int = 0
+    # Of simulated hours, by how they were judged (by events, by the multivariate detector), as SKAB scores detectors.
+    hours: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
 
     def __add__(self, other: Tally) -> Tally:
         merged = Tally(false_events=self.false_events + other.false_events)
@@ -80,6 +84,8 @@ class Tally:
         for part in (self, other):
             for kind, hours in part.found.items():
                 merged.found[kind] += hours
+            for method, counts in part.hours.items():
+                merged.hours[method] += counts
         return merged
 
     def recall(self, kinds: Iterable[str]) -> float:
@@ -100,8 +106,10 @@ def watched(
     metadata: dict[str, dict[str, object]],
     district_of: dict[str, str | None],
     rejections: pd.DataFrame,
-) -> list[Stored]:
-    """The events of a whole history, judged week by week."""
+) -> tuple[list[Stored], pd.Series]:
+    """The events of a whole history, judged week by week; and by hour how far all signals together were from what they
+    usually do, in shares of the limit (NaN where that was not known yet)."""
+    together = pd.Series(np.nan, signals.hours)
     watch = Watch([], district_of)
     start, end = signals.hours[0].to_pydatetime(), signals.hours[-1].to_pydatetime() + HOUR
     listed = signals.listed
@@ -111,8 +119,29 @@ def watched(
     ]
     for monday, first, last in weeks(start, end, ROME):
         habits = habits_of_week(signals, monday, watch.stored, ROME, COUNTRY)
+        _judge_together(together, signals, habits, watch.stored, (monday, first, last))
         watch.judge(signals, habits, Circumstances(limits, rejections), ROME, COUNTRY, (first, last))
-    return watch.stored
+    return watch.stored, together
+
+
+def _judge_together(
+    told: pd.Series, signals: Signals, habits: Habits, stored: list[Stored], week: tuple[datetime, datetime, datetime]
+) -> None:
+    monday, first, last = week
+    keys = [f"{m} {n}" for n, m in zip(signals.listed["node_id"], signals.listed["measurement"], strict=True)]
+
+    def deviations(part: Signals) -> Floats:
+        scaled = habits.unexplained(part.mean, cells_of(part.hours, ROME, COUNTRY))
+        return np.where(habits.is_known, scaled, np.nan)
+
+    history = signals.between(monday - HISTORY, monday)
+    usable = usable_hours(history, stored)
+    found = relations(keys, deviations(history), usable)
+    if found is not None:
+        part = signals.between(monday - timedelta(days=3), last)
+        columns = [keys.index(key) for key in found.keys]
+        judged = pd.Series(found.judged(deviations(part)[:, columns])[0], part.hours)
+        told.update(judged[judged.index >= pd.Timestamp(first)])
 
 
 # --- simulated networks
@@ -223,8 +252,28 @@ def simulated(arguments: tuple[Network, int]) -> Tally:
     kept = hours[["node_id", "window_start", "cadence_seconds", *(c for cs in MEASURED.values() for c in cs)]]
     signals = signals_of(kept, known.set_index("node_id"), scenario.start, end, balances_of(hours, fine, nodes, edges))
     district_of = {node.node_id: node.district_id for node in nodes}
-    events = watched(signals, {n.node_id: dict(n.metadata) for n in nodes}, district_of, rejections)
-    return tallied(scenario, events, len(nodes))
+    events, together = watched(signals, {n.node_id: dict(n.metadata) for n in nodes}, district_of, rejections)
+    tally = tallied(scenario, events, len(nodes))
+    tally.hours = hours_judged(scenario, events, together)
+    return tally
+
+
+def hours_judged(scenario: Scenario, events: Sequence[Stored], together: pd.Series) -> dict[str, Counter[str]]:
+    """Hours in which something was wrong, and in which it was said; as SKAB scores detectors, without any tolerance."""
+    hours = pd.DatetimeIndex(together.index)
+    judged = hours >= pd.Timestamp(scenario.start + timedelta(days=LEARNING + 14))
+    wrong = np.zeros(len(hours), dtype=bool)
+    for trouble in (*scenario.leaks, *scenario.faults):
+        wrong |= np.asarray((hours >= trouble.begin) & (hours < trouble.end))
+    said = np.zeros(len(hours), dtype=bool)
+    for event in events:
+        end = event.finding.end or hours[-1] + HOUR
+        said |= np.asarray((hours >= event.finding.detected - HOUR) & (hours < end))
+    counts = {}
+    for method, told in (("events", said), ("multivariate", (together > 1).to_numpy())):
+        named = np.where(wrong, np.where(told, "hit", "missed"), np.where(told, "false", "calm"))
+        counts[method] = Counter(named[judged].tolist())
+    return counts
 
 
 def tallied(scenario: Scenario, events: Sequence[Stored], sensors: int) -> Tally:
@@ -332,7 +381,7 @@ def events_of(flows: pd.DataFrame) -> list[Stored]:
     nothing = pd.DataFrame(
         {"node_id": [], "quarter_start": pd.DatetimeIndex([], tz="UTC"), "reason": [], "readings": []}
     )
-    return watched(signals, {}, {str(name): str(name) for name in flows}, nothing)
+    return watched(signals, {}, {str(name): str(name) for name in flows}, nothing)[0]
 
 
 def real(arguments: tuple[str, int]) -> Tally:
@@ -364,6 +413,13 @@ def real(arguments: tuple[str, int]) -> Tally:
 # --- reports
 
 
+def skab_scores(counts: Counter[str]) -> tuple[float, float, float]:
+    """F1, and false and missed alarms in percent of the calm and of the troubled hours."""
+    f1 = 2 * counts["hit"] / max(2 * counts["hit"] + counts["false"] + counts["missed"], 1)
+    false_alarms = 100 * counts["false"] / max(counts["false"] + counts["calm"], 1)
+    return f1, false_alarms, 100 * counts["missed"] / max(counts["hit"] + counts["missed"], 1)
+
+
 def report(title: str, tally: Tally, goals: dict[str, tuple[float, float]]) -> None:
     table = Table(title=title, title_justify="left")
     for name in ("", "injected", "found", "goal", "median hours", "goal", "90 % within hours"):
@@ -389,6 +445,11 @@ def report(title: str, tally: Tally, goals: dict[str, tuple[float, float]]) -> N
             f"events per sensor and month that tell of nothing injected: {tally.false_rate:.3f} (goal 1) "
             f"in {tally.sensor_months:.0f} sensor-months: {told or 'none'}"
         )
+        for method, counts in tally.hours.items():
+            f1, false_alarms, missed = skab_scores(counts)
+            console.print(
+                f"hours judged by {method}: F1 {f1:.2f}, false alarms {false_alarms:.1f} %, missed {missed:.1f} %"
+            )
         if tally.gaps:
             console.print(f"and of gaps that are in the data: {tally.gaps / tally.sensor_months:.3f}")
         console.print()
@@ -428,6 +489,9 @@ def main() -> None:
         "real_events_per_sensor_month": untouched.false_rate,
         "real_gaps_told_per_sensor_month": untouched.gaps / untouched.sensor_months,
     }
+    for method, counts in fresh.hours.items():
+        figures = zip(("f1", "false_alarm_percent", "missed_alarm_percent"), skab_scores(counts), strict=True)
+        result |= {f"{method}_{name}": value for name, value in figures}
     for kind in REAL:
         name = kind.replace(" %", "").replace(" ", "_")
         result |= {f"real_{name}_recall": series.recall([kind]), f"real_{name}_hours": series.median_hours([kind])}

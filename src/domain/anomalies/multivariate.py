@@ -1,0 +1,117 @@
+"""A district's signals seen together: that they no longer move as one, before any of them stands out alone.
+
+What habits do not explain of each signal is averaged exponentially, and the averages are judged together by Hotelling's
+T² (the multivariate exponentially weighted moving average chart; Lowry, Woodall, Champ, Rigdon, "A Multivariate
+Exponentially Weighted Moving Average Control Chart", Technometrics, 1992). A leak that raises the inflow by one spread
+and lowers five pressures by one spread each is far from anything they did together, though near for every single one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from src.domain.anomalies.signals import Flags, Floats
+
+# The weight of the newest hour: half of what is judged is younger than two hours.
+SMOOTHING = 0.3
+# Hours of history, and the share of them in which a signal must have been measured to be one of those judged.
+ENOUGH_HOURS, ENOUGH_MEASURED = 28 * 24, 0.7
+# Deviations beyond so many spreads say no more.
+CLIP = 6.0
+# So many false alarms a month are allowed for.
+BUDGET = 0.5
+DAY, DAYS_PER_MONTH = 24, 30.4
+
+
+@dataclass(frozen=True)
+class Relations:
+    """How signals move together: `keys` name them, `center` and `precision` (inverse covariance) are of their smoothed
+    deviations in spreads, `limit` is the T² that a clean history exceeds as often as `BUDGET` allows."""
+
+    keys: list[str]
+    center: Floats
+    precision: Floats
+    limit: float
+
+    def judged(self, deviations: Floats) -> tuple[Floats, Floats]:
+        """How far hours are from what is usual, and what each signal contributes.
+
+        Args:
+            deviations: hours × signals in the order of `keys`, in spreads; NaN where nothing was measured.
+
+        Returns:
+            T² in shares of the limit, by hour; and hours × signals, the parts it is the sum of.
+        """
+        smoothed = smoothed_of(deviations) - self.center
+        parts = smoothed * (smoothed @ self.precision) / self.limit
+        return parts.sum(axis=1), parts
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            "keys": self.keys,
+            "center": self.center.tolist(),
+            "precision": self.precision.tolist(),
+            "limit": self.limit,
+        }
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> Relations:
+        """What `plain` made."""
+        return cls(list(plain["keys"]), np.array(plain["center"]), np.array(plain["precision"]), float(plain["limit"]))
+
+
+def relations(keys: list[str], deviations: Floats, is_usable: Flags) -> Relations | None:
+    """Learns how signals move together; None where fewer than two were measured for long enough.
+
+    Args:
+        keys: names of the signals.
+        deviations: hours × signals, what habits do not explain, in spreads.
+        is_usable: hours × signals; hours over which an event lies teach nothing.
+    """
+    clean = np.where(is_usable, deviations, np.nan)
+    whole = np.isfinite(clean)
+    chosen = np.flatnonzero(whole.mean(axis=0) >= ENOUGH_MEASURED) if len(clean) else np.empty(0, dtype=np.int64)
+    if len(chosen) < 2 or len(clean) < ENOUGH_HOURS:
+        return None
+    smoothed = smoothed_of(clean[:, chosen])[DAY:]
+    # An hour in which much was set aside tells of the holes, not of the signals.
+    told = smoothed[whole[DAY:, chosen].mean(axis=1) >= ENOUGH_MEASURED]
+    if len(told) < ENOUGH_HOURS // 2:
+        return None
+    center = np.median(told, axis=0)
+    precision = np.asarray(np.linalg.inv(_shrunk(told - center)), dtype=np.float64)
+    off = told - center
+    distance = (off @ precision * off).sum(axis=1)
+    days = distance[: len(distance) // DAY * DAY].reshape(-1, DAY).max(axis=1)
+    # The largest of a day follows Gumbel's law; few months of days do not reach as far as the budget asks.
+    place, scale = stats.gumbel_r.fit(days)
+    limit = float(stats.gumbel_r.isf(BUDGET / DAYS_PER_MONTH, place, scale))
+    return Relations([keys[n] for n in chosen], center, precision, limit)
+
+
+def smoothed_of(deviations: Floats) -> Floats:
+    """Exponential averages of hours × signals; where nothing was measured the average fades."""
+    told = np.clip(np.nan_to_num(deviations), -CLIP, CLIP)
+    smoothed, last = np.empty_like(told), np.zeros(told.shape[1])
+    for hour in range(len(told)):
+        last = SMOOTHING * told[hour] + (1 - SMOOTHING) * last
+        smoothed[hour] = last
+    return smoothed
+
+
+def _shrunk(off: Floats) -> Floats:
+    """The covariance, drawn towards its diagonal as far as its own noise asks (Ledoit and Wolf, 2004)."""
+    count, size = off.shape
+    sample = off.T @ off / count
+    target = np.diag(np.diag(sample))
+    noise = float(((off**2).T @ (off**2) / count - sample**2).sum()) / count
+    distance = float(((sample - target) ** 2).sum())
+    # Hours that follow each other are alike: there are fewer of them than it seems.
+    weight = min(1.0, noise / SMOOTHING / distance) if distance > 0 else 1.0
+    return np.asarray((1 - weight) * sample + weight * target + 1e-6 * np.eye(size))

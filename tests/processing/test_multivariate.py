@@ -1,0 +1,76 @@
+"""Signals of a district seen together: what moves as it never did is seen, what moves as ever is not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from src.domain.anomalies.multivariate import BUDGET, DAYS_PER_MONTH, Relations, relations, smoothed_of
+
+KEYS = ["flow_rate inlet", "pressure a", "pressure b", "pressure c"]
+
+
+def district(hours: int = 56 * 24, seed: int = 1) -> np.ndarray:
+    """Deviations in spreads: demand raises the flow and lowers all pressures, and every sensor has its own noise."""
+    random = np.random.default_rng(seed)
+    demand = np.zeros(hours)
+    for hour in range(1, hours):
+        demand[hour] = 0.7 * demand[hour - 1] + 0.7 * random.normal()
+    effect = np.array([0.8, -0.8, -0.8, -0.8])
+    return demand[:, None] * effect + 0.6 * random.normal(size=(hours, len(KEYS)))
+
+
+def learned(deviations: np.ndarray, usable: np.ndarray | None = None) -> Relations:
+    found = relations(KEYS, deviations, np.ones(deviations.shape, dtype=bool) if usable is None else usable)
+    assert found is not None
+    return found
+
+
+def test_false_alarms_are_about_as_many_as_the_budget_allows():
+    found = [learned(district(seed=seed)).judged(district(seed=seed + 100))[0] for seed in range(20)]
+    days = sum(int((told[: len(told) // 24 * 24].reshape(-1, 24).max(axis=1) > 1).sum()) for told in found)
+    assert days / (20 * 56 / DAYS_PER_MONTH) < 3 * BUDGET
+
+
+def test_a_pressure_that_leaves_its_neighbours_is_seen_and_named_though_it_stays_within_its_own_range():
+    own = learned(district())
+    after = district(seed=2)
+    after[500:, 2] += 2.0
+    told, parts = own.judged(after)
+    assert (told[504:520] > 1).mean() > 0.7
+    assert parts[504:520].mean(axis=0).argmax() == 2
+    # As far, but as demand moves all of them, is nothing.
+    demand = district(seed=2)
+    demand[500:] += 2.0 * np.array([0.8, -0.8, -0.8, -0.8])
+    assert (own.judged(demand)[0][504:520] > 1).mean() < 0.3
+
+
+def test_the_contributions_add_up():
+    told, parts = learned(district()).judged(district(seed=3))
+    np.testing.assert_allclose(parts.sum(axis=1), told)
+
+
+def test_hours_over_which_an_event_lies_teach_nothing():
+    disturbed, usable = district(), np.ones((56 * 24, len(KEYS)), dtype=bool)
+    disturbed[300:400, 1] += 30
+    usable[300:400, 1] = False
+    assert learned(disturbed, usable).limit == pytest.approx(learned(district()).limit, rel=0.15)
+
+
+def test_too_little_tells_nothing():
+    short = district(hours=20 * 24)
+    assert relations(KEYS, short, np.ones(short.shape, dtype=bool)) is None
+    alone = district()
+    alone[:, 1:] = np.nan
+    assert relations(KEYS, alone, np.ones(alone.shape, dtype=bool)) is None
+
+
+def test_what_is_not_measured_fades():
+    told = smoothed_of(np.array([[4.0], [np.nan], [np.nan]]))
+    assert told[:, 0] == pytest.approx([1.2, 0.84, 0.588])
+
+
+def test_relations_come_back_from_json_as_they_were():
+    own = learned(district())
+    again = Relations.of(own.plain())
+    np.testing.assert_array_equal(own.judged(district(seed=4))[0], again.judged(district(seed=4))[0])
