@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import resource
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -106,9 +106,7 @@ def _forecast(scores: Scores, monday: date, origins: int) -> None:
         day = (origin - whole.first_day).days
         if day + 7 > whole.flow.shape[1]:
             break
-        before = History(
-            whole.nodes, whole.first_day, whole.flow[:, :day], whole.weather, whole.kind, whole.holiday, ROME
-        )
+        before = replace(whole, flow=whole.flow[:, :day])
         told = trained.forecaster.forecast(before, day, 0)
         _score(scores, told, whole, day, origin)
 

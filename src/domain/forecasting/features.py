@@ -73,6 +73,7 @@ class View:
         apart = np.abs(np.arange(len(history.kind))[:, None] - odd[None, :]) if len(odd) else None
         nearest = np.minimum(apart.min(axis=1), _NEAREST_HOLIDAY) if apart is not None else _NEAREST_HOLIDAY
         self.to_holiday: Numbers = np.broadcast_to(nearest, len(history.kind)).astype(float)[ahead]
+        self.last_year = _begun_at(history.last_year, hour)
         self.weather = {name: _begun_at(figures[None], hour)[0] for name, figures in history.weather.items()}
         # At most two kinds of hours: those of the day on which a day of this view begins, and those of the next.
         self._parts = [slice(0, HOURS - hour), slice(HOURS - hour, HOURS)] if hour else [slice(0, HOURS)]
@@ -120,6 +121,11 @@ class View:
         week, fortnight = np.nanmean(odd[:, -7:], axis=1), np.nanmean(odd[:, -14:], axis=1)
         known |= {"odd_week": week[:, None], "odd_fortnight": fortnight[:, None]}
         known["network_odd_week"] = np.nanmedian(week, axis=0)[None, None]
+        # What the same days of last year were, beyond what the last weeks foresee.
+        last_year = self.last_year[:, targets]
+        known["last_year"] = last_year - base
+        known["last_year_day"] = np.nanmean(last_year, axis=2, keepdims=True)
+        known["network_last_year"] = np.nanmedian(known["last_year"], axis=0)[None]
         known |= {name: value[None] for name, value in self._of_calendar(targets).items()}
         known |= {name: value[None] for name, value in self._of_weather(targets, day).items()}
         known["node"] = np.arange(nodes, dtype=float)[:, None, None]
@@ -264,6 +270,7 @@ FEATURES: tuple[str, ...] = (
     *("usual", "group"),
     *(f"same_kind_{n + 1}" for n in range(USUAL_DAYS)),
     *("odd_1_days_ago", "odd_2_days_ago", "odd_3_days_ago", "odd_week", "odd_fortnight", "network_odd_week"),
+    *("last_year", "last_year_day", "network_last_year"),
     *("hour", "ahead", "kind", "holiday", "holiday_next_day", "holiday_day_before", "days_to_holiday"),
     *("temperature", "rain", "humidity", *_ROLLED),
     *("warmer_than_month", "warmer_than_last_day", "hottest_hour", "warmer_than_usual", "wetter_than_usual"),

@@ -9,8 +9,8 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,12 @@ from src.domain.forecasting.boosting import ORIGIN_HOURS, Boosters, boosted, tra
 from src.domain.forecasting.drift import BLOCK_DAYS, PREDICTED, Drift, Watch, drift_of, watched, watches_of
 from src.domain.forecasting.features import FEATURES, LEVEL_DAYS, TARGETS, Examples, View, joined
 from src.domain.forecasting.intervals import Intervals, intervals_of
-from src.domain.forecasting.series import HOURS, WEEK, History, Numbers
+from src.domain.forecasting.series import HOURS, WEEK, History, Numbers, last_year_of
 
 # The last days of what is known, on which a first round of boosters is validated before all is learned from.
 VALIDATION_DAYS = 42
+# A model is replaced within weeks; after so many days it no longer knows what last year was.
+REMEMBERED_DAYS = 120
 # A model that was not shown at least so many examples would have learned nothing.
 FEWEST_EXAMPLES = 5_000
 LEARNED, USUAL = "learned", "usual"
@@ -46,6 +48,9 @@ class Forecaster:
     boosters: Boosters
     intervals: Intervals
     watches: Mapping[str, Watch]
+    # What the history need not tell: last year, for the days from `remembered_from` on, as `History.last_year`.
+    last_year: Numbers
+    remembered_from: date
 
     def forecast(self, history: History, day: int, hour: int) -> pd.DataFrame:
         """Forecasts of the 168 hours from an hour on, which need not be known.
@@ -60,7 +65,7 @@ class Forecaster:
             have less than three weeks of history, and that are forecast by their usual flow. Hours of which nothing
             can be said are not there.
         """
-        examples = self._renumbered(View(history, hour).examples(day), history.nodes)
+        examples = self._renumbered(View(self._reminded(history), hour).examples(day), history.nodes)
         flow, method = self.flow_of(examples)
         lower, upper = self.intervals.around(examples, flow)
         told = pd.DataFrame(
@@ -102,6 +107,19 @@ class Forecaster:
         flow[method != LEARNED] = np.nan
         return drift_of(self.watches, watched(examples, flow, history.first_day))
 
+    def _reminded(self, history: History) -> History:
+        """The history with last year as it was when the model was trained; a history of some weeks does not tell it."""
+        told = history.last_year.copy()
+        offset = (self.remembered_from - history.first_day).days
+        first, last = max(offset, 0), min(offset + self.last_year.shape[1], told.shape[1])
+        if first < last:
+            for number, node in enumerate(history.nodes):
+                if node in self.nodes:
+                    remembered = self.last_year[self.nodes.index(node), first - offset : last - offset]
+                    own = told[number, first:last]
+                    told[number, first:last] = np.where(np.isfinite(own), own, remembered)
+        return replace(history, last_year=told)
+
     def _renumbered(self, examples: Examples, nodes: Sequence[str]) -> Examples:
         """Examples that number the nodes as the model does; those it does not know come after its own."""
         place = {node: n for n, node in enumerate(self.nodes)}
@@ -119,11 +137,15 @@ class Forecaster:
             "nodes": self.nodes,
             "intervals": {name: getattr(self.intervals, name).tolist() for name in ("lower", "upper", "width")},
             "watches": {name: watch.plain() for name, watch in self.watches.items()},
+            "remembered_from": self.remembered_from.isoformat(),
         }
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
             # With a fixed date, equal models are equal bytes.
             archive.writestr(zipfile.ZipInfo("model.json"), orjson.dumps(said))
+            last_year = io.BytesIO()
+            np.save(last_year, self.last_year.astype(np.float32), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo("last-year.npy"), last_year.getvalue())
             for name, booster in self.boosters.files().items():
                 archive.writestr(zipfile.ZipInfo(name), booster)
         return buffer.getvalue()
@@ -138,6 +160,7 @@ class Forecaster:
         try:
             with zipfile.ZipFile(io.BytesIO(artefact)) as archive:
                 said: Mapping[str, Any] = orjson.loads(archive.read("model.json"))
+                last_year = np.load(io.BytesIO(archive.read("last-year.npy")), allow_pickle=False)
                 raw = {name: archive.read(name) for name in archive.namelist() if name.endswith(".ubj")}
         except (zipfile.BadZipFile, KeyError, orjson.JSONDecodeError) as error:
             raise ValueError(f"the bytes are no forecaster: {error}") from None
@@ -145,7 +168,14 @@ class Forecaster:
             raise ValueError("the forecaster was made of other features than this version knows: train a new one")
         kept = {name: np.array(figures) for name, figures in said["intervals"].items()}
         watches = {name: Watch.of(plain) for name, plain in said["watches"].items()}
-        return cls(list(said["nodes"]), Boosters.of(raw), Intervals(**kept), watches)
+        return cls(
+            list(said["nodes"]),
+            Boosters.of(raw),
+            Intervals(**kept),
+            watches,
+            last_year.astype(np.float64),
+            date.fromisoformat(said["remembered_from"]),
+        )
 
 
 @dataclass(frozen=True)
@@ -175,14 +205,13 @@ def train(history: History) -> Trained:
         )
     # Of a short history no more than a third is held back.
     checked_from = until - min(VALIDATION_DAYS, history.flow.shape[1] // 3) * HOURS
-    first = Forecaster(
-        history.nodes, boosted(examples.only(examples.origin + examples.ahead < checked_from)), _NONE, {}
-    )
+    seen = examples.origin + examples.ahead < checked_from
+    first = _forecaster(history, boosted(examples.only(seen)), _NONE, {})
     checked = examples.only(examples.origin >= checked_from)
     flow, _ = first.flow_of(checked)
     intervals, validation = _checked(checked, flow, len(history.nodes))
     watches = watches_of(_watched(examples, checked, flow, history))
-    forecaster = Forecaster(history.nodes, boosted(examples), intervals, watches)
+    forecaster = _forecaster(history, boosted(examples), intervals, watches)
     return Trained(forecaster, len(examples.target), validation)
 
 
@@ -197,7 +226,17 @@ def seasonal(history: History) -> Trained:
     if not len(examples.target):
         raise NotEnoughHistory(f"no node has three weeks of flow in {history.flow.shape[1]} days")
     intervals, validation = _checked(examples, examples.usual, len(history.nodes))
-    return Trained(Forecaster(history.nodes, Boosters({}), intervals, {}), len(examples.target), validation)
+    return Trained(_forecaster(history, Boosters({}), intervals, {}), len(examples.target), validation)
+
+
+def _forecaster(history: History, boosters: Boosters, intervals: Intervals, watches: Mapping[str, Watch]) -> Forecaster:
+    """A forecaster that remembers last year for as long as it may be in use."""
+    days = history.flow.shape[1]
+    last_year = last_year_of(history.flow, days + REMEMBERED_DAYS)[:, days:]
+    first = history.first_day + timedelta(days=days)
+    # As it will be once it was kept.
+    kept = last_year.astype(np.float32).astype(np.float64)
+    return Forecaster(history.nodes, boosters, intervals, watches, kept, first)
 
 
 def _examples(history: History) -> tuple[Examples, int]:

@@ -21,6 +21,8 @@ WEATHER = {"temperature": "°C", "rain": "mm in the hour", "humidity": "%"}
 SUNDAY, SATURDAY = 6, 5
 # Days after the last one of flow that calendar and weather reach: a week of targets, and the day after it.
 DAYS_AHEAD = 9
+# The same weekday a year before; the days before it that are its level.
+_YEAR, _LEVEL = 364, 28
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,9 @@ class History:
     """Hourly flow of some nodes on the local clock.
 
     `flow` has the shape (node, day, hour of the day), L/s, NaN where unknown; `weather` (day, hour) for each name of
-    `WEATHER` that is known; `kind` (day) is the day of the week, Monday 0, a holiday counting as Sunday. Weather and
-    kinds reach further than the flow: to the last day that may be forecast.
+    `WEATHER` that is known; `kind` (day) is the day of the week, Monday 0, a holiday counting as Sunday; `last_year`
+    (node, day, hour) is the flow of the same weekday a year before, in shares of its level then (`last_year_of`).
+    Weather, kinds and last year reach further than the flow: to the last day that may be forecast.
     """
 
     nodes: list[str]
@@ -39,6 +42,7 @@ class History:
     kind: Integers
     holiday: npt.NDArray[np.bool_]
     zone: ZoneInfo
+    last_year: Numbers
 
     @cached_property
     def days(self) -> pd.DatetimeIndex:
@@ -58,6 +62,7 @@ class History:
             np.concatenate([weekdays, self.kind]),
             np.concatenate([np.zeros(days, dtype=bool), self.holiday]),
             self.zone,
+            np.pad(self.last_year, ((0, 0), *before), constant_values=np.nan),
         )
 
     def place(self, instant: datetime) -> tuple[int, int]:
@@ -96,9 +101,30 @@ def history_of(flow: pd.DataFrame, weather: pd.DataFrame | None, festive: Collec
         told = {
             str(name): _by_day(weather[[name]], first, count, zone)[0] for name in WEATHER if name in weather.columns
         }
-    return History(
-        [str(name) for name in flow.columns], first, _by_day(flow, first, known, zone), told, kind, holiday, zone
-    )
+    by_day = _by_day(flow, first, known, zone)
+    names = [str(name) for name in flow.columns]
+    return History(names, first, by_day, told, kind, holiday, zone, last_year_of(by_day, count))
+
+
+def last_year_of(flow: Numbers, days: int) -> Numbers:
+    """What flow was a year (364 days, the same weekday) before each of so many days, in shares of its level then.
+
+    The level is the mean of the four weeks before; NaN where less than half of them, or the hour itself, is known.
+
+    Args:
+        flow: (node, day, hour), L/s.
+    """
+    told = np.full((len(flow), days, HOURS), np.nan)
+    whole = np.isfinite(flow)
+    sums = np.cumsum(np.where(whole, flow, 0.0).sum(axis=2), axis=1)
+    counts = np.cumsum(whole.sum(axis=2), axis=1)
+    for day in range(_YEAR + _LEVEL, min(days, flow.shape[1] + _YEAR)):
+        then = day - _YEAR
+        before = then - _LEVEL - 1
+        total, count = (series[:, then - 1] - (series[:, before] if before >= 0 else 0) for series in (sums, counts))
+        enough = (count >= _LEVEL * HOURS / 2) & (total > 0)
+        told[enough, day] = flow[enough, then] / (total[enough] / count[enough])[:, None]
+    return told
 
 
 def _by_day(figures: pd.DataFrame, first: date, days: int, zone: ZoneInfo) -> Numbers:
