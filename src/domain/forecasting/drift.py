@@ -103,7 +103,7 @@ def drift_of(watches: Mapping[str, Watch], seen: Mapping[str, Numbers]) -> Drift
             found[name] = watch.index(rows[:, 0], int(rows[-1, 1])) / watch.limit
     features = [value for name, value in found.items() if name != PREDICTED]
     if not features:
-        return Drift(np.nan, np.nan, "nothing was forecast")
+        return Drift(np.nan, np.nan, "nothing is known of the last days")
     worst = max(found, key=lambda name: found[name])
     reason = (
         f"{worst} has a stability index of {found[worst] * watches[worst].limit:.2f} against the training, its limit "
