@@ -69,7 +69,7 @@ class Replay:
                     stdout=log,
                     stderr=log,
                 )
-                ends = time.monotonic() + patience * self._random.uniform(6, 25)
+                ends = time.monotonic() + patience * self._random.uniform(15, 60)
                 while service.poll() is None:
                     time.sleep(0.5)
                     progress.update(task, completed=(self.reached(begun) - begun).total_seconds())
@@ -148,6 +148,7 @@ def main() -> None:
             replay.to(BEGIN, first, progress, restarting=True)
             disturbed = replay.left()
             same = {name: disturbed[name].equals(rows) for name, rows in undisturbed.items()}
+            console.print(f"{options.compared_days} days with {replay.restarts} restarts left the same: {same}")
             replay.to(first, BEGIN + timedelta(days=SABOTAGE_DAY), progress, restarting=True)
             sabotaged = _sabotaged(replay, readings, BEGIN + timedelta(days=SABOTAGE_DAY))
             replay.to(replay.reached(first), BEGIN + timedelta(days=BAD_PROMOTION_DAY), progress, restarting=True)
