@@ -12,6 +12,10 @@ import pytest
 from sqlalchemy import Engine, text
 
 from src.processing import chunks
+from src.processing.actors import Queue
+from src.processing.runtime import create_runtime
+from src.processing.service.replay import replay
+from src.processing.service.timetable import Entry, Every
 from src.processing.warehouse.news import NodeNews
 from src.settings import Settings
 from tests.system import START, eventually, metrics, once, process, put, readings_of, run, run_cycle, table
@@ -177,6 +181,14 @@ def test_a_replay_ended_and_taken_up_again_leaves_what_one_that_was_not_leaves(s
     pd.testing.assert_frame_equal(metrics(database), undisturbed, check_exact=True)
     pd.testing.assert_frame_equal(watermarks(database), marks)
     assert len(table(database, "processing_jobs")) == len(jobs)
+
+
+def test_asked_to_end_a_replay_leaves_its_clock_where_work_may_still_be_ending(stack: Settings, database: Engine):
+    settings = stack.model_copy(update={"clock": f"stepped:{START.isoformat()}"})
+    runtime = create_runtime(settings)
+    timetable = [Entry("asked to end", Every(timedelta(hours=1)), lambda _: runtime.stopping.set())]
+    assert replay(runtime, Queue(runtime), timetable, START + timedelta(days=1)) == 1
+    assert runtime.clock.now() == START
 
 
 def test_a_replay_needs_a_clock_that_can_be_moved(stack: Settings):

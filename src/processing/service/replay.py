@@ -25,7 +25,7 @@ def replay(runtime: Runtime, queue: Queue, timetable: Sequence[Entry], until: da
     """
     clock = runtime.clock
     assert isinstance(clock, SteppedClock)
-    while not runtime.stopping.is_set():
+    while True:
         now = clock.now()
         # Only what an earlier process left behind.
         _wait(runtime)
@@ -38,11 +38,13 @@ def replay(runtime: Runtime, queue: Queue, timetable: Sequence[Entry], until: da
                 _wait(runtime)
         run_retry(runtime, queue, now)
         _wait(runtime)
+        if runtime.stopping.is_set():
+            # The clock stays: a worker may still be ending what began at this instant.
+            return 1
         following = min(entry.when.after(now) for entry in timetable)
         if following > until:
             return 0
         clock.move_to(following)
-    return 1
 
 
 def _wait(runtime: Runtime) -> None:
