@@ -174,6 +174,19 @@ def test_a_forecaster_comes_back_from_its_bytes_as_it_was(learned: tuple[pd.Data
         Forecaster.from_bytes(b"cos\nsystem\n(S'true'\ntR.")
 
 
+def test_of_recent_weeks_a_model_says_what_it_says_of_its_whole_history(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(boosting, "MEMBERS", ({"rounds": 20, "learning_rate": 0.1, "max_depth": 4, "seed": 1},))
+    # Trained in the middle of a day, like every Sunday.
+    flow = town(1, days=480).iloc[:-21]
+    forecaster = train(history(flow)).forecaster
+    origin = (flow.index[-1] + timedelta(hours=1)).to_pydatetime()
+    long, recent = history(flow), history(flow.iloc[-(LOOK_BACK_DAYS + 3) * HOURS + 21 :])
+    told = [forecaster.forecast(known, *known.place(origin)) for known in (long, recent)]
+    assert np.isfinite(View(long, 3).examples(long.place(origin)[0]).values[:, FEATURES.index("last_year")]).all()
+    pd.testing.assert_frame_equal(told[0], told[1], rtol=1e-5)
+    assert forecaster.drift(recent).predictions == pytest.approx(forecaster.drift(long).predictions, rel=1e-3)
+
+
 def test_days_like_those_learned_from_are_no_drift_and_others_are(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(boosting, "MEMBERS", ({"rounds": 20, "learning_rate": 0.1, "max_depth": 3, "seed": 1},))
     flow = town(3, days=140, slow=0.02)

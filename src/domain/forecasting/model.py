@@ -96,10 +96,10 @@ class Forecaster:
 
     def drift(self, history: History) -> Drift:
         """How far the last days of a history are from what was learned from."""
-        days = history.flow.shape[1]
+        days, reminded = history.flow.shape[1], self._reminded(history)
         asked = [
-            self._renumbered(View(history, hour).examples(day, 1), history.nodes)
-            for hour in ORIGIN_HOURS
+            self._renumbered(view.examples(day, 1), history.nodes)
+            for view in (View(reminded, hour) for hour in ORIGIN_HOURS)
             for day in range(days - BLOCK_DAYS - 1, days - 1)
         ]
         examples = joined(asked)
@@ -232,8 +232,10 @@ def seasonal(history: History) -> Trained:
 def _forecaster(history: History, boosters: Boosters, intervals: Intervals, watches: Mapping[str, Watch]) -> Forecaster:
     """A forecaster that remembers last year for as long as it may be in use."""
     days = history.flow.shape[1]
-    last_year = last_year_of(history.flow, days + REMEMBERED_DAYS)[:, days:]
-    first = history.first_day + timedelta(days=days)
+    # From the days on whose drift is told before others are known; the last day is often known in part.
+    begin = max(days - BLOCK_DAYS - 2, 0)
+    last_year = last_year_of(history.flow, days + REMEMBERED_DAYS)[:, begin:]
+    first = history.first_day + timedelta(days=begin)
     # As it will be once it was kept.
     kept = last_year.astype(np.float32).astype(np.float64)
     return Forecaster(history.nodes, boosters, intervals, watches, kept, first)
