@@ -7,20 +7,19 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import numpy as np
 import orjson
 import pandas as pd
-from sqlalchemy import Connection, case, select, text
+from sqlalchemy import Connection, text
 from sqlalchemy.dialects.postgresql import insert
 
 from src.db.bulk_read import read_rows
-from src.db.tables import anomalies, node_habits
-from src.domain.anomalies.detection import Circumstances, Stored
-from src.domain.anomalies.events import Finding
+from src.db.tables import node_habits
+from src.domain.anomalies.detection import Circumstances
 from src.domain.anomalies.habits import Habits, habits_from
 from src.domain.anomalies.limits import limits_of
 from src.domain.anomalies.signals import MEASURED, Signals, signals_of
 from src.domain.anomalies.watch import HISTORY, LEAD, Watch, habits_of_week, weeks
+from src.processing.cycle.events import stored_events, write_events
 
 _ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(72652002)")
 _NODES = text(
@@ -98,11 +97,11 @@ def write_anomalies(connection: Connection, zone: ZoneInfo, country: str, start:
     known = pd.read_sql(_NODES, connection, index_col="node_id")
     if known.empty or start >= until:
         return 0
-    stored = _stored(connection, start - HISTORY - timedelta(days=7), until)
+    stored = stored_events(connection, start - HISTORY - timedelta(days=7), until)
     watch = Watch(stored, {str(node_id): district for node_id, district in known["district_id"].items()})
     for monday, first, end in weeks(start, until, zone):
         _judge_week(connection, watch, known, zone, country, monday, (first, end))
-    _write(connection, [event for event in watch.stored if event.anomaly_id in watch.touched])
+    write_events(connection, [event for event in watch.stored if event.anomaly_id in watch.touched])
     concerned = sorted(
         {event.finding.node_id for event in watch.stored if event.finding.end is None or event.finding.end >= start}
     )
@@ -233,85 +232,3 @@ def _listed(signals: Signals) -> list[tuple[str, str, str | None]]:
     """Node, measurement and role of each signal."""
     columns = (signals.listed[name] for name in ("node_id", "measurement", "role"))
     return [(str(node), str(measurement), role) for node, measurement, role in zip(*columns, strict=True)]
-
-
-def _stored(connection: Connection, since: datetime, until: datetime) -> list[Stored]:
-    """Events that were open at `since` or began later."""
-    rows = connection.execute(
-        select(anomalies).where(anomalies.c.timestamp < until, (anomalies.c.end.is_(None)) | (anomalies.c.end >= since))
-    )
-    return [
-        Stored(
-            row.anomaly_id,
-            Finding(
-                row.node_id,
-                row.anomaly_type,
-                row.measurement_type,
-                row.detection_method,
-                row.timestamp,
-                row.detected_at,
-                row.end,
-                row.severity,
-                row.actual_value,
-                row.expected_value,
-                dict(row.metadata),
-            ),
-            row.resolved_at,
-            row.resolved_by,
-            row.incident_id or row.anomaly_id,
-            row.district_id,
-        )
-        for row in rows
-    ]
-
-
-def _write(connection: Connection, events: list[Stored]) -> None:
-    if not events:
-        return
-    rows = [
-        {
-            "anomaly_id": event.anomaly_id,
-            "timestamp": event.finding.begin,
-            "end": event.finding.end,
-            "node_id": event.finding.node_id,
-            "anomaly_type": event.finding.anomaly_type,
-            "severity": event.finding.severity,
-            "measurement_type": event.finding.measurement,
-            "actual_value": event.finding.actual,
-            "expected_value": event.finding.expected,
-            "deviation_percentage": event.finding.deviation_percentage,
-            "detection_method": event.finding.method,
-            "resolved_at": event.resolved_at,
-            "resolved_by": event.resolved_by,
-            "metadata": _plain(event.finding.why),
-            "detected_at": event.finding.detected,
-            "district_id": event.district_id,
-            "incident_id": event.incident_id,
-        }
-        for event in events
-    ]
-    statement = insert(anomalies)
-    # Who acknowledged it, and what they noted, is theirs.
-    theirs = ("anomaly_id", "resolved_at", "resolved_by")
-    changed: dict[str, Any] = {name: statement.excluded[name] for name in rows[0] if name not in theirs}
-    # Somebody may have resolved it while this was computed.
-    changed["resolved_at"] = case(
-        (anomalies.c.resolved_by.is_(None), statement.excluded.resolved_at), else_=anomalies.c.resolved_at
-    )
-    for first in range(0, len(rows), 500):
-        connection.execute(
-            statement.on_conflict_do_update(index_elements=["anomaly_id"], set_=changed).values(
-                rows[first : first + 500]
-            )
-        )
-
-
-def _plain(value: Any) -> Any:
-    """JSON's own kinds of value: null where nothing is known."""
-    if isinstance(value, Mapping):
-        return {name: _plain(own) for name, own in value.items()}
-    if isinstance(value, list):
-        return [_plain(own) for own in value]
-    if isinstance(value, (float, np.floating)):
-        return float(value) if np.isfinite(value) else None
-    return value
