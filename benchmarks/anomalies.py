@@ -11,7 +11,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -24,13 +24,14 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from src.domain import efficiency
+from src.domain import efficiency, lifecycle
 from src.domain.anomalies.detection import Circumstances, Stored, usable_hours
+from src.domain.anomalies.events import Finding
 from src.domain.anomalies.habits import Habits
 from src.domain.anomalies.leaks import BURST, SLOW_LEAK
 from src.domain.anomalies.limits import limits_of
-from src.domain.anomalies.multivariate import relations
-from src.domain.anomalies.signals import HOUR, INFLOW, LOSS, MEASURED, Floats, Signals, cells_of, signals_of
+from src.domain.anomalies.signals import HOUR, INFLOW, LOSS, MEASURED, Signals, cells_of, signals_of
+from src.domain.anomalies.together import TOGETHER, Detector, keys_of, record_of, relations_of_district
 from src.domain.anomalies.watch import HISTORY, Watch, habits_of_week, weeks
 from src.domain.days import day_start
 from src.domain.metrics import window_metrics
@@ -76,11 +77,16 @@ class Tally:
     gaps: int = 0
     # Of simulated hours, by how they were judged (by events, by the multivariate detector), as SKAB scores detectors.
     hours: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    # Simulated districts, and days until a multivariate detector was active in those where one is.
+    districts: int = 0
+    active_days: list[float] = field(default_factory=list)
 
     def __add__(self, other: Tally) -> Tally:
         merged = Tally(false_events=self.false_events + other.false_events)
         merged.sensor_months = self.sensor_months + other.sensor_months
         merged.gaps = self.gaps + other.gaps
+        merged.districts = self.districts + other.districts
+        merged.active_days = self.active_days + other.active_days
         for part in (self, other):
             for kind, hours in part.found.items():
                 merged.found[kind] += hours
@@ -101,14 +107,60 @@ class Tally:
         return self.false_events.total() / self.sensor_months
 
 
+@dataclass
+class Together:
+    """The lives of a district's multivariate detectors, as the service leads them: learned every Monday, a day in
+    shadow, active where the record says so."""
+
+    district_id: str
+    detectors: list[Detector] = field(default_factory=list)
+    alarms: dict[str, list[Finding]] = field(default_factory=dict)
+    heard_since: datetime | None = None
+    active_since: datetime | None = None
+
+    def learn(self, history: Signals, habits: Habits, stored: list[Stored], monday: datetime) -> None:
+        """A new version goes to shadow, in place of the last one there."""
+        cells = cells_of(history.hours, ROME, COUNTRY)
+        found = relations_of_district(history, cells, habits, usable_hours(history, stored), self.district_id)
+        if found is not None:
+            self.heard_since = self.heard_since or monday
+            new = Detector(monday.isoformat(), self.district_id, found, is_active=False)
+            self.detectors = [*(own for own in self.detectors if own.is_active), new]
+
+    def review(self, stored: list[Stored], monday: datetime, now: datetime) -> None:
+        """What becomes of them a day later."""
+        if self.heard_since is None:
+            return
+        events = [event.finding for event in stored if event.district_id == self.district_id]
+        alarms = [alarm for own in self.alarms.values() for alarm in own]
+        record = record_of(alarms, events, self.heard_since, now)
+        active, shadow = ([own for own in self.detectors if own.is_active is wanted] for wanted in (True, False))
+        if active and lifecycle.judge_active_detector(record).action == lifecycle.RETIRE:
+            self.detectors, self.active_since = shadow, None
+        elif shadow:
+            verdict = lifecycle.judge_detector(record, monday, now, bool(active))
+            if verdict.action == lifecycle.PROMOTE:
+                self.detectors = [replace(shadow[0], is_active=True)]
+                self.active_since = self.active_since or now
+
+
+def distances(detector: Detector, signals: Signals, habits: Habits, first: datetime, last: datetime) -> pd.Series:
+    """By hour how far all signals together were from what they usually do, in shares of the limit."""
+    part = signals.between(first - timedelta(days=3), last)
+    scaled = np.where(habits.is_known, habits.unexplained(part.mean, cells_of(part.hours, ROME, COUNTRY)), np.nan)
+    keys = keys_of(signals)
+    judged = detector.relations.judged(scaled[:, [keys.index(key) for key in detector.relations.keys]])[0]
+    return pd.Series(judged, part.hours)[part.hours >= pd.Timestamp(first)]
+
+
 def watched(
     signals: Signals,
     metadata: dict[str, dict[str, object]],
     district_of: dict[str, str | None],
     rejections: pd.DataFrame,
-) -> tuple[list[Stored], pd.Series]:
-    """The events of a whole history, judged week by week; and by hour how far all signals together were from what they
-    usually do, in shares of the limit (NaN where that was not known yet)."""
+) -> tuple[list[Stored], list[Together], pd.Series]:
+    """The events of a whole history, judged week by week; the multivariate detectors of its districts; and by hour how
+    far all signals together were from what they usually do, in shares of the limit (NaN where that is not known)."""
     together = pd.Series(np.nan, signals.hours)
     watch = Watch([], district_of)
     start, end = signals.hours[0].to_pydatetime(), signals.hours[-1].to_pydatetime() + HOUR
@@ -117,31 +169,28 @@ def watched(
         limits_of(measurement, role, metadata.get(node_id, {}))
         for node_id, measurement, role in zip(listed["node_id"], listed["measurement"], listed["role"], strict=True)
     ]
+    districts = [Together(name) for name in sorted({str(name) for name in listed["district_id"].dropna()})]
     for monday, first, last in weeks(start, end, ROME):
+        history = signals.between(monday - HISTORY, monday)
         habits = habits_of_week(signals, monday, watch.stored, ROME, COUNTRY)
-        _judge_together(together, signals, habits, watch.stored, (monday, first, last))
-        watch.judge(signals, habits, Circumstances(limits, rejections), ROME, COUNTRY, (first, last))
-    return watch.stored, together
-
-
-def _judge_together(
-    told: pd.Series, signals: Signals, habits: Habits, stored: list[Stored], week: tuple[datetime, datetime, datetime]
-) -> None:
-    monday, first, last = week
-    keys = [f"{m} {n}" for n, m in zip(signals.listed["node_id"], signals.listed["measurement"], strict=True)]
-
-    def deviations(part: Signals) -> Floats:
-        scaled = habits.unexplained(part.mean, cells_of(part.hours, ROME, COUNTRY))
-        return np.where(habits.is_known, scaled, np.nan)
-
-    history = signals.between(monday - HISTORY, monday)
-    usable = usable_hours(history, stored)
-    found = relations(keys, deviations(history), usable)
-    if found is not None:
-        part = signals.between(monday - timedelta(days=3), last)
-        columns = [keys.index(key) for key in found.keys]
-        judged = pd.Series(found.judged(deviations(part)[:, columns])[0], part.hours)
-        told.update(judged[judged.index >= pd.Timestamp(first)])
+        for district in districts:
+            district.learn(history, habits, watch.stored, monday)
+            if district.detectors:
+                together.update(distances(district.detectors[-1], signals, habits, first, last))
+        tuesday = min(max(monday + timedelta(days=1), first), last)
+        for begin, until in ((first, tuesday), (tuesday, last)):
+            if begin == until:
+                continue
+            detectors = [detector for district in districts for detector in district.detectors]
+            circumstances = Circumstances(limits, rejections, detectors)
+            told = watch.judge(signals, habits, circumstances, ROME, COUNTRY, (begin, until))
+            for district in districts:
+                own = {detector.model_id for detector in district.detectors}
+                district.alarms |= {name: alarms for name, alarms in told.items() if name in own}
+            if until == tuesday:
+                for district in districts:
+                    district.review(watch.stored, monday, tuesday)
+    return watch.stored, districts, together
 
 
 # --- simulated networks
@@ -252,10 +301,19 @@ def simulated(arguments: tuple[Network, int]) -> Tally:
     kept = hours[["node_id", "window_start", "cadence_seconds", *(c for cs in MEASURED.values() for c in cs)]]
     signals = signals_of(kept, known.set_index("node_id"), scenario.start, end, balances_of(hours, fine, nodes, edges))
     district_of = {node.node_id: node.district_id for node in nodes}
-    events, together = watched(signals, {n.node_id: dict(n.metadata) for n in nodes}, district_of, rejections)
+    metadata = {node.node_id: dict(node.metadata) for node in nodes}
+    events, districts, together = watched(signals, metadata, district_of, rejections)
     tally = tallied(scenario, events, len(nodes))
+    tally.districts, tally.active_days = tally_of_detectors(districts, scenario)
     tally.hours = hours_judged(scenario, events, together)
     return tally
+
+
+def tally_of_detectors(districts: Sequence[Together], scenario: Scenario) -> tuple[int, list[float]]:
+    """How many districts there are, and after how many days with things happening a detector was active in them."""
+    begun = scenario.start + timedelta(days=LEARNING)
+    active = [(own.active_since - begun) / timedelta(days=1) for own in districts if own.active_since is not None]
+    return len(districts), active
 
 
 def hours_judged(scenario: Scenario, events: Sequence[Stored], together: pd.Series) -> dict[str, Counter[str]]:
@@ -276,6 +334,10 @@ def hours_judged(scenario: Scenario, events: Sequence[Stored], together: pd.Seri
     return counts
 
 
+def tells_of_leak(event: Stored) -> bool:
+    return event.finding.anomaly_type in LEAK_TYPES or event.finding.why.get("looks_like") == "leak"
+
+
 def tallied(scenario: Scenario, events: Sequence[Stored], sensors: int) -> Tally:
     """Which of what happened was told, and which events tell of nothing that did."""
     mean = simulation.mean_demand(scenario.network)
@@ -287,7 +349,7 @@ def tallied(scenario: Scenario, events: Sequence[Stored], sensors: int) -> Tally
         own = [
             event
             for event in events
-            if event.finding.anomaly_type in LEAK_TYPES
+            if tells_of_leak(event)
             and leak.begin < event.finding.detected <= leak.end
             and event.finding.begin >= leak.begin - timedelta(days=1)
         ]
@@ -323,6 +385,14 @@ def tallied(scenario: Scenario, events: Sequence[Stored], sensors: int) -> Tally
             if event.finding.measurement in (LOSS, INFLOW)
             and fault.node_id.startswith("inlet")
             and fault.begin <= event.finding.detected <= fault.end + timedelta(days=1)
+        }
+        # So does a sensor that is wrong what all sensors tell together.
+        explained |= {
+            event.anomaly_id
+            for event in events
+            if event.finding.anomaly_type == TOGETHER
+            and fault.begin <= event.finding.detected <= fault.end + timedelta(days=1)
+            and fault.node_id in {one["node_id"] for one in event.finding.why["contributions"]}
         }
         own = [event for event in near if event.finding.anomaly_type == EXPECTED[fault.kind]]
         hours = min(((event.finding.detected - fault.begin) / HOUR for event in own), default=None)
@@ -450,6 +520,12 @@ def report(title: str, tally: Tally, goals: dict[str, tuple[float, float]]) -> N
             console.print(
                 f"hours judged by {method}: F1 {f1:.2f}, false alarms {false_alarms:.1f} %, missed {missed:.1f} %"
             )
+        if tally.districts:
+            days = f", after a median of {np.median(tally.active_days):.0f} days" if tally.active_days else ""
+            console.print(
+                f"multivariate detectors promoted and active in the end in {len(tally.active_days)} of "
+                f"{tally.districts} districts{days}"
+            )
         if tally.gaps:
             console.print(f"and of gaps that are in the data: {tally.gaps / tally.sensor_months:.3f}")
         console.print()
@@ -489,6 +565,7 @@ def main() -> None:
         "real_events_per_sensor_month": untouched.false_rate,
         "real_gaps_told_per_sensor_month": untouched.gaps / untouched.sensor_months,
     }
+    result["detectors_active_share"] = len(fresh.active_days) / max(fresh.districts, 1)
     for method, counts in fresh.hours.items():
         figures = zip(("f1", "false_alarm_percent", "missed_alarm_percent"), skab_scores(counts), strict=True)
         result |= {f"{method}_{name}": value for name, value in figures}

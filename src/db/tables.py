@@ -266,6 +266,19 @@ ml_predictions_cache = Table(
     Index("ml_predictions_cache_by_node", "node_id", "prediction_timestamp"),
 )
 
+# What districts' multivariate detectors said, whether or not it became an event.
+detector_alarms = Table(
+    "detector_alarms",
+    metadata,
+    Column(
+        "model_id", Uuid, ForeignKey("water_infrastructure.ml_models.model_id", ondelete="CASCADE"), primary_key=True
+    ),
+    _instant("timestamp", primary_key=True),
+    _instant("detected_at", nullable=False),
+    _instant("end"),
+    _json("metadata"),
+)
+
 # The latest word on each district's pressure set-points, or why there is none.
 recommendations = Table(
     "recommendations",

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from src.domain.anomalies.multivariate import BUDGET, DAYS_PER_MONTH
+
 # A shadow is judged after a day beside the active model, and retires where a week was not enough.
 SHADOW_FOR, SHADOW_AT_MOST = timedelta(hours=24), timedelta(days=7)
 # So long the model that was replaced stays loaded.
@@ -21,6 +23,11 @@ DEGRADED = 1.2
 JUDGED_HOURS = 24
 # Fewer compared hours say nothing, whatever they say.
 FEWEST_HOURS = 20
+# Detectors are judged by their alarms of so many days. More false ones than the budget are put down to chance, where it
+# is likelier than this.
+RECORD_DAYS, CHANCE = 56, 0.05
+# One that sees this share of so many leaks sees leaks: in its own way, and so those that others miss.
+SEEN_SHARE, FEWEST_LEAKS = 0.5, 2
 WAIT, PROMOTE, RETIRE, ROLL_BACK, KEEP = "wait", "promote", "retire", "roll_back", "keep"
 
 
@@ -126,6 +133,62 @@ def judge_training(error: float, validation_error: float, hours: int) -> Verdict
             f"{validation_error:.3g} L/s",
         )
     return None
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a district's multivariate detector did in the `days` since it was first heard, `RECORD_DAYS` at most.
+
+    `seen` of the `leaks` that were told of by anything raised its alarm too, `earlier` of them before any other
+    detector, by a median of `hours_earlier`. Of its `alarms`, `alone` were beside nothing else that was told.
+    """
+
+    days: float
+    leaks: int
+    seen: int
+    earlier: int
+    hours_earlier: float
+    alarms: int
+    alone: int
+
+    @property
+    def allowed(self) -> int:
+        """So many lone alarms the budget allows for: Poisson's 95 % quantile."""
+        return int(stats.poisson.isf(CHANCE, BUDGET * self.days / DAYS_PER_MONTH))
+
+    @property
+    def told(self) -> str:
+        """In words."""
+        before = f" by a median of {self.hours_earlier:.0f} h" if self.earlier else ""
+        return (
+            f"in {self.days:.0f} days it saw {self.seen} of {self.leaks} leaks, {self.earlier} of them before anything "
+            f"else did{before}, and raised {self.alone} alarms beside which nothing else was told ({self.allowed} "
+            "allowed)"
+        )
+
+
+def judge_detector(record: Record, since: datetime, now: datetime, has_active: bool) -> Verdict:
+    """What becomes of a district's multivariate detector in shadow.
+
+    Args:
+        record: of the district's detectors, whatever their version.
+        has_active: whether an earlier version's findings are events already: then it has shown what it is good for.
+    """
+    if now - since < SHADOW_FOR:
+        return Verdict(WAIT, f"it has been in shadow for {_hours(now - since)} of {_hours(SHADOW_FOR)}")
+    if record.alone > record.allowed:
+        return Verdict(WAIT, f"too many false alarms: {record.told}")
+    sees = record.leaks >= FEWEST_LEAKS and record.seen >= SEEN_SHARE * record.leaks
+    if record.earlier or sees or has_active:
+        return Verdict(PROMOTE, record.told)
+    return Verdict(WAIT, f"not shown to see leaks yet: {record.told}")
+
+
+def judge_active_detector(record: Record) -> Verdict:
+    """Whether a detector whose findings are events goes back to where it can do no harm."""
+    if record.alone > record.allowed:
+        return Verdict(RETIRE, f"too many false alarms: {record.told}")
+    return Verdict(KEEP, record.told)
 
 
 def _hours(span: timedelta) -> str:

@@ -14,6 +14,7 @@ from src.db.tables import (
     api_key_usage,
     computed_metrics,
     data_quality_metrics,
+    detector_alarms,
     ml_models,
     ml_predictions_cache,
     network_efficiency,
@@ -49,6 +50,7 @@ def run_retention(runtime: Runtime, as_of: datetime) -> None:
         (network_metrics, "computation_timestamp", settings.retention_jobs_days),
         # An open anomaly has no resolved_at and stays.
         (anomalies, "resolved_at", settings.retention_anomalies_days),
+        (detector_alarms, "timestamp", settings.retention_anomalies_days),
         (alerts, "resolved_at", settings.retention_anomalies_days),
         (processing_jobs, "completed_at", settings.retention_jobs_days),
         (processing_replicas, "heartbeat_at", 1),

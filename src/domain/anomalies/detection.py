@@ -17,6 +17,7 @@ from src.domain.anomalies.leaks import Leak
 from src.domain.anomalies.limits import Limits
 from src.domain.anomalies.shift import level_of
 from src.domain.anomalies.signals import HOUR, INFLOW, LOSS, Flags, Floats, Integers, Signals
+from src.domain.anomalies.together import Detector, beside_others, unusual_together, worth_an_event
 
 # An event keeps so much of its time out of what is learned as normal; then it is the new normal.
 UNUSUAL_DAYS = timedelta(days=14)
@@ -32,11 +33,21 @@ CONFIRMING_SPREADS, CONFIRMING_HOURS = 1.5, 6
 class Circumstances:
     """What detectors need to know beside the figures.
 
-    `limits` per signal; `rejections`: readings set aside (node_id, quarter_start, reason, readings).
+    `limits` per signal; `rejections`: readings set aside (node_id, quarter_start, reason, readings); `detectors`: what
+    is known of districts' signals together, at most one active detector per district.
     """
 
     limits: list[Limits]
     rejections: pd.DataFrame
+    detectors: Sequence[Detector] = ()
+
+
+@dataclass(frozen=True)
+class Detected:
+    """`findings`, which become events; and what each multivariate detector, by its model, says, active or not."""
+
+    findings: list[Finding]
+    alarms: dict[str, list[Finding]]
 
 
 def references(signals: Signals, habits: Habits) -> Floats:
@@ -69,7 +80,7 @@ def detect(
     circumstances: Circumstances,
     judged_from: datetime,
     known_leaks: list[Leak],
-) -> list[Finding]:
+) -> Detected:
     """What is going on in the hours to judge, or was in those before them.
 
     Args:
@@ -79,7 +90,7 @@ def detect(
         known_leaks: those found before `judged_from`.
     """
     if not len(signals.hours) or not len(signals.listed):
-        return []
+        return Detected([], {detector.model_id: [] for detector in circumstances.detectors})
     spread = habits.spread[:, cells % 24].T
     deviation = habits.unexplained(signals.mean, cells) * spread
     told: list[Finding] = [
@@ -98,7 +109,15 @@ def detect(
         if finding.measurement not in (LOSS, INFLOW) and explanation_of(finding, told) is None
     ]
     scaled = sound / spread
-    return [_confirmed(finding, signals, scaled) for finding in told] + unusual
+    findings = [_confirmed(finding, signals, scaled) for finding in told] + unusual
+    known = np.where(habits.is_known, scaled, np.nan)
+    alarms: dict[str, list[Finding]] = {}
+    for detector in circumstances.detectors:
+        said = unusual_together(signals, known, detector)
+        alarms[detector.model_id] = list(beside_others(said, detector.district_id, findings, known_leaks, signals))
+    for detector in circumstances.detectors:
+        findings += worth_an_event(alarms[detector.model_id]) if detector.is_active else []
+    return Detected(findings, alarms)
 
 
 def _covered(signals: Signals, findings: Iterable[Finding]) -> Flags:

@@ -75,6 +75,9 @@ def relations(keys: list[str], deviations: Floats, is_usable: Flags) -> Relation
         is_usable: hours × signals; hours over which an event lies teach nothing.
     """
     clean = np.where(is_usable, deviations, np.nan)
+    # What was before the first reading is no hole.
+    measured = np.isfinite(deviations).any(axis=1)
+    clean = clean[int(measured.argmax()) :] if measured.any() else clean[:0]
     whole = np.isfinite(clean)
     chosen = np.flatnonzero(whole.mean(axis=0) >= ENOUGH_MEASURED) if len(clean) else np.empty(0, dtype=np.int64)
     if len(chosen) < 2 or len(clean) < ENOUGH_HOURS:

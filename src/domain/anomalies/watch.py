@@ -22,12 +22,14 @@ from src.domain.anomalies.habits import FULL_HISTORY, Habits, learn
 from src.domain.anomalies.sensor_faults import EVERY_NODE
 from src.domain.anomalies.shift import LEAD_HOURS
 from src.domain.anomalies.signals import HOUR, Signals, cells_of
+from src.domain.anomalies.together import TOGETHER
 from src.domain.days import day_start
 
 HISTORY = FULL_HISTORY * HOUR
 LEAD = LEAD_HOURS * HOUR
 # Why an event is over although nothing was seen to end.
 WITHDRAWN = "later readings show nothing of it"
+UNWATCHED = "its district's detector is no longer active"
 
 
 @dataclass
@@ -50,18 +52,29 @@ class Watch:
         zone: ZoneInfo,
         country: str,
         span: tuple[datetime, datetime],
-    ) -> None:
+    ) -> dict[str, list[Finding]]:
         """Judges the hours of the span, which lie within one week of habits.
 
         Args:
             signals: all hours that are at hand; those from `LEAD` before the span's week on are its context, however
                 late in the week it begins, so that the same hours are always judged alike.
+
+        Returns:
+            What each multivariate detector, by its model, says of the week up to the span's end, active or not.
         """
         start, end = span
         part = signals.between(monday_of(start, zone) - LEAD, end)
         cells = cells_of(part.hours, zone, country)
-        concerned = [event for event in self.stored if event.finding.end is None or event.finding.end >= start]
-        found = detect(part, cells, habits, circumstances, start, known_leaks(self.stored, start))
+        # What no detector looks for any more, or not in this week, is left as it is.
+        watched = {detector.district_id for detector in circumstances.detectors if detector.is_active}
+        concerned = [
+            event
+            for event in self.stored
+            if (event.finding.end is None or event.finding.end >= start)
+            and (event.finding.anomaly_type != TOGETHER or event.district_id in watched)
+        ]
+        detected = detect(part, cells, habits, circumstances, start, known_leaks(self.stored, start))
+        found = detected.findings
         heard = {*part.listed["node_id"], EVERY_NODE}
         changes = reconcile(concerned, found, start, heard)
         for finding in changes.new:
@@ -74,6 +87,18 @@ class Watch:
             why = event.finding.why | {"closed_because": reason}
             over = replace(event.finding, end=event.finding.begin, why=why)
             self._replace(event, replace(event, finding=over, resolved_at=end))
+        monday = monday_of(start, zone)
+        return {
+            model: [alarm for alarm in alarms if alarm.detected > monday] for model, alarms in detected.alarms.items()
+        }
+
+    def close_unwatched(self, watched: set[str], now: datetime) -> None:
+        """Ends the open events of multivariate detectors in districts that no active one watches any more."""
+        for event in list(self.stored):
+            is_open = event.finding.end is None and event.resolved_at is None
+            if event.finding.anomaly_type == TOGETHER and is_open and event.district_id not in watched:
+                why = event.finding.why | {"closed_because": UNWATCHED}
+                self._replace(event, replace(event, finding=replace(event.finding, end=now, why=why), resolved_at=now))
 
     def _add(self, finding: Finding) -> None:
         district = self.district_of.get(finding.node_id)

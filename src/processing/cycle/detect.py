@@ -14,12 +14,14 @@ from sqlalchemy.dialects.postgresql import insert
 
 from src.db.bulk_read import read_rows
 from src.db.tables import node_habits
-from src.domain.anomalies.detection import Circumstances
+from src.domain.anomalies.detection import Circumstances, usable_hours
 from src.domain.anomalies.habits import Habits, habits_from
 from src.domain.anomalies.limits import limits_of
-from src.domain.anomalies.signals import MEASURED, Signals, signals_of
+from src.domain.anomalies.signals import MEASURED, Signals, cells_of, signals_of
+from src.domain.anomalies.together import keys_of
 from src.domain.anomalies.watch import HISTORY, LEAD, Watch, habits_of_week, weeks
 from src.processing.cycle.events import stored_events, write_events
+from src.processing.models.detectors import WEEK, detectors_of_week, keep_alarms, learn_detectors
 
 _ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(72652002)")
 _NODES = text(
@@ -99,8 +101,10 @@ def write_anomalies(connection: Connection, zone: ZoneInfo, country: str, start:
         return 0
     stored = stored_events(connection, start - HISTORY - timedelta(days=7), until)
     watch = Watch(stored, {str(node_id): district for node_id, district in known["district_id"].items()})
+    watched: set[str] = set()
     for monday, first, end in weeks(start, until, zone):
-        _judge_week(connection, watch, known, zone, country, monday, (first, end))
+        watched = _judge_week(connection, watch, known, zone, country, monday, (first, end), as_of)
+    watch.close_unwatched(watched, until)
     write_events(connection, [event for event in watch.stored if event.anomaly_id in watch.touched])
     concerned = sorted(
         {event.finding.node_id for event in watch.stored if event.finding.end is None or event.finding.end >= start}
@@ -121,10 +125,12 @@ def _judge_week(
     country: str,
     monday: datetime,
     span: tuple[datetime, datetime],
-) -> None:
+    as_of: datetime,
+) -> set[str]:
+    """Judges the part of a week; the districts that an active multivariate detector watches."""
     first, end = span
     signals = _signals(connection, known, monday - LEAD, end, monday - _RECENT)
-    habits = _habits(connection, watch, known, signals, zone, country, monday)
+    habits = _habits(connection, watch, known, signals, zone, country, monday, as_of)
     said: Any = known["metadata"].to_dict()
     limits = [limits_of(measurement, role, said[node_id] or {}) for node_id, measurement, role in _listed(signals)]
     rejections = read_rows(
@@ -134,7 +140,10 @@ def _judge_week(
         {"node_id": "text", "quarter_start": "instant", "reason": "text", "readings": "integer"},
     )
     rejections = rejections[rejections["node_id"].isin(known.index)].reset_index(drop=True)
-    watch.judge(signals, habits, Circumstances(limits, rejections), zone, country, span)
+    detectors = detectors_of_week(connection, monday, as_of)
+    alarms = watch.judge(signals, habits, Circumstances(limits, rejections, detectors), zone, country, span)
+    keep_alarms(connection, alarms, monday)
+    return {detector.district_id for detector in detectors if detector.is_active}
 
 
 def _signals(
@@ -192,9 +201,11 @@ def _habits(
     zone: ZoneInfo,
     country: str,
     monday: datetime,
+    as_of: datetime,
 ) -> Habits:
-    """The habits that hold in a week; what was not learned yet is learned, and kept."""
-    keys = [f"{measurement} {node_id}" for node_id, measurement, _ in _listed(signals)]
+    """The habits that hold in a week; what was not learned yet is learned, and kept. So are detectors of the week that
+    `as_of` lies in; those of weeks long past would never be in use."""
+    keys = keys_of(signals)
     columns = {"key": "text", "habits": "text"}
     query = """
         SELECT measurement || ' ' || node_id, habits FROM water_infrastructure.node_habits
@@ -208,7 +219,10 @@ def _habits(
     if missing:
         history = _signals(connection, known, monday - HISTORY, monday, monday - HISTORY)
         learned = habits_of_week(history, monday, watch.stored, zone, country)
-        names = [f"{measurement} {node_id}" for node_id, measurement, _ in _listed(history)]
+        if as_of - monday <= WEEK:
+            cells, usable = cells_of(history.hours, zone, country), usable_hours(history, watch.stored)
+            learn_detectors(connection, history, cells, learned, usable, monday, as_of)
+        names = keys_of(history)
         described = dict(zip(names, learned.described(names), strict=True))
         rows = []
         for n in missing:

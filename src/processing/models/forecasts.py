@@ -133,17 +133,6 @@ def loaded(runtime: Runtime, connection: Connection, model: Row[Any], now: datet
             runtime.forecasters[model.model_id] = Forecaster.from_bytes(artefact)
         except ValueError as error:
             logger(__name__).error("a model is refused", model_id=str(model.model_id), error=str(error))
-            _take_out(connection, model, now, str(error))
+            registry.take_out(connection, model, now, SERVICE, str(error))
             return None
     return runtime.forecasters[model.model_id]
-
-
-def _take_out(connection: Connection, model: Row[Any], now: datetime, reason: str) -> None:
-    """Puts a refused model's fallback in its place, or retires it where it has none that could be loaded."""
-    if model.is_active:
-        try:
-            registry.roll_back(connection, model.model_id, now, SERVICE, reason)
-        except registry.NoSuchModel:
-            registry.retire(connection, model.model_id, now, SERVICE, reason)
-    elif model.status == registry.SHADOW:
-        registry.retire(connection, model.model_id, now, SERVICE, reason)

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, or_, 
 from src.db.tables import ml_models, model_decisions
 from src.domain.lifecycle import FALLBACK_FOR
 
-FLOW, PRESSURE = "flow_prediction", "efficiency_optimization"
+FLOW, ANOMALIES, PRESSURE = "flow_prediction", "anomaly_detection", "efficiency_optimization"
 ACTIVE, SHADOW, RETIRED, FAILED = "active", "shadow", "retired", "failed"
 _models = ml_models.c
 # What a model is told by; its artefact is read only where it is used.
@@ -196,6 +196,17 @@ def retire(connection: Connection, model_id: UUID, now: datetime, by: str, reaso
     """Takes a model out of use for good."""
     _put_down(connection, model_id, now)
     decide(connection, model_id, now, "retired", by, reason)
+
+
+def take_out(connection: Connection, refused: Row[Any], now: datetime, by: str, reason: str) -> None:
+    """Puts a refused model's fallback in its place, or retires it where it has none that could be loaded."""
+    if refused.is_active:
+        try:
+            roll_back(connection, refused.model_id, now, by, reason)
+        except NoSuchModel:
+            retire(connection, refused.model_id, now, by, reason)
+    elif refused.status == SHADOW:
+        retire(connection, refused.model_id, now, by, reason)
 
 
 def _need_bytes(connection: Connection, model_id: UUID) -> None:

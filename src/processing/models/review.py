@@ -19,6 +19,7 @@ from src.observability import logger
 from src.processing import jobs
 from src.processing.cycle.finish import announce
 from src.processing.models import registry
+from src.processing.models.detectors import review_detectors
 from src.processing.models.forecasts import SERVICE, loaded, recent_history
 from src.processing.models.pools import pools
 from src.processing.models.training import start_training
@@ -71,6 +72,7 @@ def run_review(runtime: Runtime, send: Callable[[UUID, int], None], as_of: datet
         return
     with runtime.busy_with(job_id), runtime.database.begin() as connection:
         decided, wanting = review(connection, as_of)
+        decided += review_detectors(connection, as_of)
         jobs.end_job(connection, job_id, runtime.clock.now(), {"decided": decided, "to_train": wanting}, None, False)
     announce(runtime)
     if wanting and _last_training(runtime) <= as_of - TRAINED_AT_MOST_EVERY:

@@ -1,0 +1,172 @@
+"""Multivariate detectors of districts: learned weekly, in shadow until their alarms have shown what they are good for.
+
+A detector is no better known for being newer: what counts is what its district's alarms, by whatever version, told
+beside the events of all other detectors.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import orjson
+from sqlalchemy import Connection, Row, delete, func, insert, literal, select, update
+
+from src.db.tables import anomalies, detector_alarms, ml_models
+from src.domain import lifecycle
+from src.domain.anomalies.events import INFO, Finding
+from src.domain.anomalies.habits import Habits
+from src.domain.anomalies.multivariate import BUDGET, Relations
+from src.domain.anomalies.signals import Flags, Integers, Signals
+from src.domain.anomalies.together import METHOD, TOGETHER, Detector, record_of, relations_of_district
+from src.observability import logger
+from src.processing.models import registry
+
+SERVICE = "service"
+DAY, WEEK = timedelta(days=1), timedelta(days=7)
+
+
+def detectors_of_week(connection: Connection, monday: datetime, now: datetime) -> list[Detector]:
+    """The detectors in use, active or in shadow, that were learned from what was before a week.
+
+    One whose artefact is refused gives way to its fallback, or retires; that is recorded and logged.
+    """
+    detectors = []
+    for model in registry.in_use(connection, registry.ANOMALIES, now):
+        if model.training_data_end > monday or not (model.is_active or model.status == registry.SHADOW):
+            continue
+        try:
+            plain = orjson.loads(registry.artefact_of(connection, model.model_id))
+            own = Relations.of(plain)
+        except ValueError as error:
+            logger(__name__).error("a model is refused", model_id=str(model.model_id), error=str(error))
+            registry.take_out(connection, model, now, SERVICE, str(error))
+            continue
+        detectors.append(Detector(str(model.model_id), model.scope, own, model.is_active))
+    return detectors
+
+
+def learn_detectors(
+    connection: Connection,
+    history: Signals,
+    cells: Integers,
+    habits: Habits,
+    is_usable: Flags,
+    monday: datetime,
+    now: datetime,
+) -> int:
+    """Learns a new version for each district that has none of this week, and sends it to shadow; how many.
+
+    Args:
+        history: the weeks before `monday`; `cells`, `habits` and `is_usable` as
+            `domain.anomalies.together.relations_of_district` wants them.
+    """
+    latest = select(ml_models.c.scope, func.max(ml_models.c.training_data_end))
+    latest = latest.where(ml_models.c.model_type == registry.ANOMALIES).group_by(ml_models.c.scope)
+    known = {scope: end for scope, end in connection.execute(latest)}
+    learned = 0
+    for district_id in sorted({str(name) for name in history.listed["district_id"].dropna()}):
+        if district_id in known and known[district_id] >= monday:
+            continue
+        try:
+            found = relations_of_district(history, cells, habits, is_usable, district_id)
+        except (ValueError, ArithmeticError, np.linalg.LinAlgError):
+            logger(__name__).exception("no detector could be learned", district_id=district_id)
+            continue
+        if found is None:
+            continue
+        described = {
+            "parameters": {"signals": found.keys, "false_alarms_per_month": BUDGET},
+            "validation_metrics": {"limit": found.limit},
+            "training_data_start": history.hours[0].to_pydatetime(),
+            "training_data_end": monday,
+            "training_samples": len(history.hours) * len(found.keys),
+        }
+        artefact = orjson.dumps(found.plain())
+        model_id = registry.add(connection, registry.ANOMALIES, district_id, artefact, now, now, described)
+        reason = f"learned from {len(found.keys)} signals; its alarms are compared with events first"
+        registry.send_to_shadow(connection, model_id, now, SERVICE, reason)
+        learned += 1
+    return learned
+
+
+def keep_alarms(connection: Connection, alarms: dict[str, list[Finding]], monday: datetime) -> None:
+    """Replaces what was kept of detectors' alarms in the week that begins on `monday`."""
+    own = detector_alarms.c
+    for model_id, told in alarms.items():
+        within = (own.model_id == UUID(model_id), own.detected_at > monday, own.detected_at <= monday + WEEK)
+        connection.execute(delete(detector_alarms).where(*within))
+        rows = [
+            {
+                "model_id": UUID(model_id),
+                "timestamp": alarm.begin,
+                "detected_at": alarm.detected,
+                "end": alarm.end,
+                "metadata": alarm.why,
+            }
+            for alarm in told
+        ]
+        if rows:
+            connection.execute(insert(detector_alarms), rows)
+
+
+def review_detectors(connection: Connection, as_of: datetime) -> list[dict[str, str]]:
+    """Decides on every detector in use: what was decided. What their alarms told is kept with the models."""
+    by_scope: dict[str, list[Row[Any]]] = {}
+    for model in registry.in_use(connection, registry.ANOMALIES, as_of):
+        if model.is_active or model.status == registry.SHADOW:
+            by_scope.setdefault(model.scope, []).append(model)
+    if not by_scope:
+        return []
+    decided: list[dict[str, str]] = []
+    for scope, models in by_scope.items():
+        record = _record(connection, scope, as_of)
+        figures = {name: value for name, value in vars(record).items() if np.isfinite(value)}
+        for model in models:
+            connection.execute(update(ml_models).where(ml_models.c.model_id == model.model_id).values(metrics=figures))
+        active = next((model for model in models if model.is_active), None)
+        shadow = next((model for model in models if not model.is_active), None)
+        if active is not None:
+            verdict = lifecycle.judge_active_detector(record)
+            if verdict.action == lifecycle.RETIRE:
+                registry.retire(connection, active.model_id, as_of, SERVICE, verdict.reason)
+                decided.append(_told(active, verdict))
+                continue
+        if shadow is not None:
+            verdict = lifecycle.judge_detector(record, shadow.shadow_since, as_of, active is not None)
+            if verdict.action == lifecycle.PROMOTE:
+                registry.promote(connection, shadow.model_id, as_of, SERVICE, verdict.reason)
+                decided.append(_told(shadow, verdict))
+    return decided
+
+
+def _told(model: Row[Any], verdict: lifecycle.Verdict) -> dict[str, str]:
+    return {"model_id": str(model.model_id), "decision": verdict.action, "reason": verdict.reason}
+
+
+def _record(connection: Connection, scope: str, as_of: datetime) -> lifecycle.Record:
+    of_scope = (ml_models.c.model_type == registry.ANOMALIES, ml_models.c.scope == scope)
+    first = connection.execute(select(func.min(ml_models.c.shadow_since)).where(*of_scope)).scalar_one()
+    since = as_of - timedelta(days=lifecycle.RECORD_DAYS)
+    own, event = detector_alarms.c, anomalies.c
+    alarms = connection.execute(
+        select(literal(TOGETHER).label("anomaly_type"), own.timestamp, own.detected_at, own.end, own.metadata)
+        .join(ml_models, ml_models.c.model_id == own.model_id)
+        .where(*of_scope, own.detected_at > since)
+    )
+    events = connection.execute(
+        select(event.anomaly_type, event.timestamp, event.detected_at, event.end, event.metadata).where(
+            event.district_id == scope, event.timestamp < as_of, (event.end.is_(None)) | (event.end >= since - DAY)
+        )
+    )
+    return record_of([_finding(row) for row in alarms], [_finding(row) for row in events], first, as_of)
+
+
+def _finding(row: Row[*tuple[Any, ...]]) -> Finding:
+    """What a record needs to know of an alarm or event."""
+    return Finding(
+        "", row.anomaly_type, None, METHOD, row.timestamp, row.detected_at, row.end, INFO, None, None,
+        dict(row.metadata),
+    )  # fmt: skip
