@@ -28,6 +28,8 @@ FEWEST_HOURS = 20
 RECORD_DAYS, CHANCE = 56, 0.05
 # One that sees this share of so many leaks sees leaks: in its own way, and so those that others miss.
 SEEN_SHARE, FEWEST_LEAKS = 0.5, 2
+# What is this many times as wrong as its fallback, and surely worse, need not be waited for so long.
+PLAINLY_WORSE, FEWEST_HOURS_OF_PLAINLY_WORSE = 2.0, 6
 WAIT, PROMOTE, RETIRE, ROLL_BACK, KEEP = "wait", "promote", "retire", "roll_back", "keep"
 
 
@@ -119,7 +121,12 @@ def judge_active(comparison: Comparison, promoted: datetime, now: datetime) -> V
     told = f"over {comparison.hours} hours its error is {comparison.error:.3g} L/s, its fallback's "
     told += f"{comparison.other_error:.3g} L/s"
     enough = comparison.hours >= FEWEST_HOURS
-    if enough and comparison.error > DEGRADED * comparison.other_error:
+    plainly_worse = (
+        comparison.hours >= FEWEST_HOURS_OF_PLAINLY_WORSE
+        and comparison.error > PLAINLY_WORSE * comparison.other_error
+        and comparison.p_value > 1 - SIGNIFICANCE
+    )
+    if plainly_worse or (enough and comparison.error > DEGRADED * comparison.other_error):
         return Verdict(ROLL_BACK, told)
     return Verdict(KEEP, told if enough else f"only {comparison.hours} hours were compared with its fallback")
 

@@ -72,6 +72,19 @@ def test_a_model_a_fifth_worse_than_its_fallback_is_rolled_back_while_the_fallba
     assert judge_active(Comparison(5, 9.0, 1.0, 1.0), NOW, NOW + 5 * HOUR).action == lifecycle.KEEP
 
 
+@pytest.mark.parametrize(
+    ("hours", "error", "p_value", "action"),
+    [
+        (6, 2.1, 0.99, lifecycle.ROLL_BACK),
+        (6, 1.9, 0.99, lifecycle.KEEP),
+        (6, 2.1, 0.9, lifecycle.KEEP),
+        (5, 2.1, 0.99, lifecycle.KEEP),
+    ],
+)
+def test_one_that_is_plainly_worse_is_not_waited_for_a_night(hours: int, error: float, p_value: float, action: str):
+    assert judge_active(Comparison(hours, error, 1.0, p_value), NOW, NOW + hours * HOUR).action == action
+
+
 def test_an_error_a_fifth_above_validation_calls_for_training():
     assert judge_training(1.25, 1.0, 72) is not None
     assert judge_training(1.15, 1.0, 72) is None
