@@ -28,9 +28,9 @@ from src.domain import efficiency, lifecycle
 from src.domain.anomalies.detection import Circumstances, Stored, usable_hours
 from src.domain.anomalies.events import Finding
 from src.domain.anomalies.habits import Habits
-from src.domain.anomalies.leaks import BURST, SLOW_LEAK
+from src.domain.anomalies.leaks import LEAKS
 from src.domain.anomalies.limits import limits_of
-from src.domain.anomalies.signals import HOUR, INFLOW, LOSS, MEASURED, Signals, cells_of, signals_of
+from src.domain.anomalies.signals import HOUR, INFLOW, LOSS, MEASURED, Floats, Signals, cells_of, signals_of
 from src.domain.anomalies.together import TOGETHER, Detector, keys_of, record_of, relations_of_district
 from src.domain.anomalies.watch import HISTORY, Watch, habits_of_week, weeks
 from src.domain.days import day_start
@@ -50,7 +50,6 @@ KY4 = Network(
     ("J-1", "J-186", "J-272", "J-358", "J-529", "J-59s", "J-767", "J-852"),
     {"customers-east": "J-1", "customers-west": ""},
 )
-LEAK_TYPES = {BURST, SLOW_LEAK}
 # The type of event each fault of a sensor must be told as.
 EXPECTED = {
     "stuck": "flat_line",
@@ -114,17 +113,17 @@ class Together:
 
     district_id: str
     detectors: list[Detector] = field(default_factory=list)
-    alarms: dict[str, list[Finding]] = field(default_factory=dict)
+    alarms: dict[tuple[str, datetime], list[Finding]] = field(default_factory=dict)
     heard_since: datetime | None = None
     active_since: datetime | None = None
 
     def learn(self, history: Signals, habits: Habits, stored: list[Stored], monday: datetime) -> None:
         """A new version goes to shadow, in place of the last one there."""
-        cells = cells_of(history.hours, ROME, COUNTRY)
-        found = relations_of_district(history, cells, habits, usable_hours(history, stored), self.district_id)
+        scaled = _unexplained(history, habits)
+        found = relations_of_district(history, scaled, usable_hours(history, stored), self.district_id)
         if found is not None:
             self.heard_since = self.heard_since or monday
-            new = Detector(monday.isoformat(), self.district_id, found, is_active=False)
+            new = Detector(f"{self.district_id} {monday:%Y-%m-%d}", self.district_id, found, is_active=False)
             self.detectors = [*(own for own in self.detectors if own.is_active), new]
 
     def review(self, stored: list[Stored], monday: datetime, now: datetime) -> None:
@@ -147,10 +146,15 @@ class Together:
 def distances(detector: Detector, signals: Signals, habits: Habits, first: datetime, last: datetime) -> pd.Series:
     """By hour how far all signals together were from what they usually do, in shares of the limit."""
     part = signals.between(first - timedelta(days=3), last)
-    scaled = np.where(habits.is_known, habits.unexplained(part.mean, cells_of(part.hours, ROME, COUNTRY)), np.nan)
+    scaled = _unexplained(part, habits)
     keys = keys_of(signals)
     judged = detector.relations.judged(scaled[:, [keys.index(key) for key in detector.relations.keys]])[0]
     return pd.Series(judged, part.hours)[part.hours >= pd.Timestamp(first)]
+
+
+def _unexplained(part: Signals, habits: Habits) -> Floats:
+    """What habits do not explain, in spreads; NaN where none are known."""
+    return np.where(habits.is_known, habits.unexplained(part.mean, cells_of(part.hours, ROME, COUNTRY)), np.nan)
 
 
 def watched(
@@ -186,7 +190,7 @@ def watched(
             told = watch.judge(signals, habits, circumstances, ROME, COUNTRY, (begin, until))
             for district in districts:
                 own = {detector.model_id for detector in district.detectors}
-                district.alarms |= {name: alarms for name, alarms in told.items() if name in own}
+                district.alarms |= {(name, monday): alarms for name, alarms in told.items() if name in own}
             if until == tuesday:
                 for district in districts:
                     district.review(watch.stored, monday, tuesday)
@@ -335,7 +339,7 @@ def hours_judged(scenario: Scenario, events: Sequence[Stored], together: pd.Seri
 
 
 def tells_of_leak(event: Stored) -> bool:
-    return event.finding.anomaly_type in LEAK_TYPES or event.finding.why.get("looks_like") == "leak"
+    return event.finding.anomaly_type in LEAKS or event.finding.why.get("looks_like") == "leak"
 
 
 def tallied(scenario: Scenario, events: Sequence[Stored], sensors: int) -> Tally:
@@ -473,7 +477,7 @@ def real(arguments: tuple[str, int]) -> Tally:
             (event.finding.detected - begin) / HOUR
             for event in events
             if event.finding.node_id == node_id
-            and event.finding.anomaly_type in LEAK_TYPES
+            and event.finding.anomaly_type in LEAKS
             and begin < event.finding.detected <= end
         ]
         tally.found[kind].append(min(own, default=None))

@@ -183,7 +183,7 @@ ACTIVE_MODELS = """
 _MODEL = """
     SELECT model_id, model_name, model_type, scope, version, status, is_active, created_at, activated_at, retired_at,
         shadow_since, fallback_id, training_duration_seconds, training_data_start, training_data_end, training_samples,
-        model_size_bytes, model_hash, library_versions, validation_metrics,
+        model_size_bytes, model_hash, library_versions, metrics, validation_metrics,
         (SELECT to_jsonb(latest) FROM (
             SELECT evaluation_timestamp, predictions_count, mae, rmse, mape, r2_score, feature_drift_score,
                 prediction_drift_score, drift_detected, drift_reason

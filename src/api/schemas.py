@@ -232,6 +232,9 @@ class Model(Row):
     model_size_bytes: int | None
     model_hash: str | None = Field(description="SHA-256 of its artefact")
     library_versions: dict[str, str]
+    metrics: dict[str, Any] = Field(
+        description="what its training read; of a detector of anomalies, what its district's alarms told so far"
+    )
     validation_metrics: dict[str, Any] = Field(
         description="mae and usual_mae (error of the usual flow of the hour), L/s; coverage of the 90 % intervals"
     )

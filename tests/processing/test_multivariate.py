@@ -36,7 +36,7 @@ def test_a_pressure_that_leaves_its_neighbours_is_seen_and_named_though_it_stays
     own = learned(district())
     after = district(seed=2)
     after[500:, 2] += 2.0
-    told, parts = own.judged(after)
+    told, parts, _ = own.judged(after)
     assert (told[504:520] > 1).mean() > 0.7
     assert parts[504:520].mean(axis=0).argmax() == 2
     # As far, but as demand moves all of them, is nothing.
@@ -46,7 +46,7 @@ def test_a_pressure_that_leaves_its_neighbours_is_seen_and_named_though_it_stays
 
 
 def test_the_contributions_add_up():
-    told, parts = learned(district()).judged(district(seed=3))
+    told, parts, _ = learned(district()).judged(district(seed=3))
     np.testing.assert_allclose(parts.sum(axis=1), told)
 
 

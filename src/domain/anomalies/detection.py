@@ -23,7 +23,7 @@ from src.domain.anomalies.together import Detector, beside_others, unusual_toget
 UNUSUAL_DAYS = timedelta(days=14)
 # What explains a deviation from the pattern, so that it is not told twice.
 _EXPLAINS = (
-    leaks.BURST, leaks.SLOW_LEAK, "flat_line", "spikes", "jump", "negative_flow", "out_of_range", "clock_jump",
+    *leaks.LEAKS, "flat_line", "spikes", "jump", "negative_flow", "out_of_range", "clock_jump",
 )  # fmt: skip
 # A pressure this many spreads below the expected one, on average over a burst's first hours, confirms it.
 CONFIRMING_SPREADS, CONFIRMING_HOURS = 1.5, 6
@@ -115,9 +115,8 @@ def detect(
     for detector in circumstances.detectors:
         said = unusual_together(signals, known, detector)
         alarms[detector.model_id] = list(beside_others(said, detector.district_id, findings, known_leaks, signals))
-    for detector in circumstances.detectors:
-        findings += worth_an_event(alarms[detector.model_id]) if detector.is_active else []
-    return Detected(findings, alarms)
+    active = [detector.model_id for detector in circumstances.detectors if detector.is_active]
+    return Detected(findings + [alarm for model in active for alarm in worth_an_event(alarms[model])], alarms)
 
 
 def _covered(signals: Signals, findings: Iterable[Finding]) -> Flags:
@@ -232,7 +231,7 @@ def reconcile(
 
 
 def _is_leak(finding: Finding) -> bool:
-    return finding.anomaly_type in (leaks.BURST, leaks.SLOW_LEAK)
+    return finding.anomaly_type in leaks.LEAKS
 
 
 def _same(stored: Finding, found: Finding) -> bool:

@@ -18,7 +18,7 @@ from src.domain.anomalies.habits import Habits
 from src.domain.anomalies.shift import AGES, shifts
 from src.domain.anomalies.signals import HOUR, INFLOW, LOSS, Floats, Integers, Signals
 
-BURST, SLOW_LEAK = "burst", "slow_leak"
+LEAKS = BURST, SLOW_LEAK = "burst", "slow_leak"
 # By age of the step: the evidence that is needed, and the smallest step worth an event, as a share of the mean inflow.
 EVIDENCE = (7.0, 5.5, 4.25, 3.95, 2.95, 2.75, 2.75, 2.4)
 SMALLEST = (0.13, 0.085, 0.048, 0.05, 0.044, 0.04, 0.041, 0.035)

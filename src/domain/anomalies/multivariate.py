@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import signal, stats
 
 from src.domain.anomalies.signals import Flags, Floats
 
@@ -38,18 +38,19 @@ class Relations:
     precision: Floats
     limit: float
 
-    def judged(self, deviations: Floats) -> tuple[Floats, Floats]:
+    def judged(self, deviations: Floats) -> tuple[Floats, Floats, Floats]:
         """How far hours are from what is usual, and what each signal contributes.
 
         Args:
             deviations: hours × signals in the order of `keys`, in spreads; NaN where nothing was measured.
 
         Returns:
-            T² in shares of the limit, by hour; and hours × signals, the parts it is the sum of.
+            T² in shares of the limit, by hour; hours × signals, the parts it is the sum of; and likewise, how far the
+            signals' averages are from their usual ones, in spreads.
         """
-        smoothed = smoothed_of(deviations) - self.center
-        parts = smoothed * (smoothed @ self.precision) / self.limit
-        return parts.sum(axis=1), parts
+        off = smoothed_of(deviations) - self.center
+        parts = off * (off @ self.precision) / self.limit
+        return parts.sum(axis=1), parts, off
 
     def plain(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -101,11 +102,7 @@ def relations(keys: list[str], deviations: Floats, is_usable: Flags) -> Relation
 def smoothed_of(deviations: Floats) -> Floats:
     """Exponential averages of hours × signals; where nothing was measured the average fades."""
     told = np.clip(np.nan_to_num(deviations), -CLIP, CLIP)
-    smoothed, last = np.empty_like(told), np.zeros(told.shape[1])
-    for hour in range(len(told)):
-        last = SMOOTHING * told[hour] + (1 - SMOOTHING) * last
-        smoothed[hour] = last
-    return smoothed
+    return np.asarray(signal.lfilter([SMOOTHING], [1, SMOOTHING - 1], told, axis=0), dtype=np.float64)
 
 
 def _shrunk(off: Floats) -> Floats:

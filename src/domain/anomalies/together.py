@@ -14,14 +14,12 @@ from typing import Any
 import numpy as np
 
 from src.domain.anomalies.events import INFO, WARNING, Finding, overlap, runs, span_of
-from src.domain.anomalies.habits import Habits
-from src.domain.anomalies.leaks import BURST, SLOW_LEAK, Leak
-from src.domain.anomalies.multivariate import Relations, relations, smoothed_of
-from src.domain.anomalies.signals import HOUR, INFLOW, LOSS, Flags, Floats, Integers, Signals
+from src.domain.anomalies.leaks import LEAKS, Leak
+from src.domain.anomalies.multivariate import Relations, relations
+from src.domain.anomalies.signals import HOUR, INFLOW, LOSS, Flags, Floats, Signals
 from src.domain.lifecycle import RECORD_DAYS, Record
 
 TOGETHER, METHOD = "unusual_together", "multivariate"
-LEAKS = (BURST, SLOW_LEAK)
 # One odd hour is not worth an event; so many usual ones end it.
 LEAST_HOURS, QUIET_HOURS = 2, 6
 # With fewer of a district's signals measured, it is not known how they move.
@@ -63,20 +61,22 @@ def unusual_together(signals: Signals, scaled: Floats, detector: Detector) -> li
         return []
     nothing = np.full(len(scaled), np.nan)
     deviations = np.column_stack([nothing if column is None else scaled[:, column] for column in columns])
-    distance, parts = own.judged(deviations)
+    distance, parts, off = own.judged(deviations)
     known = np.isfinite(deviations).mean(axis=1) >= ENOUGH_MEASURED
     odd = (distance > 1) & known
-    off = smoothed_of(deviations) - own.center
+    found = list(runs(odd[:, None], known[:, None], QUIET_HOURS, LEAST_HOURS))
+    if not found:
+        return []
     described = [None if column is None else signals.listed.iloc[column] for column in columns]
     anchor = _anchor(signals, detector.district_id)
-    found = []
-    for run in runs(odd[:, None], known[:, None], QUIET_HOURS, LEAST_HOURS):
+    findings = []
+    for run in found:
         begin, detected, end = span_of(run, signals.hours)
         why = _why(parts[run.certain], off[run.certain], described)
         why["distance"] = float(distance[run.first : run.last + 1][odd[run.first : run.last + 1]].max())
         severity = WARNING if why["looks_like"] else INFO
-        found.append(Finding(anchor, TOGETHER, None, METHOD, begin, detected, end, severity, None, None, why))
-    return found
+        findings.append(Finding(anchor, TOGETHER, None, METHOD, begin, detected, end, severity, None, None, why))
+    return findings
 
 
 def _anchor(signals: Signals, district_id: str) -> str:
@@ -174,20 +174,16 @@ def _is_of_one(finding: Finding, others: Sequence[Finding]) -> bool:
     )
 
 
-def relations_of_district(
-    history: Signals, cells: Integers, habits: Habits, is_usable: Flags, district_id: str
-) -> Relations | None:
+def relations_of_district(history: Signals, scaled: Floats, is_usable: Flags, district_id: str) -> Relations | None:
     """Learns how a district's signals move together; None where too little is known of them.
 
     Args:
-        history: the weeks before, and `cells` of the week of each hour.
-        habits: of the same signals.
+        history: the weeks before.
+        scaled: hours × signals, what habits do not explain, in spreads; NaN where no habits are known.
         is_usable: hours × signals; False where an event lies over the hour.
     """
     columns = np.flatnonzero(history.listed["district_id"] == district_id)
-    part = history.of(columns)
-    known = np.where(habits.is_known, habits.unexplained(history.mean, cells), np.nan)
-    return relations(keys_of(part), known[:, columns], is_usable[:, columns])
+    return relations(keys_of(history.of(columns)), scaled[:, columns], is_usable[:, columns])
 
 
 def record_of(alarms: Iterable[Finding], events: Sequence[Finding], heard_since: datetime, now: datetime) -> Record:
@@ -211,7 +207,9 @@ def record_of(alarms: Iterable[Finding], events: Sequence[Finding], heard_since:
     gained = [
         (leak.detected - min(a.detected for a in own)) / HOUR for leak, own in zip(leaks, before, strict=True) if own
     ]
-    alone = [alarm for alarm in told if not any(_touch(alarm, other, _BESIDE) for other in others)]
+    # Of a young one it is not known yet: a leak that it is about may be found later.
+    old = (alarm for alarm in told if alarm.detected <= now - _BESIDE)
+    alone = [alarm for alarm in old if not any(_touch(alarm, other, _BESIDE) for other in others)]
     return Record(
         days=(now - start) / timedelta(days=1),
         leaks=len(leaks),

@@ -63,7 +63,8 @@ class Watch:
             What each multivariate detector, by its model, says of the week up to the span's end, active or not.
         """
         start, end = span
-        part = signals.between(monday_of(start, zone) - LEAD, end)
+        monday = monday_of(start, zone)
+        part = signals.between(monday - LEAD, end)
         cells = cells_of(part.hours, zone, country)
         # What no detector looks for any more, or not in this week, is left as it is.
         watched = {detector.district_id for detector in circumstances.detectors if detector.is_active}
@@ -87,7 +88,6 @@ class Watch:
             why = event.finding.why | {"closed_because": reason}
             over = replace(event.finding, end=event.finding.begin, why=why)
             self._replace(event, replace(event, finding=over, resolved_at=end))
-        monday = monday_of(start, zone)
         return {
             model: [alarm for alarm in alarms if alarm.detected > monday] for model, alarms in detected.alarms.items()
         }

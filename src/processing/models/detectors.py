@@ -12,7 +12,8 @@ from uuid import UUID
 
 import numpy as np
 import orjson
-from sqlalchemy import Connection, Row, delete, func, insert, literal, select, update
+from sqlalchemy import Connection, Row, delete, func, literal, select, update
+from sqlalchemy.dialects.postgresql import insert
 
 from src.db.tables import anomalies, detector_alarms, ml_models
 from src.domain import lifecycle
@@ -24,7 +25,6 @@ from src.domain.anomalies.together import METHOD, TOGETHER, Detector, record_of,
 from src.observability import logger
 from src.processing.models import registry
 
-SERVICE = "service"
 DAY, WEEK = timedelta(days=1), timedelta(days=7)
 
 
@@ -34,18 +34,23 @@ def detectors_of_week(connection: Connection, monday: datetime, now: datetime) -
     One whose artefact is refused gives way to its fallback, or retires; that is recorded and logged.
     """
     detectors = []
-    for model in registry.in_use(connection, registry.ANOMALIES, now):
-        if model.training_data_end > monday or not (model.is_active or model.status == registry.SHADOW):
+    for model in _watching(connection, now):
+        if model.training_data_end > monday:
             continue
         try:
-            plain = orjson.loads(registry.artefact_of(connection, model.model_id))
-            own = Relations.of(plain)
+            own = Relations.of(orjson.loads(registry.artefact_of(connection, model.model_id)))
         except ValueError as error:
             logger(__name__).error("a model is refused", model_id=str(model.model_id), error=str(error))
-            registry.take_out(connection, model, now, SERVICE, str(error))
+            registry.take_out(connection, model, now, registry.SERVICE, str(error))
             continue
         detectors.append(Detector(str(model.model_id), model.scope, own, model.is_active))
     return detectors
+
+
+def _watching(connection: Connection, now: datetime) -> list[Row[Any]]:
+    """Active models and shadows: a fallback watches nothing."""
+    in_use = registry.in_use(connection, registry.ANOMALIES, now)
+    return [model for model in in_use if model.is_active or model.status == registry.SHADOW]
 
 
 def learn_detectors(
@@ -56,23 +61,24 @@ def learn_detectors(
     is_usable: Flags,
     monday: datetime,
     now: datetime,
-) -> int:
-    """Learns a new version for each district that has none of this week, and sends it to shadow; how many.
+) -> None:
+    """Learns a new version for each district that has none of this week, and sends it to shadow.
 
     Args:
-        history: the weeks before `monday`; `cells`, `habits` and `is_usable` as
-            `domain.anomalies.together.relations_of_district` wants them.
+        history: the weeks before `monday`, and the cell of the week of each of its hours.
+        habits: learned from them.
+        is_usable: hours × signals; False where an event lies over the hour.
     """
     latest = select(ml_models.c.scope, func.max(ml_models.c.training_data_end))
     latest = latest.where(ml_models.c.model_type == registry.ANOMALIES).group_by(ml_models.c.scope)
     known = {scope: end for scope, end in connection.execute(latest)}
-    learned = 0
+    scaled = np.where(habits.is_known, habits.unexplained(history.mean, cells), np.nan)
     for district_id in sorted({str(name) for name in history.listed["district_id"].dropna()}):
         if district_id in known and known[district_id] >= monday:
             continue
         try:
-            found = relations_of_district(history, cells, habits, is_usable, district_id)
-        except (ValueError, ArithmeticError, np.linalg.LinAlgError):
+            found = relations_of_district(history, scaled, is_usable, district_id)
+        except (ValueError, ArithmeticError):
             logger(__name__).exception("no detector could be learned", district_id=district_id)
             continue
         if found is None:
@@ -87,9 +93,7 @@ def learn_detectors(
         artefact = orjson.dumps(found.plain())
         model_id = registry.add(connection, registry.ANOMALIES, district_id, artefact, now, now, described)
         reason = f"learned from {len(found.keys)} signals; its alarms are compared with events first"
-        registry.send_to_shadow(connection, model_id, now, SERVICE, reason)
-        learned += 1
-    return learned
+        registry.send_to_shadow(connection, model_id, now, registry.SERVICE, reason)
 
 
 def keep_alarms(connection: Connection, alarms: dict[str, list[Finding]], monday: datetime) -> None:
@@ -109,17 +113,18 @@ def keep_alarms(connection: Connection, alarms: dict[str, list[Finding]], monday
             for alarm in told
         ]
         if rows:
-            connection.execute(insert(detector_alarms), rows)
+            # New habits may find an alarm that began in the week before a little later, and so in this week.
+            statement = insert(detector_alarms)
+            changed = {name: statement.excluded[name] for name in ("detected_at", "end", "metadata")}
+            keys = ["model_id", "timestamp"]
+            connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed), rows)
 
 
 def review_detectors(connection: Connection, as_of: datetime) -> list[dict[str, str]]:
     """Decides on every detector in use: what was decided. What their alarms told is kept with the models."""
     by_scope: dict[str, list[Row[Any]]] = {}
-    for model in registry.in_use(connection, registry.ANOMALIES, as_of):
-        if model.is_active or model.status == registry.SHADOW:
-            by_scope.setdefault(model.scope, []).append(model)
-    if not by_scope:
-        return []
+    for model in _watching(connection, as_of):
+        by_scope.setdefault(model.scope, []).append(model)
     decided: list[dict[str, str]] = []
     for scope, models in by_scope.items():
         record = _record(connection, scope, as_of)
@@ -131,13 +136,13 @@ def review_detectors(connection: Connection, as_of: datetime) -> list[dict[str, 
         if active is not None:
             verdict = lifecycle.judge_active_detector(record)
             if verdict.action == lifecycle.RETIRE:
-                registry.retire(connection, active.model_id, as_of, SERVICE, verdict.reason)
+                registry.retire(connection, active.model_id, as_of, registry.SERVICE, verdict.reason)
                 decided.append(_told(active, verdict))
                 continue
         if shadow is not None:
             verdict = lifecycle.judge_detector(record, shadow.shadow_since, as_of, active is not None)
             if verdict.action == lifecycle.PROMOTE:
-                registry.promote(connection, shadow.model_id, as_of, SERVICE, verdict.reason)
+                registry.promote(connection, shadow.model_id, as_of, registry.SERVICE, verdict.reason)
                 decided.append(_told(shadow, verdict))
     return decided
 

@@ -24,7 +24,6 @@ from src.processing.runtime import Runtime
 from src.processing.warehouse.client import WarehouseError
 from src.processing.warehouse.history import read_hourly_weather
 
-SERVICE = "service"
 # What `features_used` says of a forecast.
 _SAID = {method: orjson.dumps({"method": method}).decode() for method in (LEARNED, USUAL)}
 _HOURLY = """
@@ -133,6 +132,6 @@ def loaded(runtime: Runtime, connection: Connection, model: Row[Any], now: datet
             runtime.forecasters[model.model_id] = Forecaster.from_bytes(artefact)
         except ValueError as error:
             logger(__name__).error("a model is refused", model_id=str(model.model_id), error=str(error))
-            registry.take_out(connection, model, now, SERVICE, str(error))
+            registry.take_out(connection, model, now, registry.SERVICE, str(error))
             return None
     return runtime.forecasters[model.model_id]

@@ -26,7 +26,6 @@ from src.processing import jobs
 from src.processing.cycle.balance import NIGHT_USE_LITRES
 from src.processing.cycle.finish import announce
 from src.processing.models import registry
-from src.processing.models.forecasts import SERVICE
 from src.processing.runtime import Runtime
 
 JOB_TYPE = "recommendations"
@@ -174,7 +173,9 @@ def _relation(
     """
     active = registry.active_of(connection, registry.PRESSURE, district_id)
     if active is not None and active.training_data_end < as_of - NIGHTS:
-        registry.retire(connection, active.model_id, as_of, SERVICE, f"its nights are over {NIGHTS.days} days old")
+        registry.retire(
+            connection, active.model_id, as_of, registry.SERVICE, f"its nights are over {NIGHTS.days} days old"
+        )
         active = None
     if active is not None and active.activated_at > as_of - RENEWED_AFTER:
         return _kept(connection, active)
@@ -204,7 +205,7 @@ def _relation(
         f"{relation.nights} nights tell an exponent of {relation.exponent:.2f} ({relation.lower:.2f} to "
         f"{relation.upper:.2f})"
     )
-    registry.promote(connection, model_id, as_of, SERVICE, reason)
+    registry.promote(connection, model_id, as_of, registry.SERVICE, reason)
     return model_id, relation
 
 

@@ -16,6 +16,8 @@ from src.db.tables import ml_models, model_decisions
 from src.domain.lifecycle import FALLBACK_FOR
 
 FLOW, ANOMALIES, PRESSURE = "flow_prediction", "anomaly_detection", "efficiency_optimization"
+# Who decides where nobody did by hand.
+SERVICE = "service"
 ACTIVE, SHADOW, RETIRED, FAILED = "active", "shadow", "retired", "failed"
 _models = ml_models.c
 # What a model is told by; its artefact is read only where it is used.

@@ -20,7 +20,7 @@ from src.processing import jobs
 from src.processing.cycle.finish import announce
 from src.processing.models import registry
 from src.processing.models.detectors import review_detectors
-from src.processing.models.forecasts import SERVICE, loaded, recent_history
+from src.processing.models.forecasts import loaded, recent_history
 from src.processing.models.pools import pools
 from src.processing.models.training import start_training
 from src.processing.runtime import Runtime
@@ -102,7 +102,7 @@ def review(connection: Connection, as_of: datetime) -> tuple[list[dict[str, str]
                 lifecycle.RETIRE: registry.retire,
                 lifecycle.ROLL_BACK: registry.roll_back,
             }[verdict.action]
-            settle(connection, about.model_id, as_of, SERVICE, verdict.reason)
+            settle(connection, about.model_id, as_of, registry.SERVICE, verdict.reason)
             decided.append({"model_id": str(about.model_id), "decision": verdict.action, "reason": verdict.reason})
         elif shadow is None:
             errors = compared(connection, [active.model_id], as_of - 3 * DAY, as_of)
