@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import hypothesis
 import pytest
 import redis
 from sqlalchemy import Engine, create_engine, make_url, text
@@ -12,6 +13,10 @@ from src.db.engines import create_database_engine
 from src.db.migrate import migrate
 from src.quickstart import engines
 from src.settings import Settings
+
+# A slow machine fails no test.
+hypothesis.settings.register_profile("without a deadline", deadline=None)
+hypothesis.settings.load_profile("without a deadline")
 
 
 @pytest.fixture(scope="session")

@@ -207,7 +207,7 @@ def test_an_address_without_a_key_is_limited_too(served: Settings):
         assert client.get(NODES, headers={"X-Forwarded-For": "203.0.113.7"}).status_code == 401
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     gaps=st.lists(st.floats(0, 30), min_size=1, max_size=200),
     limit=st.integers(1, 20),

@@ -180,7 +180,7 @@ schema = schemathesis.openapi.from_dict(create_app(Settings()).openapi())
 
 
 @schema.parametrize()
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_answers_are_as_documented_whatever_is_asked(case, api: httpx.Client):
     # That start_time lies before end_time, and that a cursor came from here, OpenAPI cannot say.
     # Who may ask is told in test_access.py; this check of the library's fails on its own odd headers.

@@ -36,7 +36,7 @@ from tests.signals import (
 AT = MONDAY + 4 * WEEK + 2 * DAY + 10 * HOUR
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(states=st.lists(st.sampled_from("fnm"), max_size=40), quiet=st.integers(1, 4))
 def test_runs_hold_every_flag_and_are_parted_by_enough_normal_hours_only(states, quiet):
     flags = np.array([[state == "f"] for state in states], dtype=bool).reshape(-1, 1)

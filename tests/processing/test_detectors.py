@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import numpy as np
 import pandas as pd
@@ -77,6 +77,15 @@ def town(stack: Settings, tmp_path: Path) -> Settings:
     return stack
 
 
+@pytest.fixture
+def shadow(database: Engine) -> UUID:
+    """A detector that went to shadow on that Monday; of what it learned nothing is asked."""
+    with database.begin() as connection:
+        model_id = registry.add(connection, registry.ANOMALIES, "d1", b"{}", LEARNED, LEARNED, {})
+        registry.send_to_shadow(connection, model_id, LEARNED, registry.SERVICE, "new")
+    return model_id
+
+
 def detectors(database: Engine) -> list[dict]:
     models = table(database, "ml_models").query("model_type == 'anomaly_detection'")
     return models.sort_values("training_data_end").to_dict("records")
@@ -141,17 +150,16 @@ def test_a_tampered_detector_is_refused_and_the_cycle_goes_on(town: Settings, da
     assert "SHA-256" in table(database, "model_decisions").query("decision == 'retired'")["reason"].iloc[0]
 
 
-def alarm_of(connection: Connection, model_id: object, begin: datetime, hours: float = 3) -> None:
+def alarm_of(connection: Connection, model_id: UUID, begin: datetime, hours: float = 3) -> None:
     row = {"model_id": model_id, "timestamp": begin, "detected_at": begin + 2 * HOUR, "end": begin + hours * HOUR}
     connection.execute(insert(detector_alarms), row | {"metadata": {"contributions": []}})
 
 
-def test_an_alarm_that_new_habits_find_later_takes_the_place_of_the_one_that_was_kept(town: Settings, database: Engine):
-    (model,) = detectors(database)
+def test_an_alarm_that_new_habits_find_later_takes_the_place_of_the_one_that_was_kept(shadow: UUID, database: Engine):
     before, after = (finding(TOGETHER, 160, None, detected=detected) for detected in (162, 170))
     with database.begin() as connection:
-        keep_alarms(connection, {str(model["model_id"]): [before]}, MONDAY)
-        keep_alarms(connection, {str(model["model_id"]): [after]}, MONDAY + WEEK)
+        keep_alarms(connection, {str(shadow): [before]}, MONDAY)
+        keep_alarms(connection, {str(shadow): [after]}, MONDAY + WEEK)
     kept = table(database, "detector_alarms").query("timestamp == @before.begin")
     assert kept["detected_at"].tolist() == [after.detected]
 
@@ -167,13 +175,12 @@ def leak_of(connection: Connection, begin: datetime, detected: datetime) -> None
 
 
 def test_one_that_told_of_a_leak_before_anything_else_is_promoted_after_a_day_and_retires_when_it_cries_wolf(
-    town: Settings, database: Engine
+    shadow: UUID, database: Engine
 ):
-    (model,) = detectors(database)
     begin = LEARNED + 6 * HOUR
     with database.begin() as connection:
         leak_of(connection, begin, begin + 9 * HOUR)
-        alarm_of(connection, model["model_id"], begin + HOUR)
+        alarm_of(connection, shadow, begin + HOUR)
         assert review_detectors(connection, LEARNED + 20 * HOUR) == []
         (decided,) = review_detectors(connection, LEARNED + 30 * HOUR)
         assert decided["decision"] == "promote"
@@ -182,7 +189,7 @@ def test_one_that_told_of_a_leak_before_anything_else_is_promoted_after_a_day_an
     assert (model["status"], model["metrics"]["earlier"]) == ("active", 1)
     with database.begin() as connection:
         for day in range(3, 7):
-            alarm_of(connection, model["model_id"], LEARNED + day * DAY)
+            alarm_of(connection, shadow, LEARNED + day * DAY)
         (decided,) = review_detectors(connection, LEARNED + 8 * DAY)
     assert decided["decision"] == "retire"
     assert "raised 4 alarms beside which nothing else was told" in decided["reason"]

@@ -67,7 +67,7 @@ def test_an_hour_that_the_clock_skips_is_unknown_and_one_that_it_repeats_is_a_me
     assert known.flow[0, 0, 3] == 2
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(hour=st.integers(0, 23), after=st.integers(0, 200))
 def test_nothing_at_or_after_its_origin_changes_an_example(hour: int, after: int):
     flow = town(2, days=LOOK_BACK_DAYS + 12)

@@ -55,7 +55,7 @@ def test_equal_models_whose_errors_have_a_memory_are_seldom_called_different():
     assert wrong / 300 < 0.09
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 1000), hours=st.integers(24, 168))
 def test_one_of_two_models_at_most_is_better(seed: int, hours: int):
     told = errors(hours, 0.9, 1.0, seed)

@@ -209,7 +209,7 @@ def irregular_readings(draw: st.DrawFn) -> list[dict]:
     return rows
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=irregular_readings(), seed=st.randoms(use_true_random=False))
 def test_any_readings_in_any_order_give_the_brute_force_windows(rows, seed):
     assert_equals_brute_force(computed(rows), rows)
@@ -218,7 +218,7 @@ def test_any_readings_in_any_order_give_the_brute_force_windows(rows, seed):
     pd.testing.assert_frame_equal(computed(shuffled), computed(rows), check_exact=True)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=irregular_readings(), days=st.integers(0, 8))
 def test_reading_only_from_the_day_before_gives_the_same_bits(rows, days):
     whole = computed(rows)
