@@ -16,7 +16,8 @@ finish() {
     code=$?
     rm -rf "$work"
     if [ $prepare = no ] && [ -f $engine ]; then
-        kill "$(cat $engine)" 2>/dev/null || true
+        # The file may be older than the process that has the number now.
+        [ "$(cat "/proc/$(cat $engine)/comm" 2>/dev/null)" != dockerd ] || kill "$(cat $engine)" || true
         rm -f $engine
     fi
     exit $code

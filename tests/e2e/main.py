@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from tests.e2e.report import Report
 from tests.e2e.stack import POSTGRES, REDIS, Stack
 
 PROJECT = "abbanoa-stack-test"
+LOCK = Path(tempfile.gettempdir()) / f"{PROJECT}.lock"
 SETTINGS = f"""
 COMPOSE_PROJECT_NAME={PROJECT}
 COMPOSE_FILE=docker-compose.processing.yml
@@ -59,17 +61,36 @@ def copy_of(project: Path, folder: Path) -> None:
     git("branch", "-q", "--set-upstream-to", "origin/main")
 
 
+def docker(*arguments: str) -> list[str]:
+    """The words that a command of the engine prints."""
+    return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=True).stdout.split()
+
+
+def remove_what_an_ended_test_left() -> None:
+    """A test that was killed takes nothing down; what it started bears the name of the test's own project."""
+    own = f"label=com.docker.compose.project={PROJECT}"
+    for listed, removed in (
+        (("ps", "-aq"), ("rm", "-f", "-v")),
+        (("volume", "ls", "-q"), ("volume", "rm", "-f")),
+        (("network", "ls", "-q"), ("network", "rm")),
+    ):
+        if left := docker(*listed, "-f", own):
+            docker(*removed, *left)
+
+
 def main(images: str) -> int:
     """Runs everything; `images` holds NAME=image lines for the base images. The exit code."""
     begun = time.monotonic()
     report, result = Report(), {}
-    taken = subprocess.run(
-        ["docker", "ps", "-aq", "-f", f"name={POSTGRES}", "-f", f"name={REDIS}"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    if taken.stdout:
+    # Held until this process ends, however it ends.
+    lock = LOCK.open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("Another test of the containers is running on this machine; the two would take each other's ports.")
+        return 1
+    remove_what_an_ended_test_left()
+    if docker("ps", "-aq", "-f", f"name={POSTGRES}", "-f", f"name={REDIS}"):
         print("The system is running on this machine; the test would take its names and ports. Stop it first.")
         return 1
     with tempfile.TemporaryDirectory() as parent:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from src.domain.anomalies.multivariate import BUDGET, DAYS_PER_MONTH, Relations, relations, smoothed_of
 
@@ -74,3 +76,28 @@ def test_relations_come_back_from_json_as_they_were():
     own = learned(district())
     again = Relations.of(own.plain())
     np.testing.assert_array_equal(own.judged(district(seed=4))[0], again.judged(district(seed=4))[0])
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 3))
+def test_what_is_silent_neither_adds_to_the_distance_nor_takes_from_it(seed, missing):
+    """T² of what is measured alone, from the part of the covariance that is theirs."""
+    random = np.random.default_rng(seed)
+    own = learned(district())
+    told = district(hours=100, seed=seed % 1000)
+    silent = random.choice(len(KEYS), missing, replace=False)
+    rest = np.setdiff1d(np.arange(len(KEYS)), silent)
+    told[:, silent] = np.nan
+    distance, parts, _ = own.judged(told)
+    covariance = np.linalg.inv(own.precision)[np.ix_(rest, rest)]
+    off = smoothed_of(told[:, rest]) - own.center[rest]
+    alone = (off @ np.linalg.inv(covariance) * off).sum(axis=1) / own.limit
+    np.testing.assert_allclose(distance[5:], alone[5:], rtol=1e-6)
+    np.testing.assert_allclose(parts[5:, silent], 0, atol=1e-9)
+
+
+def test_a_sensor_that_falls_silent_while_demand_is_unusual_is_no_alarm():
+    own = learned(district())
+    demand = district(seed=5)
+    demand[500:] += 2.0 * np.array([0.8, -0.8, -0.8, -0.8])
+    demand[500:, 1] = np.nan
+    assert (own.judged(demand)[0][504:520] > 1).mean() < 0.3

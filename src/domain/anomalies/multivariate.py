@@ -23,6 +23,8 @@ SMOOTHING = 0.3
 ENOUGH_HOURS, ENOUGH_MEASURED = 28 * 24, 0.7
 # Deviations beyond so many spreads say no more.
 CLIP = 6.0
+# With less of an average's weight on hours that were measured, the signal is silent.
+_FADED = 0.5
 # So many false alarms a month are allowed for.
 BUDGET = 0.5
 DAY, DAYS_PER_MONTH = 24, 30.4
@@ -48,7 +50,7 @@ class Relations:
             T² in shares of the limit, by hour; hours × signals, the parts it is the sum of; and likewise, how far the
             signals' averages are from their usual ones, in spreads.
         """
-        off = smoothed_of(deviations) - self.center
+        off = completed(smoothed_of(deviations) - self.center, is_silent(deviations), self.precision)
         parts = off * (off @ self.precision) / self.limit
         return parts.sum(axis=1), parts, off
 
@@ -83,14 +85,15 @@ def relations(keys: list[str], deviations: Floats, is_usable: Flags) -> Relation
     chosen = np.flatnonzero(whole.mean(axis=0) >= ENOUGH_MEASURED) if len(clean) else np.empty(0, dtype=np.int64)
     if len(chosen) < 2 or len(clean) < ENOUGH_HOURS:
         return None
-    smoothed = smoothed_of(clean[:, chosen])[DAY:]
+    smoothed, silent = smoothed_of(clean[:, chosen])[DAY:], is_silent(clean[:, chosen])[DAY:]
     # An hour in which much was set aside tells of the holes, not of the signals.
-    told = smoothed[whole[DAY:, chosen].mean(axis=1) >= ENOUGH_MEASURED]
+    whole_hours = whole[DAY:, chosen].mean(axis=1) >= ENOUGH_MEASURED
+    told, silent = smoothed[whole_hours], silent[whole_hours]
     if len(told) < ENOUGH_HOURS // 2:
         return None
     center = np.median(told, axis=0)
     precision = np.asarray(np.linalg.inv(_shrunk(told - center)), dtype=np.float64)
-    off = told - center
+    off = completed(told - center, silent, precision)
     distance = (off @ precision * off).sum(axis=1)
     days = distance[: len(distance) // DAY * DAY].reshape(-1, DAY).max(axis=1)
     # The largest of a day follows Gumbel's law; few months of days do not reach as far as the budget asks.
@@ -103,6 +106,27 @@ def smoothed_of(deviations: Floats) -> Floats:
     """Exponential averages of hours × signals; where nothing was measured the average fades."""
     told = np.clip(np.nan_to_num(deviations), -CLIP, CLIP)
     return np.asarray(signal.lfilter([SMOOTHING], [1, SMOOTHING - 1], told, axis=0), dtype=np.float64)
+
+
+def completed(off: Floats, silent: Flags, precision: Floats) -> Floats:
+    """Deviations of hours × signals with what the others let expect of the silent ones (the normal distribution's
+    conditional mean), so that T² of all is T² of those that were measured (Schur complement)."""
+    told = np.array(off)
+    for pattern in np.unique(silent[silent.any(axis=1)], axis=0):
+        hours = np.flatnonzero((silent == pattern).all(axis=1))
+        measured = told[np.ix_(hours, np.flatnonzero(~pattern))]
+        drawn = measured @ precision[np.ix_(~pattern, pattern)]
+        told[np.ix_(hours, np.flatnonzero(pattern))] = -np.linalg.solve(precision[np.ix_(pattern, pattern)], drawn.T).T
+    return told
+
+
+def is_silent(deviations: Floats) -> Flags:
+    """Where so little was measured lately that most of an exponential average of it has faded."""
+    measured = np.isfinite(deviations).astype(np.float64)
+    # Before the first hour all is taken for measured: the averages begin at their usual values.
+    begin = np.full((1, measured.shape[1]), 1 - SMOOTHING)
+    weight, _ = signal.lfilter([SMOOTHING], [1, SMOOTHING - 1], measured, axis=0, zi=begin)
+    return np.asarray(weight < _FADED)
 
 
 def _shrunk(off: Floats) -> Floats:
