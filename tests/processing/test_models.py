@@ -35,7 +35,7 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 @pytest.fixture(autouse=True)
 def small_models(monkeypatch: pytest.MonkeyPatch):
     """Real boosters, but few rounds: what is tested here is what becomes of models."""
-    monkeypatch.setattr(boosting, "MEMBERS", ({"rounds": 40, "learning_rate": 0.1, "max_depth": 3, "seed": 1},))
+    monkeypatch.setattr(boosting, "MEMBERS", ({"rounds": 15, "learning_rate": 0.3, "max_depth": 3, "seed": 1},))
 
 
 @pytest.fixture
@@ -308,10 +308,12 @@ def test_the_day_s_forecasts_are_evaluated_by_model_and_node_and_drift_asks_for_
     assert "its data have drifted: " in wanting["monitoring"]
 
 
-def test_models_are_managed_by_hand_and_who_did_it_and_why_is_kept(runtime: Runtime, database: Engine):
-    train_now(runtime)
-    train_now(runtime, NOW + HOUR)
-    settings = runtime.settings
+def test_models_are_managed_by_hand_and_who_did_it_and_why_is_kept(stack: Settings, database: Engine):
+    with database.begin() as connection:
+        first = register(connection, b"first", NOW)
+        registry.promote(connection, first, NOW, "test", "the first")
+        registry.send_to_shadow(connection, register(connection, b"second", NOW + HOUR), NOW + HOUR, "test", "trained")
+    settings = stack.model_copy(update={"clock": f"frozen:{NOW.isoformat()}"})
     listed = [
         orjson.loads(line) for line in run("src.processing.models", "list", settings=settings).stdout.splitlines()
     ]
