@@ -325,6 +325,14 @@ def test_failed_jobs_poor_data_degraded_models_and_critical_events_are_told(
             )
         connection.execute(
             text(
+                "INSERT INTO processing_jobs (job_type, job_name, status, scheduled_for, created_at, completed_at, "
+                "triggered_by, error_message, failed_items, processed_items) VALUES ('model_training', 'x', "
+                "'completed', :now, :now, :now, 'x', '1 of 3 pools: no luck there', 1, 2)"
+            ),
+            {"now": NOW - HOUR},
+        )
+        connection.execute(
+            text(
                 "INSERT INTO data_quality_metrics (node_id, check_timestamp, time_window, overall_quality_score) "
                 "SELECT 'n' || n, :now, '24h', n / 10.0 FROM generate_series(0, 9) n"
             ),
@@ -332,10 +340,23 @@ def test_failed_jobs_poor_data_degraded_models_and_critical_events_are_told(
         )
         model = connection.execute(
             text(
-                "INSERT INTO ml_models (model_name, model_type, version, status, is_active, validation_metrics) "
-                """VALUES ('flow', 'flow_prediction', '7', 'active', true, '{"mae": 2.0}') RETURNING model_id"""
-            )
+                "INSERT INTO ml_models (model_name, model_type, version, status, is_active, validation_metrics, "
+                "training_data_end) VALUES "
+                """('flow', 'flow_prediction', '7', 'active', true, '{"mae": 2.0}', :now) RETURNING model_id"""
+            ),
+            {"now": NOW - HOUR},
         ).scalar_one()
+        # A detector that was learned anew a month ago at last, and one that was again, though the active one is older.
+        connection.execute(
+            text(
+                "INSERT INTO ml_models (model_name, model_type, scope, version, status, is_active, training_data_end) "
+                "VALUES ('d1', 'anomaly_detection', 'd1', '1', 'active', true, :now - interval '60 days'), "
+                "('d1', 'anomaly_detection', 'd1', '2', 'retired', false, :now - interval '30 days'), "
+                "('d2', 'anomaly_detection', 'd2', '1', 'active', true, :now - interval '60 days'), "
+                "('d2', 'anomaly_detection', 'd2', '2', 'shadow', false, :now - interval '2 days')"
+            ),
+            {"now": NOW},
+        )
         connection.execute(
             text(
                 "INSERT INTO model_performance (model_id, evaluation_timestamp, evaluation_window, mae) "
@@ -354,9 +375,13 @@ def test_failed_jobs_poor_data_degraded_models_and_critical_events_are_told(
     run_alerts(runtime, NOW)
     run_alerts(runtime, NOW + HOUR)
     told = table(database, "alerts").query("state == 'firing'").set_index("rule")
+    assert told.loc["model training fails", "summary"] == "model_training failed in part: 1 of 3 pools: no luck there"
     assert told.loc["processing cycle fails", "summary"] == "The last 2 jobs of type processing_cycle failed: no luck"
     assert told.loc["data quality is low", "summary"] == "The data of 5 nodes cannot be trusted: n0, n1, n2 and 2 more"
-    assert told.loc["model has degraded", "summary"] == "flow 7: its error is 1.50 times that of its validation"
+    assert set(told.loc["model has degraded", "summary"]) == {
+        "flow 7: its error is 1.50 times that of its validation",
+        "d1: for 30 days no version of it could be learned anew",
+    }
     event = told.loc["critical anomaly"]
     assert event["summary"] == "burst, low pressure at district d1: see the event"
     assert (event["subject"], event["details"]["nodes"]) == (str(incident), ["n1"])

@@ -27,7 +27,7 @@ from src.processing.runtime import Runtime
 _NAMED = 20
 _RECENT_JOBS = text(
     """
-    SELECT status, error_message, created_at FROM water_infrastructure.processing_jobs
+    SELECT status, error_message, failed_items FROM water_infrastructure.processing_jobs
     WHERE job_type = :job_type AND status IN ('completed', 'failed') AND created_at <= :now
     ORDER BY created_at DESC LIMIT :limit
     """
@@ -60,6 +60,17 @@ _MODELS = text(
         WHERE performance.model_id = ml_models.model_id ORDER BY evaluation_timestamp DESC LIMIT 1
     ) AS latest ON true
     WHERE is_active
+    """
+)
+# Of each model in use that is trained weekly, to when its latest version, active or not, has learned.
+_LEARNED = text(
+    """
+    SELECT active.model_name, active.model_type, max(ml_models.training_data_end) AS learned_until
+    FROM water_infrastructure.ml_models AS active
+    JOIN water_infrastructure.ml_models USING (model_type, scope)
+    WHERE active.is_active AND active.model_type IN ('flow_prediction', 'anomaly_detection')
+        AND ml_models.status <> 'failed'
+    GROUP BY 1, 2 HAVING max(ml_models.training_data_end) < :before ORDER BY 1
     """
 )
 _REPLICAS = text(
@@ -100,7 +111,7 @@ def _of_rule(connection: Connection, runtime: Runtime, rule: Rule, now: datetime
         case DataQuality():
             return _poor_quality(connection, rule, now)
         case ModelDegradation():
-            return _degraded_models(connection, rule)
+            return _degraded_models(connection, rule) + _stale_models(connection, rule, now)
         case ServiceHealth():
             return _service_health(connection, runtime, rule)
         case Anomalies():
@@ -110,9 +121,12 @@ def _of_rule(connection: Connection, runtime: Runtime, rule: Rule, now: datetime
 def _failed_jobs(connection: Connection, rule: FailedJobs, now: datetime) -> list[Condition]:
     asked = {"job_type": rule.job_type, "now": now, "limit": rule.in_a_row}
     jobs = connection.execute(_RECENT_JOBS, asked).all()
-    if len(jobs) < rule.in_a_row or any(job.status != "failed" for job in jobs):
+    if len(jobs) < rule.in_a_row or not all(
+        job.status == "failed" or (rule.even_in_part and job.failed_items > 0) for job in jobs
+    ):
         return []
-    told = f"The last {len(jobs)} jobs of type {rule.job_type} failed" if len(jobs) > 1 else f"{rule.job_type} failed"
+    how = "failed" if jobs[0].status == "failed" else "failed in part"
+    told = f"The last {len(jobs)} jobs of type {rule.job_type} {how}" if len(jobs) > 1 else f"{rule.job_type} {how}"
     reason = jobs[0].error_message or "no reason was recorded"
     return [Condition(rule.name, rule.job_type, rule.severity, f"{told}: {reason}"[:1000], {"job_type": rule.job_type})]
 
@@ -151,6 +165,16 @@ def _degraded_models(connection: Connection, rule: ModelDegradation) -> list[Con
             details["validation_mae"] = model.baseline
             summary = f"{model.model_name} {model.version}: {told}"
             found.append(Condition(rule.name, f"{model.model_name} {model.version}", rule.severity, summary, details))
+    return found
+
+
+def _stale_models(connection: Connection, rule: ModelDegradation, now: datetime) -> list[Condition]:
+    found = []
+    for model in connection.execute(_LEARNED, {"before": now - timedelta(days=rule.days)}):
+        days = (now - model.learned_until) / timedelta(days=1)
+        summary = f"{model.model_name}: for {days:.0f} days no version of it could be learned anew"
+        details = {"model_type": model.model_type, "learned_until": model.learned_until.isoformat()}
+        found.append(Condition(rule.name, model.model_name, rule.severity, summary, details))
     return found
 
 

@@ -27,6 +27,7 @@ class FailedJobs(_Rule):
     when: Literal["failed_jobs"]
     job_type: str = "processing_cycle"
     in_a_row: int = Field(1, ge=1, le=100)
+    even_in_part: bool = False
 
 
 class LateCycle(_Rule):
@@ -47,6 +48,7 @@ class DataQuality(_Rule):
 class ModelDegradation(_Rule):
     when: Literal["model_degradation"]
     times: float = Field(1.2, gt=1)
+    days: float = Field(21, gt=0)
 
 
 class ServiceHealth(_Rule):
