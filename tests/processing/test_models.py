@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from src.db.tables import ml_models, ml_predictions_cache
 from src.domain.forecasting import boosting, drift
 from src.domain.forecasting.model import FEWEST_EXAMPLES
 from src.processing import jobs
+from src.processing.alerts.review import run_alerts
 from src.processing.cycle.finish import finish
 from src.processing.cycle.work import work_off
 from src.processing.models import registry
@@ -197,6 +199,34 @@ def test_a_second_model_goes_to_shadow_forecasts_beside_the_first_and_is_never_t
         assert write_forecasts(runtime, connection, NOW) == 2 * 3 * 168
     with pytest.raises(IntegrityError, match="ml_models_one_active"), database.begin() as connection:
         connection.execute(ml_models.update().values(is_active=True))
+
+
+def test_a_training_that_fails_leaves_the_active_model_and_is_an_alert(runtime: Runtime, database: Engine):
+    with database.begin() as connection:
+        registry.promote(connection, register(connection, b"active", NOW), NOW, "test", "the first")
+    runtime.settings = runtime.settings.model_copy(update={"bigquery_table": "nowhere"})
+    job = train_now(runtime)
+    assert job["status"] == "failed"
+    assert "nowhere" in job["error_message"]
+    assert statuses(database) == ["active"]
+    run_alerts(runtime, NOW + HOUR)
+    told = table(database, "alerts").set_index("rule").loc["model training fails"]
+    assert told["state"] == "firing"
+    assert "nowhere" in told["summary"]
+
+
+def test_a_pool_that_three_replicas_are_offered_is_trained_once(runtime: Runtime, database: Engine):
+    sent: list[tuple[UUID, int]] = []
+    job_id = start_training(runtime, lambda *chunk: sent.append(chunk), NOW, "test")
+    assert len(sent) == 1
+    replicas = [create_runtime(runtime.settings) for _ in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda replica: work_off(replica, *sent[0]), replicas))
+    for replica in replicas:
+        replica.database.dispose()
+    finish(runtime, job_id)
+    assert jobs.describe(database, job_id)["status"] == "completed"
+    assert statuses(database) == ["active"]
 
 
 def test_a_better_shadow_is_promoted_and_a_sabotaged_one_is_not(runtime: Runtime, database: Engine, flow: pd.DataFrame):
