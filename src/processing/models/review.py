@@ -30,16 +30,43 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 # After a training, whatever triggered it, the next trigger waits: what it taught must show first.
 TRAINED_AT_MOST_EVERY = timedelta(days=1)
 _COMPARED = """
-    SELECT prediction.model_id::text, prediction.node_id, prediction.prediction_timestamp, target_timestamp,
-        predicted_flow_rate, flow_rate_lower, flow_rate_upper, avg_flow_rate
+    SELECT prediction.node_id, predicted_flow_rate, avg_flow_rate
     FROM water_infrastructure.ml_predictions_cache AS prediction
     JOIN water_infrastructure.computed_metrics AS measured ON measured.node_id = prediction.node_id
         AND time_window = '1hour' AND window_start = target_timestamp
-    WHERE prediction.model_id::text = ANY(%(models)s) AND prediction_horizon_hours <= %(judged)s
+    WHERE prediction.model_id = %(model_id)s::uuid AND prediction_horizon_hours <= %(judged)s
         AND target_timestamp >= %(start)s AND window_end <= %(end)s
         AND window_start >= %(start)s AND prediction_timestamp >= %(start)s - interval '1 day'
         AND avg_flow_rate IS NOT NULL
 """
+# Errors of two models on the same forecasts, averaged by target: a week of a large network's forecasts stays there.
+_PAIRED = text(
+    """
+    SELECT target_timestamp AS target, avg(abs(own.predicted_flow_rate - avg_flow_rate)) AS own,
+        avg(abs(other.predicted_flow_rate - avg_flow_rate)) AS other
+    FROM water_infrastructure.ml_predictions_cache AS own
+    JOIN water_infrastructure.ml_predictions_cache AS other USING (node_id, prediction_timestamp, target_timestamp)
+    JOIN water_infrastructure.computed_metrics AS measured ON measured.node_id = own.node_id
+        AND time_window = '1hour' AND window_start = target_timestamp
+    WHERE own.model_id = :own AND other.model_id = :other AND own.prediction_horizon_hours <= :judged
+        AND target_timestamp >= :start AND window_end <= :end
+        AND window_start >= :start AND prediction_timestamp >= :start - interval '1 day'
+        AND avg_flow_rate IS NOT NULL
+    GROUP BY target_timestamp ORDER BY target_timestamp
+    """
+)
+_ERROR = text(
+    """
+    SELECT avg(abs(predicted_flow_rate - avg_flow_rate)) AS error, count(DISTINCT target_timestamp) AS hours
+    FROM water_infrastructure.ml_predictions_cache AS prediction
+    JOIN water_infrastructure.computed_metrics AS measured ON measured.node_id = prediction.node_id
+        AND time_window = '1hour' AND window_start = target_timestamp
+    WHERE prediction.model_id = :model_id AND prediction_horizon_hours <= :judged
+        AND target_timestamp >= :start AND window_end <= :end
+        AND window_start >= :start AND prediction_timestamp >= :start - interval '1 day'
+        AND avg_flow_rate IS NOT NULL
+    """
+)
 SCORES = ("rmse", "mae", "mape", "r2_score")
 # What the last evaluation of a model found, where it is a day old at most.
 _DRIFTED = text(
@@ -51,16 +78,7 @@ _DRIFTED = text(
     ) AND drift_detected
     """
 )
-_COLUMNS = {
-    "model_id": "text",
-    "node_id": "text",
-    "made": "instant",
-    "target": "instant",
-    "predicted": "number",
-    "lower": "number",
-    "upper": "number",
-    "measured": "number",
-}
+_COLUMNS = {"node_id": "text", "predicted": "number", "measured": "number"}
 
 
 def run_review(runtime: Runtime, send: Callable[[UUID, int], None], as_of: datetime) -> None:
@@ -105,10 +123,11 @@ def review(connection: Connection, as_of: datetime) -> tuple[list[dict[str, str]
             settle(connection, about.model_id, as_of, registry.SERVICE, verdict.reason)
             decided.append({"model_id": str(about.model_id), "decision": verdict.action, "reason": verdict.reason})
         elif shadow is None:
-            errors = compared(connection, [active.model_id], as_of - 3 * DAY, as_of)
-            error = float((errors["predicted"] - errors["measured"]).abs().mean()) if len(errors) else np.nan
+            span = {"start": as_of - 3 * DAY, "end": as_of, "judged": lifecycle.JUDGED_HOURS}
+            recent = connection.execute(_ERROR, span | {"model_id": active.model_id}).one()
+            error = np.nan if recent.error is None else float(recent.error)
             baseline = active.validation_metrics.get("mae", np.nan)
-            needed = lifecycle.judge_training(error, baseline, errors["target"].nunique())
+            needed = lifecycle.judge_training(error, baseline, recent.hours)
             asked = {"model_id": active.model_id, "since": as_of - DAY - HOUR}
             drifted: str | None = connection.scalar(_DRIFTED, asked)
             if needed is not None:
@@ -138,28 +157,21 @@ def _verdict(
     return None, None
 
 
-def compared(connection: Connection, models: list[UUID], start: datetime, end: datetime) -> pd.DataFrame:
+def compared(connection: Connection, model_id: UUID, start: datetime, end: datetime) -> pd.DataFrame:
     """Forecasts of at most `JUDGED_HOURS` ahead whose hours are measured by now.
 
     Returns:
-        Columns model_id, node_id, made, target (instants), predicted, lower, upper, measured (L/s).
+        Columns node_id, predicted, measured (L/s).
     """
-    asked = {
-        "models": [str(model) for model in models],
-        "judged": lifecycle.JUDGED_HOURS,
-        "start": start,
-        "end": end,
-    }
+    asked = {"model_id": str(model_id), "judged": lifecycle.JUDGED_HOURS, "start": start, "end": end}
     return read_rows(connection, _COMPARED, asked, _COLUMNS)
 
 
 def _paired(connection: Connection, own: UUID, other: UUID, start: datetime, end: datetime) -> pd.DataFrame:
-    """Absolute errors of two models where both have forecast the same target at the same instant."""
-    rows = compared(connection, [own, other], start, end)
-    rows["error"] = (rows["predicted"] - rows["measured"]).abs()
-    wide = rows.pivot_table(index=["target", "node_id", "made"], columns="model_id", values="error")
-    wide = wide.reindex(columns=[str(own), str(other)]).set_axis(["own", "other"], axis=1).dropna()
-    return wide.droplevel(["node_id", "made"])
+    """Mean absolute errors of two models where both have forecast the same target at the same instant, by target."""
+    asked = {"own": own, "other": other, "start": start, "end": end, "judged": lifecycle.JUDGED_HOURS}
+    rows = connection.execute(_PAIRED, asked).all()
+    return pd.DataFrame(rows, columns=["target", "own", "other"]).set_index("target").astype(float)
 
 
 def run_evaluation(runtime: Runtime, as_of: datetime) -> None:
@@ -179,9 +191,8 @@ def evaluate(runtime: Runtime, connection: Connection, as_of: datetime) -> int:
     from; the number of models. Harmless to repeat."""
     models = registry.in_use(connection, registry.FLOW, as_of)
     members = {pool.scope: pool.node_ids for pool in pools(connection, as_of)}
-    rows = compared(connection, [model.model_id for model in models], as_of - DAY, as_of)
     for model in models:
-        own = rows[rows["model_id"] == str(model.model_id)]
+        own = compared(connection, model.model_id, as_of - DAY, as_of)
         row = {
             "model_id": model.model_id,
             "evaluation_timestamp": as_of,
