@@ -67,22 +67,31 @@ def typed(command: dict, folder: Path, environment: dict[str, str]) -> tuple[int
         start_new_session=True,
     )  # fmt: skip
     os.close(slave)
-    for line in command["input"].splitlines(keepends=True):
-        time.sleep(1)
-        # Enter is a carriage return.
-        os.write(master, line.rstrip("\n").encode() + b"\r")
-    output, deadline = b"", time.monotonic() + 30
-    while time.monotonic() < deadline:
-        readable, _, _ = select.select([master], [], [], 0.5)
-        if readable:
-            try:
-                output += os.read(master, 65536)
-            except OSError:
-                break
-        elif process.poll() is not None:
-            break
+    output = _conversation(master, process, command["input"].splitlines())
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(5)
     os.close(master)
     process.kill()
     return process.wait(), output.decode(errors="replace")
+
+
+def _conversation(master: int, process: subprocess.Popen[bytes], lines: list[str]) -> bytes:
+    """Types each line once the program shows its prompt, as a person would; all that the terminal was shown."""
+    output, asked, waiting, deadline = b"", 0, list(lines), time.monotonic() + 60
+    while time.monotonic() < deadline:
+        readable, _, _ = select.select([master], [], [], 0.5)
+        if readable:
+            try:
+                told = os.read(master, 65536)
+            except OSError:
+                break
+            output += told
+            # A program that does not know yet how wide the terminal is asks where its cursor is.
+            os.write(master, b"\x1b[50;160R" * told.count(b"\x1b[6n"))
+        elif process.poll() is not None:
+            break
+        elif waiting and re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]|[\r\n ]", b"", output[asked:]).endswith((b">", b"#")):
+            asked = len(output)
+            # Enter is a carriage return.
+            os.write(master, waiting.pop(0).encode() + b"\r")
+    return output
