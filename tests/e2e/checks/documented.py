@@ -9,6 +9,7 @@ import re
 import select
 import signal
 import subprocess
+import tempfile
 import termios
 import time
 import tomllib
@@ -31,7 +32,7 @@ def documented(stack: Stack, report: Report) -> None:
         with report.check(f"as the document has it: {command['run'].splitlines()[-1][:100]}"):
             code, output = typed(command, stack.folder, environment)
             assert re.search(command["output"], output), output[-1500:]
-            assert code in command.get("code", [0]) or "seconds" in command, (code, output[-500:])
+            assert code in command.get("code", [0]) or "endless" in command, (code, output[-500:])
     with report.check("as the document has it: scale: 3 in the compose file"):
         file = stack.folder / "docker-compose.processing.yml"
         text = file.read_text()
@@ -43,22 +44,8 @@ def documented(stack: Stack, report: Report) -> None:
 
 def typed(command: dict, folder: Path, environment: dict[str, str]) -> tuple[int, str]:
     """Runs a command as a person would, at a terminal where it wants one; its exit code and all it printed."""
-    limit = command.get("seconds", 240)
     if not command.get("tty"):
-        process = subprocess.Popen(
-            ["bash", "-c", command["run"]], cwd=folder, env=environment, text=True, start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        try:
-            output, _ = process.communicate(timeout=limit)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGINT)
-            try:
-                output, _ = process.communicate(timeout=30)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                output, _ = process.communicate()
-        return process.returncode, output
+        return _printed(command, folder, environment)
     master, slave = pty.openpty()
     # A terminal without a size would page every answer.
     termios.tcsetwinsize(slave, (50, 160))
@@ -73,6 +60,29 @@ def typed(command: dict, folder: Path, environment: dict[str, str]) -> tuple[int
     os.close(master)
     process.kill()
     return process.wait(), output.decode(errors="replace")
+
+
+def _printed(command: dict, folder: Path, environment: dict[str, str]) -> tuple[int, str]:
+    with tempfile.TemporaryFile() as shown:
+        process = subprocess.Popen(
+            ["bash", "-c", command["run"]], cwd=folder, env=environment, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=shown, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+        def printed() -> str:
+            return os.pread(shown.fileno(), 2**24, 0).decode(errors="replace")
+
+        deadline = time.monotonic() + 240
+        while process.poll() is None and time.monotonic() < deadline:
+            if command.get("endless") and re.search(command["output"], printed()):
+                break
+            time.sleep(0.2)
+        for ending in (signal.SIGINT, signal.SIGKILL):
+            if process.poll() is None:
+                os.killpg(process.pid, ending)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(30)
+        return process.wait(), printed()
 
 
 def _conversation(master: int, process: subprocess.Popen[bytes], lines: list[str]) -> bytes:
