@@ -29,44 +29,27 @@ REVIEW, EVALUATION = "model_review", "model_evaluation"
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 # After a training, whatever triggered it, the next trigger waits: what it taught must show first.
 TRAINED_AT_MOST_EVERY = timedelta(days=1)
-_COMPARED = """
-    SELECT prediction.node_id, predicted_flow_rate, avg_flow_rate
-    FROM water_infrastructure.ml_predictions_cache AS prediction
-    JOIN water_infrastructure.computed_metrics AS measured ON measured.node_id = prediction.node_id
-        AND time_window = '1hour' AND window_start = target_timestamp
-    WHERE prediction.model_id = %(model_id)s::uuid AND prediction_horizon_hours <= %(judged)s
-        AND target_timestamp >= %(start)s AND window_end <= %(end)s
-        AND window_start >= %(start)s AND prediction_timestamp >= %(start)s - interval '1 day'
-        AND avg_flow_rate IS NOT NULL
+# A model's forecasts of a day ahead at most whose hours are measured by now; the queries below go on from it.
+_MEASURED = """
+    WITH own AS (
+        SELECT node_id, prediction_timestamp, target_timestamp, predicted_flow_rate, avg_flow_rate
+        FROM water_infrastructure.ml_predictions_cache JOIN water_infrastructure.computed_metrics USING (node_id)
+        WHERE model_id = %(own)s::uuid AND prediction_horizon_hours <= %(judged)s
+            AND target_timestamp >= %(start)s AND prediction_timestamp >= %(start)s - interval '1 day'
+            AND time_window = '1hour' AND window_start = target_timestamp
+            AND window_start >= %(start)s AND window_end <= %(end)s AND avg_flow_rate IS NOT NULL
+    )
 """
+_COMPARED = "SELECT node_id, predicted_flow_rate, avg_flow_rate FROM own"
+_ERROR = "SELECT avg(abs(predicted_flow_rate - avg_flow_rate)), count(DISTINCT target_timestamp) FROM own"
 # Errors of two models on the same forecasts, averaged by target: a week of a large network's forecasts stays there.
-_PAIRED = text(
-    """
-    SELECT target_timestamp AS target, avg(abs(own.predicted_flow_rate - avg_flow_rate)) AS own,
-        avg(abs(other.predicted_flow_rate - avg_flow_rate)) AS other
-    FROM water_infrastructure.ml_predictions_cache AS own
-    JOIN water_infrastructure.ml_predictions_cache AS other USING (node_id, prediction_timestamp, target_timestamp)
-    JOIN water_infrastructure.computed_metrics AS measured ON measured.node_id = own.node_id
-        AND time_window = '1hour' AND window_start = target_timestamp
-    WHERE own.model_id = :own AND other.model_id = :other AND own.prediction_horizon_hours <= :judged
-        AND target_timestamp >= :start AND window_end <= :end
-        AND window_start >= :start AND prediction_timestamp >= :start - interval '1 day'
-        AND avg_flow_rate IS NOT NULL
-    GROUP BY target_timestamp ORDER BY target_timestamp
-    """
-)
-_ERROR = text(
-    """
-    SELECT avg(abs(predicted_flow_rate - avg_flow_rate)) AS error, count(DISTINCT target_timestamp) AS hours
-    FROM water_infrastructure.ml_predictions_cache AS prediction
-    JOIN water_infrastructure.computed_metrics AS measured ON measured.node_id = prediction.node_id
-        AND time_window = '1hour' AND window_start = target_timestamp
-    WHERE prediction.model_id = :model_id AND prediction_horizon_hours <= :judged
-        AND target_timestamp >= :start AND window_end <= :end
-        AND window_start >= :start AND prediction_timestamp >= :start - interval '1 day'
-        AND avg_flow_rate IS NOT NULL
-    """
-)
+_PAIRED = """
+    SELECT target_timestamp, avg(abs(own.predicted_flow_rate - avg_flow_rate)),
+        avg(abs(other.predicted_flow_rate - avg_flow_rate))
+    FROM own JOIN water_infrastructure.ml_predictions_cache AS other
+        USING (node_id, prediction_timestamp, target_timestamp)
+    WHERE other.model_id = %(other)s::uuid GROUP BY target_timestamp
+"""
 SCORES = ("rmse", "mae", "mape", "r2_score")
 # What the last evaluation of a model found, where it is a day old at most.
 _DRIFTED = text(
@@ -78,7 +61,11 @@ _DRIFTED = text(
     ) AND drift_detected
     """
 )
-_COLUMNS = {"node_id": "text", "predicted": "number", "measured": "number"}
+_COLUMNS = {
+    _COMPARED: {"node_id": "text", "predicted": "number", "measured": "number"},
+    _ERROR: {"error": "number", "hours": "integer"},
+    _PAIRED: {"target": "instant", "own": "number", "other": "number"},
+}
 
 
 def run_review(runtime: Runtime, send: Callable[[UUID, int], None], as_of: datetime) -> None:
@@ -123,11 +110,9 @@ def review(connection: Connection, as_of: datetime) -> tuple[list[dict[str, str]
             settle(connection, about.model_id, as_of, registry.SERVICE, verdict.reason)
             decided.append({"model_id": str(about.model_id), "decision": verdict.action, "reason": verdict.reason})
         elif shadow is None:
-            span = {"start": as_of - 3 * DAY, "end": as_of, "judged": lifecycle.JUDGED_HOURS}
-            recent = connection.execute(_ERROR, span | {"model_id": active.model_id}).one()
-            error = np.nan if recent.error is None else float(recent.error)
+            recent = _of_measured(connection, _ERROR, active.model_id, as_of - 3 * DAY, as_of).iloc[0]
             baseline = active.validation_metrics.get("mae", np.nan)
-            needed = lifecycle.judge_training(error, baseline, recent.hours)
+            needed = lifecycle.judge_training(recent["error"], baseline, int(recent["hours"]))
             asked = {"model_id": active.model_id, "since": as_of - DAY - HOUR}
             drifted: str | None = connection.scalar(_DRIFTED, asked)
             if needed is not None:
@@ -157,21 +142,17 @@ def _verdict(
     return None, None
 
 
-def compared(connection: Connection, model_id: UUID, start: datetime, end: datetime) -> pd.DataFrame:
-    """Forecasts of at most `JUDGED_HOURS` ahead whose hours are measured by now.
-
-    Returns:
-        Columns node_id, predicted, measured (L/s).
-    """
-    asked = {"model_id": str(model_id), "judged": lifecycle.JUDGED_HOURS, "start": start, "end": end}
-    return read_rows(connection, _COMPARED, asked, _COLUMNS)
-
-
 def _paired(connection: Connection, own: UUID, other: UUID, start: datetime, end: datetime) -> pd.DataFrame:
     """Mean absolute errors of two models where both have forecast the same target at the same instant, by target."""
-    asked = {"own": own, "other": other, "start": start, "end": end, "judged": lifecycle.JUDGED_HOURS}
-    rows = connection.execute(_PAIRED, asked).all()
-    return pd.DataFrame(rows, columns=["target", "own", "other"]).set_index("target").astype(float)
+    return _of_measured(connection, _PAIRED, own, start, end, other).set_index("target")
+
+
+def _of_measured(
+    connection: Connection, query: str, own: UUID, start: datetime, end: datetime, other: UUID | None = None
+) -> pd.DataFrame:
+    """What a query tells of a model's forecasts (L/s) of the hours in a span; its columns are those of `_COLUMNS`."""
+    asked = {"own": str(own), "other": str(other), "judged": lifecycle.JUDGED_HOURS, "start": start, "end": end}
+    return read_rows(connection, _MEASURED + query, asked, _COLUMNS[query])
 
 
 def run_evaluation(runtime: Runtime, as_of: datetime) -> None:
@@ -192,7 +173,7 @@ def evaluate(runtime: Runtime, connection: Connection, as_of: datetime) -> int:
     models = registry.in_use(connection, registry.FLOW, as_of)
     members = {pool.scope: pool.node_ids for pool in pools(connection, as_of)}
     for model in models:
-        own = compared(connection, model.model_id, as_of - DAY, as_of)
+        own = _of_measured(connection, _COMPARED, model.model_id, as_of - DAY, as_of)
         row = {
             "model_id": model.model_id,
             "evaluation_timestamp": as_of,
