@@ -83,8 +83,8 @@ class Replay:
             if service.returncode != 1 or not restarting:
                 raise SystemExit(f"the service ended with {service.returncode}: see {self._log}")
             reached = self.reached(begun)
-            # A training that is ended begins anew; it must be given the time it takes.
-            patience = 1.0 if reached > begun else 2 * patience
+            # A training that is ended begins anew; it must soon be given the time it takes.
+            patience = 1.0 if reached > begun else 4 * patience
             progress.update(task, total=(until - reached).total_seconds())
 
     def reached(self, at_least: datetime) -> datetime:
