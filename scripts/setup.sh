@@ -16,7 +16,8 @@ wanted="$(stamp_of "$requirements")"
 if [ "$installed" != "$wanted" ] && [ "$installed" != "$(stamp_of requirements-dev.txt)" ]; then
     echo "Installing $requirements into .venv (once) ..." >&2
     "$python" -m venv .venv
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r "$requirements" >&2
+    # What is imported is compiled when it first is: most of the libraries' files never are.
+    .venv/bin/python -m pip install --no-compile --quiet --disable-pip-version-check --require-hashes -r "$requirements" >&2
     echo "$wanted" >.venv/installed
 fi
 export PATH="$PWD/.venv/bin:$PATH"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 Numbers = npt.NDArray[np.float64]
 # The least pressure that every customer is owed, and what is kept above it for what sensors and hours do not show.
@@ -148,7 +148,7 @@ def _exponent(nights: pd.DataFrame, leakage: pd.Series, varied: str) -> tuple[fl
             break
         kept = still
     told = _instrumented(day[kept], flow[kept], pressure[kept], instrument[kept], memory)
-    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, max(int(kept.sum()) - 3, 1))) * told.error
+    reach = float(special.stdtrit(max(int(kept.sum()) - 3, 1), (1 + CONFIDENCE) / 2)) * told.error
     return told.exponent, float(reach)
 
 
@@ -292,6 +292,6 @@ def mean_pressure(pressures: pd.DataFrame) -> tuple[pd.Series, float]:
     mean = float(usual.mean())
     error, count = MOST_PRESSURE_ERROR, len(usual)
     if count > 1:
-        reach = stats.t.ppf((1 + CONFIDENCE) / 2, count - 1) * float(usual.std()) / np.sqrt(count) / mean
+        reach = special.stdtrit(count - 1, (1 + CONFIDENCE) / 2) * float(usual.std()) / np.sqrt(count) / mean
         error = min(error, float(reach))
     return (pressures - usual).mean(axis=1) + mean, error

@@ -13,7 +13,6 @@ from google.cloud import bigquery
 
 from src.processing.nodes import Node
 from src.processing.warehouse.client import connect
-from src.quickstart import simulation
 from src.settings import Settings
 
 COLUMNS = {
@@ -77,6 +76,9 @@ def bwdf() -> Dataset:
 
 def network() -> Dataset:
     """Four weeks of EPANET's Net3 at five minutes: flows, pressures, tank levels; see `simulation`."""
+    # Only here: hydraulics take seconds to import, and the other data set needs none.
+    from src.quickstart import simulation
+
     readings, nodes, end = simulation.simulate()
     return Dataset(readings, nodes, end)
 

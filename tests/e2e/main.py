@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -81,6 +82,8 @@ def remove_what_an_ended_test_left() -> None:
 def main(images: str) -> int:
     """Runs everything; `images` holds NAME=image lines for the base images. The exit code."""
     begun = time.monotonic()
+    # Begun in the background by a script, Ctrl-C would be ignored here and by all that is started from here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     report, result = Report(), {}
     # Held until this process ends, however it ends.
     lock = LOCK.open("w")

@@ -159,8 +159,8 @@ def test_node_metadata_are_imported_whole_or_not_at_all(stack: Settings, databas
 
 def test_the_real_districts_come_out_as_they_went_in(stack: Settings, database: Engine):
     dataset = bwdf()
-    # Half a year: the clocks change within it, and outages and a holiday season lie in it.
-    since = pd.Timestamp(dataset.end) - pd.Timedelta(days=180)
+    # Two months: the clocks change within them, and outages lie in them.
+    since = pd.Timestamp(dataset.end) - pd.Timedelta(days=60)
     load(stack, replace(dataset, readings=dataset.readings[dataset.readings["timestamp"] >= since]))
     with database.begin() as connection:
         import_nodes(connection, dataset.nodes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from pathlib import Path
 from uuid import UUID, uuid4
 
 import numpy as np
@@ -28,9 +27,10 @@ from src.domain.anomalies.together import (
 from src.domain.lifecycle import Record, judge_active_detector, judge_detector
 from src.processing.models import registry
 from src.processing.models.detectors import keep_alarms, review_detectors
+from src.processing.nodes import Node, import_nodes
 from src.settings import Settings
 from tests.signals import MONDAY, ROME, WEEK
-from tests.system import put, run, run_cycle, table
+from tests.system import put, run_cycle, table
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 SENSORS = ["p1", "p2", "p3"]
@@ -66,12 +66,11 @@ def district(days: float, seed: int = 1, leak: tuple[datetime, float] | None = N
 
 
 @pytest.fixture
-def town(stack: Settings, tmp_path: Path) -> Settings:
+def town(stack: Settings, database: Engine) -> Settings:
     """A district whose five weeks of hours are taken in, on the Monday on which its relations are learned."""
-    (tmp_path / "nodes.csv").write_text(
-        "node_id,district_id,role\ninlet,d1,inlet\n" + "".join(f"{name},d1,monitoring\n" for name in SENSORS)
-    )
-    run("src.processing.nodes", "import", str(tmp_path / "nodes.csv"), settings=stack)
+    with database.begin() as connection:
+        roles = {"inlet": "inlet"} | dict.fromkeys(SENSORS, "monitoring")
+        import_nodes(connection, [Node(node_id=name, district_id="d1", role=role) for name, role in roles.items()])
     put(stack, district(days=40, leak=(LEARNED + 3 * DAY, 3.0)))
     run_cycle(stack, LEARNED + 2 * HOUR)
     return stack

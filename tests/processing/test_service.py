@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import signal
 from datetime import UTC, datetime, timedelta
 
 import orjson
 import pandas as pd
-import pytest
 from sqlalchemy import Engine, text
 
 from src.processing import chunks
@@ -34,14 +32,14 @@ def watermarks(database: Engine) -> pd.DataFrame:
 
 
 def test_killed_twice_in_the_middle_it_leaves_the_rows_of_an_undisturbed_run(stack: Settings, database: Engine):
-    put(stack, readings_of([f"n{k}" for k in range(24)], days=8))
+    put(stack, readings_of([f"n{k}" for k in range(12)], days=8))
     run_cycle(stack, stack.running_clock.now())
     undisturbed, marks = metrics(database), watermarks(database)
-    assert len(undisturbed) == 24 * (8 * 288 + 8 * 24 + 9)
+    assert len(undisturbed) == 12 * (8 * 288 + 8 * 24 + 9)
     emptied(database)
 
-    settings = stack.model_copy(update={"chunk_readings": 2500, "replica_timeout_seconds": 2})
-    quick = {"chunk_readings": 2500, "replica_timeout_seconds": 2}
+    settings = stack.model_copy(update={"chunk_readings": 1250, "replica_timeout_seconds": 2})
+    quick = {"chunk_readings": 1250, "replica_timeout_seconds": 2}
     for kill in (1, 2):
         with process(SERVICE, "--once", settings=settings, **quick) as service:
             eventually(lambda kill=kill: (table(database, "job_chunks")["status"] == "completed").sum() >= 3 * kill)
@@ -56,12 +54,12 @@ def test_killed_twice_in_the_middle_it_leaves_the_rows_of_an_undisturbed_run(sta
 
 
 def test_three_services_share_ten_ticks_and_each_is_processed_exactly_once(stack: Settings, database: Engine):
-    nodes = [f"n{k}" for k in range(12)]
+    nodes = [f"n{k}" for k in range(6)]
     begin = START + timedelta(days=1)
     put(stack, readings_of(nodes, days=2))
     # Half an hour passes in three seconds.
     clock = f"ticking:{begin.isoformat()}@{datetime.now(UTC).isoformat()}*600"
-    changed = {"clock": clock, "chunk_readings": 1200}
+    changed = {"clock": clock, "chunk_readings": 600}
 
     def ended() -> pd.DataFrame:
         jobs = table(database, "processing_jobs")
@@ -94,7 +92,7 @@ def test_three_services_share_ten_ticks_and_each_is_processed_exactly_once(stack
 
 
 def test_asked_to_end_it_hands_its_chunk_back_and_another_goes_on(stack: Settings, database: Engine):
-    put(stack, readings_of(["n"], days=60, minutes=1))
+    put(stack, readings_of(["n"], days=30, minutes=1))
     settings = stack.model_copy(update={"retention_metrics_days": 36500})
     changed = {"chunk_readings": 3000, "retention_metrics_days": 36500, "replica_timeout_seconds": 60}
 
@@ -107,11 +105,11 @@ def test_asked_to_end_it_hands_its_chunk_back_and_another_goes_on(stack: Setting
         first.send_signal(signal.SIGTERM)
         assert first.wait(30) == 0
     handed_back = resumed()
-    assert handed_back < pd.Timestamp(START + timedelta(days=60))
+    assert handed_back < pd.Timestamp(START + timedelta(days=30))
     with process(SERVICE, settings=settings, clock="frozen:2023-07-10T00:00:00Z", **changed):
         eventually(lambda: table(database, "job_chunks")["status"].iloc[0] == "completed")
     assert len(table(database, "processing_jobs")) == 1
-    assert metrics(database).query("time_window == '5min'")["reading_count"].sum() == 60 * 1440
+    assert metrics(database).query("time_window == '5min'")["reading_count"].sum() == 30 * 1440
 
 
 def test_what_the_warehouse_refuses_stands_in_the_job_and_the_next_tick_makes_up_for_it(
@@ -128,21 +126,12 @@ def test_what_the_warehouse_refuses_stands_in_the_job_and_the_next_tick_makes_up
     assert len(table(database, "ingestion_watermarks")) == 1
 
 
-@pytest.mark.parametrize(
-    ("changed", "sentence"),
-    [
-        ({"bigquery_project_id": ""}, "BIGQUERY_PROJECT_ID is missing"),
-        ({"check_interval_minutes": "soon"}, "CHECK_INTERVAL_MINUTES is wrong: .*integer"),
-        ({"clock": "late"}, "CLOCK is wrong: expected live, frozen"),
-        ({"utility_timezone": "Rome"}, "UTILITY_TIMEZONE is wrong: expected an IANA time zone"),
-    ],
-)
-def test_a_wrong_setting_ends_it_with_one_line(stack: Settings, changed: dict[str, str], sentence: str):
-    ended = once(stack, **changed)
+def test_a_wrong_setting_ends_it_with_one_line(stack: Settings):
+    ended = once(stack, bigquery_project_id="")
     assert ended.returncode == 2
-    lines = ended.stderr.strip().splitlines()
-    assert len(lines) == 1
-    assert re.search(sentence, lines[0])
+    assert ended.stderr.strip().splitlines() == [
+        "Setting BIGQUERY_PROJECT_ID is missing: the Google Cloud project of the readings' table."
+    ]
 
 
 def test_without_its_schema_it_says_what_to_run(stack: Settings):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from src.clock import FrozenClock, LiveClock, TickingClock, clock_from
-from src.settings import Settings
+from src.settings import Settings, load_settings
 
 EXAMPLE = Path(__file__).parents[2] / ".env.processing.example"
 
@@ -25,6 +25,26 @@ def test_every_setting_stands_in_the_example_with_its_default():
 def test_a_secret_is_never_shown():
     settings = Settings(postgres_password="hunter2", redis_password="hunter3")
     assert "hunter" not in f"{settings} {settings!r} {settings.model_dump()}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("CHECK_INTERVAL_MINUTES", "soon", "CHECK_INTERVAL_MINUTES is wrong: .*integer"),
+        ("CLOCK", "late", "CLOCK is wrong: expected live, frozen"),
+        ("UTILITY_TIMEZONE", "Rome", "UTILITY_TIMEZONE is wrong: expected an IANA time zone"),
+    ],
+)
+def test_a_wrong_one_is_named_in_one_line(
+    name: str, value: str, sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as ended:
+        load_settings()
+    assert ended.value.code == 2
+    told = capsys.readouterr().err.strip().splitlines()
+    assert len(told) == 1
+    assert re.search(sentence, told[0])
 
 
 def test_clocks_tell_the_time_they_were_set_to():

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import signal, stats
+import pandas as pd
 
 from src.domain.anomalies.signals import Flags, Floats
 
@@ -96,6 +96,9 @@ def relations(keys: list[str], deviations: Floats, is_usable: Flags) -> Relation
     off = completed(told - center, silent, precision)
     distance = (off @ precision * off).sum(axis=1)
     days = distance[: len(distance) // DAY * DAY].reshape(-1, DAY).max(axis=1)
+    # Only here, where relations are learned: it takes a second to import, which every command would wait for.
+    from scipy import stats
+
     # The largest of a day follows Gumbel's law; few months of days do not reach as far as the budget asks.
     place, scale = stats.gumbel_r.fit(days)
     limit = float(stats.gumbel_r.isf(BUDGET / DAYS_PER_MONTH, place, scale))
@@ -104,8 +107,7 @@ def relations(keys: list[str], deviations: Floats, is_usable: Flags) -> Relation
 
 def smoothed_of(deviations: Floats) -> Floats:
     """Exponential averages of hours × signals; where nothing was measured the average fades."""
-    told = np.clip(np.nan_to_num(deviations), -CLIP, CLIP)
-    return np.asarray(signal.lfilter([SMOOTHING], [1, SMOOTHING - 1], told, axis=0), dtype=np.float64)
+    return _averaged(np.clip(np.nan_to_num(deviations), -CLIP, CLIP), before=0.0)
 
 
 def completed(off: Floats, silent: Flags, precision: Floats) -> Floats:
@@ -122,11 +124,14 @@ def completed(off: Floats, silent: Flags, precision: Floats) -> Floats:
 
 def is_silent(deviations: Floats) -> Flags:
     """Where so little was measured lately that most of an exponential average of it has faded."""
-    measured = np.isfinite(deviations).astype(np.float64)
     # Before the first hour all is taken for measured: the averages begin at their usual values.
-    begin = np.full((1, measured.shape[1]), 1 - SMOOTHING)
-    weight, _ = signal.lfilter([SMOOTHING], [1, SMOOTHING - 1], measured, axis=0, zi=begin)
-    return np.asarray(weight < _FADED)
+    return np.asarray(_averaged(np.isfinite(deviations).astype(np.float64), before=1.0) < _FADED)
+
+
+def _averaged(values: Floats, before: float) -> Floats:
+    """Exponential averages down each column, which stood at `before` when the first hour came."""
+    begun = pd.DataFrame(np.vstack([np.full((1, values.shape[1]), before), values]))
+    return begun.ewm(alpha=SMOOTHING, adjust=False).mean().to_numpy()[1:]
 
 
 def _shrunk(off: Floats) -> Floats:
