@@ -42,12 +42,12 @@ def small_models(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.fixture
 def flow() -> pd.DataFrame:
-    return town(3, days=210, start="2021-12-01")
+    return town(3, days=120, start="2022-03-01")
 
 
 @pytest.fixture
 def runtime(stack: Settings, flow: pd.DataFrame):
-    """A system that has taken in 32 of the 200 days of three nodes that its warehouse holds."""
+    """A system that has taken in 32 of the 110 days of three nodes that its warehouse holds."""
     long = flow.rename_axis("timestamp").melt(ignore_index=False, var_name="node_id", value_name="flow_rate")
     put(stack, long.reset_index())
     settings = stack.model_copy(update={"clock": f"frozen:{NOW.isoformat()}", "retention_metrics_days": 32})
