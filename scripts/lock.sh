@@ -9,6 +9,6 @@ compile() {
 }
 # The widest set is resolved first and constrains the narrower ones: one version of everything everywhere.
 compile "$@" requirements/dev.in -o requirements-dev.txt
-for name in quickstart processing api; do
+for name in quickstart processing api pip; do
     compile -c requirements-dev.txt "requirements/$name.in" -o "requirements-$name.txt"
 done

@@ -17,7 +17,9 @@ if [ "$installed" != "$wanted" ] && [ "$installed" != "$(stamp_of requirements-d
     echo "Installing $requirements into .venv (once) ..." >&2
     "$python" -m venv .venv
     # What is imported is compiled when it first is: most of the libraries' files never are.
-    .venv/bin/python -m pip install --no-compile --quiet --disable-pip-version-check --require-hashes -r "$requirements" >&2
+    install_from() { .venv/bin/python -m pip install --no-compile --quiet --disable-pip-version-check --require-hashes -r "$1" >&2; }
+    install_from requirements-pip.txt
+    install_from "$requirements"
     echo "$wanted" >.venv/installed
 fi
 export PATH="$PWD/.venv/bin:$PATH"
