@@ -25,10 +25,7 @@ trap 'rm -rf "$work"' EXIT
 if ! docker image inspect "$prefix/debian" >/dev/null 2>&1; then
     debootstrap --variant=minbase --include=ca-certificates bookworm "$work/root" http://deb.debian.org/debian >"$work/log" 2>&1 ||
         { tail -5 "$work/log" >&2; exit 1; }
-    rm -rf "$work"/root/var/cache/apt/archives/*.deb
-    # The lists of packages once, for all that are built upon it.
-    echo force-unsafe-io >"$work/root/etc/dpkg/dpkg.cfg.d/unsafe-io"
-    chroot "$work/root" apt-get update -qq >>"$work/log" 2>&1 || { tail -5 "$work/log" >&2; exit 1; }
+    rm -rf "$work"/root/var/cache/apt/archives/*.deb "$work"/root/var/lib/apt/lists/*
     tar -C "$work/root" -c . | docker import - "$prefix/debian" >/dev/null
     rm -rf "$work/root"
 fi

@@ -1,5 +1,5 @@
 ARG BASE
 FROM ${BASE}
-RUN apt-get install -y -qq --no-install-recommends nginx-light curl
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends nginx-light curl && rm -rf /var/lib/apt/lists/*
 EXPOSE 80
 CMD ["nginx", "-g", "daemon off;"]

@@ -1,6 +1,6 @@
 ARG BASE
 FROM ${BASE}
-RUN apt-get install -y -qq --no-install-recommends postgresql-15 \
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql-15 && rm -rf /var/lib/apt/lists/* \
     && mkdir -p /var/lib/postgresql/data && chown postgres:postgres /var/lib/postgresql/data \
     && mkdir -p /var/run/postgresql && chown postgres:postgres /var/run/postgresql && chmod 3777 /var/run/postgresql
 COPY postgres-entrypoint.sh /usr/local/bin/docker-entrypoint.sh

@@ -1,6 +1,6 @@
 ARG BASE
 FROM ${BASE}
-RUN apt-get install -y -qq --no-install-recommends redis-server \
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends redis-server && rm -rf /var/lib/apt/lists/* \
     && mkdir -p /data && chown redis:redis /data
 VOLUME /data
 WORKDIR /data
