@@ -2,6 +2,16 @@
 
 The database is the only truth about a job. A queue message merely says "look at this chunk", so a lost or a doubled
 message does no harm.
+
+Four instants belong to a job:
+
+- `scheduled_for`: the tick it is for. One job of a type has it; that is how a tick goes to one replica.
+- `created_at`: what the injected clock showed when the job was claimed: after `scheduled_for` where the tick is taken
+  late, before it by microseconds where a job by hand had to evade another.
+- `as_of`: the instant it stands for, see `instant_of`. What is known up to then is read, and computed from.
+- `now`: what the injected clock shows when something is done to the job; `started_at` and `completed_at` are such.
+
+`heartbeat_at` is none of these: it is the database's own clock, and says who is alive.
 """
 
 from __future__ import annotations
@@ -56,6 +66,16 @@ def claim_by_hand(database: Engine, job_type: str, job_name: str, now: datetime,
     while (job_id := claim(database, job_type, job_name, instant, now, triggered_by)) is None:
         instant += timedelta(microseconds=1)
     return job_id
+
+
+def instant_of(job: Row[Any]) -> datetime:
+    """The instant that a job stands for, however late it is worked on: its tick, or when it was asked for by hand.
+
+    Args:
+        job: a row with the job's `scheduled_for` and `created_at`.
+    """
+    instant: datetime = min(job.scheduled_for, job.created_at)
+    return instant
 
 
 def another_running(database: Engine, job_type: str, other_than: UUID | None = None) -> UUID | None:

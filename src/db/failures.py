@@ -1,0 +1,56 @@
+"""What a failure of the database means: whether the same work may succeed in a moment, or only after somebody acted."""
+
+from __future__ import annotations
+
+import psycopg2
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
+
+# A lock held by others for too long, a deadlock, two transactions that cannot be put in an order.
+_CONFLICTS = frozenset({"55P03", "40P01", "40001"})
+# The server was told to stop, crashed, or is still starting.
+_SERVER_AWAY = frozenset({"57P01", "57P02", "57P03"})
+_CONNECTION_EXCEPTION = "08"
+# Values too large for a limit of the server's, a view's own check, and what a trigger objects to.
+_OF_VALUES = ("54", "44", "P0")
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether the same work is worth trying again soon: the connection was lost, or another transaction was in the way.
+
+    Nothing else is: a full disk, a read-only server or a limit on memory, time or size stays what it is until
+    somebody acts, though psycopg2 calls many of these operational errors as well.
+
+    Args:
+        error: of SQLAlchemy, or of psycopg2 itself where rows are copied past SQLAlchemy; any other is not passing.
+    """
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    cause = _cause(error)
+    if not isinstance(cause, psycopg2.Error):
+        return False
+    state: str | None = cause.pgcode
+    if state is None:
+        # The server did not say it: it was not reached, or it vanished in the middle of an answer.
+        return isinstance(cause, (psycopg2.OperationalError, psycopg2.InterfaceError))
+    return state in _CONFLICTS or state in _SERVER_AWAY or state.startswith(_CONNECTION_EXCEPTION)
+
+
+def is_of_the_values(error: BaseException) -> bool:
+    """Whether the database objects to what was to be written: without the rows it objects to, the rest may be written.
+
+    Args:
+        error: as of `is_passing`.
+    """
+    cause = _cause(error)
+    if isinstance(cause, (psycopg2.DataError, psycopg2.IntegrityError)):
+        return True
+    return isinstance(cause, psycopg2.Error) and (cause.pgcode or "").startswith(_OF_VALUES)
+
+
+def is_of_the_database(error: BaseException) -> bool:
+    """Whether it is a failure of the database at all, and no mistake or bad value of our own."""
+    return isinstance(_cause(error), (SQLAlchemyError, psycopg2.Error))
+
+
+def _cause(error: BaseException) -> BaseException | None:
+    return error.orig if isinstance(error, StatementError) else error
