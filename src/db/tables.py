@@ -352,6 +352,8 @@ job_chunks = Table(
     Column("latest_arrivals", JSONB, nullable=False),
     # The pool that the nodes are, where a model is trained of them.
     Column("scope", Text),
+    # How often it was begun since it last got on.
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
     # Where to go on: everything before it is committed.
     _instant("resume_from", nullable=False),
     Column("status", Text, nullable=False),

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, Engine, Row, func, select, text, update
+from sqlalchemy import Connection, Engine, Row, Update, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from src.db.tables import ingestion_watermarks, job_chunks, processing_jobs
@@ -18,6 +18,8 @@ from src.domain.days import day_start
 from src.processing.warehouse.news import NodeNews
 
 _jobs, _chunks = processing_jobs.c, job_chunks.c
+# A chunk that was begun so often without getting on is given up: it would fail, or kill its process, again.
+MOST_ATTEMPTS = 5
 # The warehouse takes this many names in one row restriction without complaint.
 MOST_NODES = 1000
 
@@ -72,8 +74,9 @@ def slice_end(chunk: Row[Any], most_readings: int, zone: ZoneInfo) -> datetime:
 
 
 def add(database: Engine, job_id: UUID, chunks: Sequence[Chunk]) -> None:
-    """Records what the job consists of; its total is the number of nodes."""
+    """Records what the job consists of, in place of an earlier attempt; its total is the number of nodes."""
     with database.begin() as connection:
+        connection.execute(delete(job_chunks).where(_chunks.job_id == job_id))
         if chunks:
             connection.execute(
                 insert(job_chunks),
@@ -102,10 +105,40 @@ def queued(database: Engine, job_id: UUID) -> list[int]:
         return list(connection.execute(query.order_by(_chunks.chunk_number)).scalars())
 
 
+def count(database: Engine, job_id: UUID) -> int:
+    """How many chunks the job was planned to consist of; 0 while it is being planned."""
+    with database.connect() as connection:
+        found: int = connection.execute(select(func.count()).where(_chunks.job_id == job_id)).scalar_one()
+    return found
+
+
+def begin(database: Engine, job_id: UUID, chunk_number: int) -> bool:
+    """Counts a beginning of the chunk, committed before any of its work: a process that dies of it cannot count it.
+
+    Returns:
+        Whether it may be begun; False where it was too often already. What nobody may take is not counted.
+    """
+    with database.begin() as connection:
+        chunk = take(connection, job_id, chunk_number)
+        if chunk is None:
+            return True
+        if chunk.attempts >= MOST_ATTEMPTS:
+            return False
+        connection.execute(_of(chunk).values(attempts=_chunks.attempts + 1))
+        return True
+
+
+def hand_back(database: Engine, job_id: UUID, chunk_number: int) -> None:
+    """Takes a beginning back: the chunk was left because the process ends, not because it failed."""
+    with database.begin() as connection:
+        if (chunk := take(connection, job_id, chunk_number)) is not None:
+            connection.execute(_of(chunk).values(attempts=func.greatest(_chunks.attempts - 1, 0)))
+
+
 def take(connection: Connection, job_id: UUID, chunk_number: int) -> Row[Any] | None:
     """The chunk, held until the transaction ends; None where it is done, given up, or in somebody else's hands."""
     return connection.execute(
-        select(job_chunks, _jobs.job_type, _jobs.scheduled_for, _jobs.created_at.label("job_created_at"))
+        select(job_chunks, _jobs.job_type, _jobs.scheduled_for, _jobs.created_at)
         .join(processing_jobs)
         .where(
             _chunks.job_id == job_id,
@@ -119,11 +152,12 @@ def take(connection: Connection, job_id: UUID, chunk_number: int) -> Row[Any] | 
 
 def go_on(connection: Connection, chunk: Row[Any], resume_from: datetime, summary: Mapping[str, object]) -> None:
     """Records that everything of the chunk before `resume_from` is written, with the caller's transaction."""
-    connection.execute(
-        update(job_chunks)
-        .where(_chunks.job_id == chunk.job_id, _chunks.chunk_number == chunk.chunk_number)
-        .values(resume_from=resume_from, result_summary=dict(summary))
-    )
+    # What gets on is not begun in vain.
+    connection.execute(_of(chunk).values(resume_from=resume_from, result_summary=dict(summary), attempts=0))
+
+
+def _of(chunk: Row[Any]) -> Update:
+    return update(job_chunks).where(_chunks.job_id == chunk.job_id, _chunks.chunk_number == chunk.chunk_number)
 
 
 def end(

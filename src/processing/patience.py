@@ -31,10 +31,8 @@ def patiently(runtime: Runtime, work: Callable[[], T], what: str) -> T:
         except Exception as error:
             if not is_passing(error) or runtime.stopping.is_set():
                 raise
-            reason = str(error).splitlines()[0]
-            logger(__name__).warning(
-                "the database is away or busy; tried again", work=what, seconds=pause, error=reason
-            )
+            log = logger(__name__).bind(work=what, seconds=pause, error=str(error).partition("\n")[0])
+            log.warning("the database is away or busy; the work is tried again")
             # Two that were in each other's way do not meet again at the same instant.
             if runtime.stopping.wait(pause * random.uniform(0.75, 1.25)):
                 raise

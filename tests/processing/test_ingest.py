@@ -10,7 +10,7 @@ import pandas as pd
 from sqlalchemy import Engine
 
 from src.db.tables import SCHEMA
-from src.processing.cycle.ingest import INSTANT, Ingested, ingest_span
+from src.processing.cycle.ingest import INSTANT, Ingested, read_span, write_span
 from src.processing.warehouse.client import connect
 from src.processing.warehouse.reader import Reader
 from src.settings import Settings
@@ -30,7 +30,7 @@ def table(database: Engine, name: str) -> pd.DataFrame:
 def ingest(database: Engine, warehouse: Settings, start: datetime, as_of: datetime) -> Ingested:
     with database.begin() as connection:
         reader = Reader(connect(warehouse), warehouse)
-        return ingest_span(connection, reader, NODES, start, as_of + INSTANT, as_of, ROME)
+        return write_span(connection, read_span(connection, reader, NODES, start, as_of + INSTANT, as_of, ROME))
 
 
 def test_ingestion_writes_windows_and_watermarks_and_a_second_run_changes_nothing(
@@ -70,7 +70,8 @@ def test_days_without_readings_between_others_are_no_obstacle(database: Engine, 
     later = START + timedelta(days=20, hours=-2)
     with database.begin() as connection:
         reader = Reader(connect(warehouse), warehouse)
-        done = ingest_span(connection, reader, NODES, later, later + timedelta(days=1), later + timedelta(days=9), ROME)
+        end, as_of = later + timedelta(days=1), later + timedelta(days=9)
+        done = write_span(connection, read_span(connection, reader, NODES, later, end, as_of, ROME))
     assert (done.readings, done.rows_changed) == (0, 0)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -65,7 +65,27 @@ class Ingested:
         )
 
 
-def ingest_span(
+@dataclass(frozen=True)
+class Span:
+    """Readings of some nodes between two instants, read once, to be written together or in parts.
+
+    The windows they make up are those of the local days from `first` on; the readings begin some days before.
+    """
+
+    node_ids: list[str]
+    raw: pd.DataFrame
+    first: datetime
+    end: datetime
+    open_ended: bool
+    as_of: datetime
+    zone: ZoneInfo
+
+    def of(self, node_ids: Sequence[str]) -> Span:
+        """The part that some of its nodes are."""
+        return replace(self, node_ids=list(node_ids), raw=self.raw[self.raw["node_id"].isin(node_ids)])
+
+
+def read_span(
     connection: Connection,
     reader: Reader,
     node_ids: Sequence[str],
@@ -73,24 +93,17 @@ def ingest_span(
     end: datetime,
     as_of: datetime,
     zone: ZoneInfo,
-    *,
-    moves_watermarks: bool = True,
-) -> Ingested:
-    """Makes the stored windows of these nodes, of the local days from the one of `start` on, say what the readings say.
-
-    Windows and watermarks are written in the caller's transaction. Repeating it changes nothing.
+) -> Span:
+    """Reads what `write_span` needs; the nodes' rows are held until the caller's transaction ends.
 
     Args:
         end: exclusive; the beginning of a local day, or later than `as_of`, where what is known ends.
         as_of: the instant the job stands for. Where a later one has already been taken in, that one counts: a slow
             job never takes rows back.
-        moves_watermarks: False where `start` is not where the watermarks say reading must go on: what lies between
-            would be taken for read.
 
     Raises:
-        WarehouseError: if the readings cannot be had; nothing was written.
+        WarehouseError: if the readings cannot be had.
     """
-    stages = _Stages()
     first = day_start(start, zone)
     open_ended = end > as_of
     # Whoever writes windows of a node holds its row from before the reading on: no older reading overwrites a newer.
@@ -105,25 +118,38 @@ def ingest_span(
     if open_ended:
         end = as_of + INSTANT
     raw = reader.read(node_ids, day_start(first, zone, -LEAD_DAYS), end)
-    stages.ended("read")
-    cleaned = clean(raw, as_of, counted_from=first)
+    return Span(list(node_ids), raw, first, end, open_ended, as_of, zone)
+
+
+def write_span(connection: Connection, span: Span, *, moves_watermarks: bool = True) -> Ingested:
+    """Makes the stored windows of the span's nodes, of its local days, say what the readings say.
+
+    Windows and watermarks are written in the caller's transaction. Repeating it changes nothing.
+
+    Args:
+        moves_watermarks: False where the span does not begin where the watermarks say reading must go on: what lies
+            between would be taken for read.
+    """
+    stages = _Stages()
+    first, end = span.first, span.end
+    cleaned = clean(span.raw, span.as_of, counted_from=first)
     stages.ended("clean")
-    rows = window_metrics(cleaned.frame, first, zone)
-    if not open_ended:
+    rows = window_metrics(cleaned.frame, first, span.zone)
+    if not span.open_ended:
         # The hour across local midnight, where the zone's offset is no whole hour, is the next span's.
         rows = rows[rows["window_end"] <= pd.Timestamp(end)]
     rows = rows.assign(quality_score=window_quality(rows, cleaned.rejections))
-    rows = rows.assign(computed_at=pd.Timestamp(as_of), computation_version=COMPUTATION_VERSION)
+    rows = rows.assign(computed_at=pd.Timestamp(span.as_of), computation_version=COMPUTATION_VERSION)
     stages.ended("compute")
     first_hour = first.replace(minute=0, second=0, microsecond=0)
-    spans = {name: (first_hour if name == "1hour" else first, end, open_ended) for name in TIME_WINDOWS}
-    changed = replace_metrics(connection, computed_metrics, rows, node_ids, spans)
-    _replace_rejections(connection, cleaned.rejections, node_ids, first, end)
+    spans = {name: (first_hour if name == "1hour" else first, end, span.open_ended) for name in TIME_WINDOWS}
+    changed = replace_metrics(connection, computed_metrics, rows, span.node_ids, spans)
+    _replace_rejections(connection, cleaned.rejections, span.node_ids, first, end)
     if moves_watermarks:
-        _advance_watermarks(connection, raw, cleaned.frame, as_of)
+        _advance_watermarks(connection, span.raw, cleaned.frame, span.as_of)
     stages.ended("write")
     return Ingested(
-        int((raw["timestamp"] >= pd.Timestamp(first)).sum()),
+        int((span.raw["timestamp"] >= pd.Timestamp(first)).sum()),
         cleaned.rejected,
         Counter(rows["time_window"].astype(str)),
         changed,

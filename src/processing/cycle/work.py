@@ -1,26 +1,30 @@
 """One chunk worked off: slice after slice, each in a transaction of its own, until it is done or the process ends.
 
 A chunk of a training is one slice: it is trained as a whole or not at all.
+
+Whatever happens, a chunk ends: a passing failure of the database is waited for, any other gives the chunk up with its
+reason, and so does the fifth beginning that got nowhere. Only where not even that can be recorded it stays queued, and
+is offered again (see `rescue`).
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from datetime import datetime
 from enum import Enum, auto
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 
+from src.db.failures import is_of_the_database, is_of_the_values, is_passing
 from src.observability import logger
 from src.processing import chunks, jobs
-from src.processing.cycle.ingest import Ingested, ingest_span
+from src.processing.cycle.ingest import Ingested, Span, read_span, write_span
 from src.processing.models.training import train_chunk
+from src.processing.patience import patiently
 from src.processing.runtime import Runtime
 from src.processing.warehouse.client import WarehouseError
-from src.processing.warehouse.reader import Reader
 
 
 class Outcome(Enum):
@@ -28,8 +32,11 @@ class Outcome(Enum):
 
     DONE = auto()
     DONE_AND_LAST = auto()
+    # The process was asked to end.
     HANDED_BACK = auto()
     NOT_OURS = auto()
+    # The database is away, or takes nothing: the chunk stays queued.
+    LEFT = auto()
 
 
 def work_off(runtime: Runtime, job_id: UUID, chunk_number: int) -> Outcome:
@@ -38,95 +45,118 @@ def work_off(runtime: Runtime, job_id: UUID, chunk_number: int) -> Outcome:
     A node whose readings cannot be processed is left out and named; the others of its chunk are processed. Where
     BigQuery does not answer, all of them wait for the next tick.
     """
+    if runtime.stopping.is_set():
+        return Outcome.HANDED_BACK
     with runtime.busy_with(job_id):
-        outcome: Outcome | None = None
-        while outcome is None:
-            if runtime.stopping.is_set():
-                return Outcome.HANDED_BACK
-            outcome = _next_slice(runtime, job_id, chunk_number)
-        return outcome
+        try:
+            if not patiently(runtime, lambda: chunks.begin(runtime.database, job_id, chunk_number), "chunk"):
+                reason = (
+                    f"given up: it was begun {chunks.MOST_ATTEMPTS} times, and each time failed or ended its process"
+                )
+                return _give_up(runtime, job_id, chunk_number, reason)
+            outcome: Outcome | None = None
+            while outcome is None:
+                if runtime.stopping.is_set():
+                    return _hand_back(runtime, job_id, chunk_number)
+                outcome = _next_slice(runtime, job_id, chunk_number)
+            return outcome
+        except SQLAlchemyError as error:
+            reason = str(error).partition("\n")[0]
+            logger(__name__).error("a chunk stays queued", job_id=str(job_id), chunk_number=chunk_number, error=reason)
+            return Outcome.LEFT
 
 
 def _next_slice(runtime: Runtime, job_id: UUID, chunk_number: int) -> Outcome | None:
-    """Does the next slice; None if more are to come."""
+    """Does the next slice; None if more are to come.
+
+    Raises:
+        SQLAlchemyError: if neither it nor its failure can be written.
+    """
     try:
-        with runtime.database.begin() as connection:
-            chunk = chunks.take(connection, job_id, chunk_number)
-            if chunk is None:
-                return Outcome.NOT_OURS
-            if chunk.job_type == jobs.TRAINING:
-                told = train_chunk(runtime, connection, chunk)
-                last = chunks.end(connection, job_id, chunk_number, runtime.clock.now(), runtime.replica, told, {})
-                return Outcome.DONE_AND_LAST if last else Outcome.DONE
-            failures: dict[str, str] = dict(chunk.result_summary.get("failures", {}))
-            # A backfill is made for an instant of its own; a tick stands for the one it was scheduled for.
-            as_of = min(chunk.scheduled_for, chunk.job_created_at)
-            end = chunks.slice_end(chunk, runtime.settings.chunk_readings, runtime.zone)
-            sound = [node_id for node_id in chunk.node_ids if node_id not in failures]
-            done = Ingested.from_summary(chunk.result_summary)
-            if sound:
-                follows = chunk.job_type == jobs.CYCLE
-                spared = _Sparing(connection, runtime.reader(), end, as_of, runtime.zone, follows)
-                done = done + spared.ingest(sound, chunk.resume_from)
-                failures |= spared.failures
-            summary = done.as_summary() | {"failures": failures}
-            if end < chunk.read_end:
-                chunks.go_on(connection, chunk, end, summary)
-                return None
-            last = chunks.end(connection, job_id, chunk_number, runtime.clock.now(), runtime.replica, summary, failures)
+        return patiently(runtime, lambda: _slice(runtime, job_id, chunk_number), "slice of a chunk")
     except WarehouseError as error:
         return _give_up(runtime, job_id, chunk_number, str(error))
-    except OperationalError:
-        # The database is away or busy: nothing can be recorded, and the queue tries again.
-        raise
     except Exception as error:
+        if is_passing(error):
+            # Nothing is wrong with the chunk: what it waited for took too long, or the process is asked to end.
+            if runtime.stopping.is_set():
+                return _hand_back(runtime, job_id, chunk_number)
+            raise
         logger(__name__).exception("a chunk cannot be processed", job_id=str(job_id), chunk_number=chunk_number)
         return _give_up(runtime, job_id, chunk_number, f"{type(error).__name__}: {error}"[:500])
-    return Outcome.DONE_AND_LAST if last else Outcome.DONE
 
 
-def _give_up(runtime: Runtime, job_id: UUID, chunk_number: int, reason: str) -> Outcome:
+def _slice(runtime: Runtime, job_id: UUID, chunk_number: int) -> Outcome | None:
     with runtime.database.begin() as connection:
         chunk = chunks.take(connection, job_id, chunk_number)
         if chunk is None:
             return Outcome.NOT_OURS
-        failures = dict.fromkeys(chunk.node_ids, reason)
-        summary = dict(chunk.result_summary) | {"failures": failures}
+        if chunk.job_type == jobs.TRAINING:
+            trained = train_chunk(runtime, connection, chunk)
+            last = chunks.end(connection, job_id, chunk_number, runtime.clock.now(), runtime.replica, trained, {})
+            return Outcome.DONE_AND_LAST if last else Outcome.DONE
+        failures: dict[str, str] = dict(chunk.result_summary.get("failures", {}))
+        end = chunks.slice_end(chunk, runtime.settings.chunk_readings, runtime.zone)
+        sound = [node_id for node_id in chunk.node_ids if node_id not in failures]
+        done = Ingested.from_summary(chunk.result_summary)
+        if sound:
+            begun = time.perf_counter()
+            as_of = jobs.instant_of(chunk)
+            span = read_span(connection, runtime.reader(), sound, chunk.resume_from, end, as_of, runtime.zone)
+            done = done + Ingested(seconds={"read": time.perf_counter() - begun})
+            # A cycle follows the watermarks and moves them; a backfill does neither.
+            sparing = _Sparing(connection, span, follows=chunk.job_type == jobs.CYCLE)
+            done = done + sparing.write(sound)
+            failures |= sparing.failures
+        summary = done.as_summary() | {"failures": failures}
+        if end < chunk.read_end:
+            chunks.go_on(connection, chunk, end, summary)
+            return None
         last = chunks.end(connection, job_id, chunk_number, runtime.clock.now(), runtime.replica, summary, failures)
-    return Outcome.DONE_AND_LAST if last else Outcome.DONE
+        return Outcome.DONE_AND_LAST if last else Outcome.DONE
+
+
+def _give_up(runtime: Runtime, job_id: UUID, chunk_number: int, reason: str) -> Outcome:
+    def record() -> Outcome:
+        with runtime.database.begin() as connection:
+            chunk = chunks.take(connection, job_id, chunk_number)
+            if chunk is None:
+                return Outcome.NOT_OURS
+            failures = dict.fromkeys(chunk.node_ids, reason)
+            summary = dict(chunk.result_summary) | {"failures": failures}
+            now = runtime.clock.now()
+            last = chunks.end(connection, job_id, chunk_number, now, runtime.replica, summary, failures)
+        return Outcome.DONE_AND_LAST if last else Outcome.DONE
+
+    return patiently(runtime, record, "failure of a chunk")
+
+
+def _hand_back(runtime: Runtime, job_id: UUID, chunk_number: int) -> Outcome:
+    try:
+        chunks.hand_back(runtime.database, job_id, chunk_number)
+    except SQLAlchemyError as error:
+        logger(__name__).warning("a beginning stays counted", job_id=str(job_id), error=str(error).partition("\n")[0])
+    return Outcome.HANDED_BACK
 
 
 class _Sparing:
-    """Ingests nodes together; where that fails, halves them until the bad ones stand alone."""
+    """Writes nodes together; where that fails because of what they hold, halves them until the bad ones stand alone."""
 
-    def __init__(
-        self, connection: Connection, reader: Reader, end: datetime, as_of: datetime, zone: ZoneInfo, follows: bool
-    ) -> None:
-        self._connection, self._reader, self._end, self._as_of = connection, reader, end, as_of
-        self._zone = zone
-        # A cycle follows the watermarks and moves them; a backfill does neither.
-        self._follows = follows
+    def __init__(self, connection: Connection, span: Span, *, follows: bool) -> None:
+        self._connection, self._span, self._follows = connection, span, follows
         self.failures: dict[str, str] = {}
 
-    def ingest(self, node_ids: Sequence[str], start: datetime) -> Ingested:
+    def write(self, node_ids: Sequence[str]) -> Ingested:
         try:
             with self._connection.begin_nested():
-                return ingest_span(
-                    self._connection,
-                    self._reader,
-                    node_ids,
-                    start,
-                    self._end,
-                    self._as_of,
-                    self._zone,
-                    moves_watermarks=self._follows,
-                )
-        except (WarehouseError, OperationalError):
-            raise
+                return write_span(self._connection, self._span.of(node_ids), moves_watermarks=self._follows)
         except Exception as error:
+            if is_of_the_database(error) and not is_of_the_values(error):
+                # No part of the nodes would fare better.
+                raise
             if len(node_ids) == 1:
                 logger(__name__).exception("a node's readings cannot be processed", node_id=node_ids[0])
                 self.failures[node_ids[0]] = f"{type(error).__name__}: {error}"[:500]
                 return Ingested()
             half = len(node_ids) // 2
-            return self.ingest(node_ids[:half], start) + self.ingest(node_ids[half:], start)
+            return self.write(node_ids[:half]) + self.write(node_ids[half:])
