@@ -25,12 +25,18 @@ def create_database_engine(settings: Settings) -> Engine:
     """An engine whose sessions speak UTC and give up on a dead server rather than hang."""
     return create_engine(
         database_url(settings),
-        # Every worker thread, and beside them the scheduler, the heartbeat and a command's own progress display.
-        pool_size=settings.worker_threads + 4,
+        # Every worker thread and the one of trainings, and beside them the scheduler, the heartbeat and a command's own
+        # progress display.
+        pool_size=settings.worker_threads + 5,
         pool_pre_ping=True,
         connect_args={
             "connect_timeout": 10,
+            # A server that vanished without a word is noticed within a minute, whether its answer is waited for or
+            # what is sent to it is not acknowledged (milliseconds).
             "keepalives_idle": 30,
+            "keepalives_interval": 10,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 60_000,
             # As POSTGRES_SSLMODE; libpq itself ignores it on a socket.
             "sslmode": settings.postgres_sslmode,
             **({"sslrootcert": settings.postgres_sslrootcert} if settings.postgres_sslrootcert else {}),

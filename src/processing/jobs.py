@@ -1,4 +1,4 @@
-"""Jobs: the claim that gives a tick to one replica, progress, completion, and what becomes of orphans.
+"""Jobs: the claim that gives a tick to one replica, completion, and who vouches for a job.
 
 The database is the only truth about a job. A queue message merely says "look at this chunk", so a lost or a doubled
 message does no harm.
@@ -21,11 +21,11 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, func, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Update, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from src.db import generation
-from src.db.tables import job_chunks, processing_jobs
+from src.db.tables import processing_jobs
 
 _jobs = processing_jobs.c
 UNFINISHED = ("queued", "running")
@@ -35,6 +35,8 @@ CYCLE = "processing_cycle"
 BACKFILL = "backfill"
 # The job type of a training of models; each of its chunks is a pool of nodes.
 TRAINING = "model_training"
+# Those whose chunks lie in a queue that every replica takes from.
+QUEUED_TYPES = (CYCLE, TRAINING)
 
 
 def claim(
@@ -96,8 +98,10 @@ def unfinished(database: Engine) -> bool:
 
 
 def latest(database: Engine, job_type: str, limit: int) -> Sequence[Row[Any, Any]]:
-    """`status` and `created_at` of the latest jobs of a type, newest first."""
-    query = select(_jobs.status, _jobs.created_at).where(_jobs.job_type == job_type)
+    """`status` and `created_at` of the latest jobs of a type, newest first; what was skipped was none."""
+    query = select(_jobs.status, _jobs.created_at).where(
+        _jobs.job_type == job_type, ~_jobs.result_summary.has_key("skipped")
+    )
     with database.connect() as connection:
         return connection.execute(query.order_by(_jobs.created_at.desc()).limit(limit)).all()
 
@@ -133,53 +137,31 @@ def end_job(
     return ended.rowcount == 1
 
 
+def fail(database: Engine, job_id: UUID, now: datetime, reason: str) -> bool:
+    """Ends the job as failed; what was found out before it failed stays. False if it had ended already."""
+    with database.begin() as connection:
+        found = connection.scalar(select(_jobs.result_summary).where(_jobs.job_id == job_id))
+        return end_job(connection, job_id, now, found or {}, reason[:4000], failed=True)
+
+
 def beat(database: Engine, job_ids: Sequence[UUID]) -> None:
     """Says that these jobs are being worked on."""
     if job_ids:
         with database.begin() as connection:
-            connection.execute(
-                update(processing_jobs)
-                .where(_jobs.job_id.in_(job_ids), _jobs.status == "running")
-                .values(heartbeat_at=func.now())
-            )
+            connection.execute(_vouch(_jobs.job_id.in_(job_ids)))
 
 
-def orphans(database: Engine, silence: timedelta) -> list[UUID]:
-    """Jobs whose chunks have all ended, but which no replica has finished for `silence`: they only need finishing."""
-    of_job = select(func.bool_and(job_chunks.c.status != "queued")).where(job_chunks.c.job_id == _jobs.job_id)
-    with database.connect() as connection:
-        query = select(_jobs.job_id).where(_silent(silence), of_job.scalar_subquery())
-        return list(connection.execute(query).scalars())
+def take_silent(database: Engine, silence: timedelta) -> Sequence[tuple[UUID, str]]:
+    """Running jobs that nobody has vouched for since `silence`, with their types; this caller vouches for them now.
 
-
-def reap(database: Engine, now: datetime, silence: timedelta) -> list[UUID]:
-    """Fails running jobs that no replica has worked on for `silence`, and says so in them.
-
-    What their chunks committed stays; the watermarks say what is missing, and the next tick takes it in.
+    Of callers that ask at once, one gets each.
     """
     with database.begin() as connection:
-        dead = list(
-            connection.execute(
-                update(processing_jobs)
-                .where(_silent(silence))
-                .values(
-                    status="failed",
-                    completed_at=now,
-                    duration_seconds=func.extract("epoch", now - _jobs.started_at),
-                    error_message="the replica that worked on it stopped; the next tick takes in what is missing",
-                )
-                .returning(_jobs.job_id)
-            ).scalars()
-        )
-        if dead:
-            connection.execute(
-                update(job_chunks)
-                .where(job_chunks.c.job_id.in_(dead), job_chunks.c.status == "queued")
-                .values(status="failed", completed_at=now, error_message="the job was given up")
-            )
-            generation.advance(connection)
-    return dead
+        silent = _vouch(_jobs.heartbeat_at < func.now() - silence).returning(_jobs.job_id, _jobs.job_type)
+        return [(row.job_id, row.job_type) for row in connection.execute(silent)]
 
 
-def _silent(silence: timedelta) -> ColumnElement[bool]:
-    return (_jobs.status == "running") & (_jobs.heartbeat_at < func.now() - silence)
+def _vouch(which: ColumnElement[bool]) -> Update:
+    # Whoever holds a job's row is alive, and must not be waited for.
+    free = select(_jobs.job_id).where(which, _jobs.status == "running").with_for_update(skip_locked=True)
+    return update(processing_jobs).where(_jobs.job_id.in_(free)).values(heartbeat_at=func.now())

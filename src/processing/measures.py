@@ -9,7 +9,8 @@ import redis
 from prometheus_client import Counter, Gauge, Histogram
 from sqlalchemy import Connection, text
 
-QUEUE_KEY = "abbanoa:queue:default"
+# What waits on Redis lies in lists of these names, after the namespace and a colon.
+QUEUE_NAMESPACE, CHUNK_QUEUE, TRAINING_QUEUE = "abbanoa:queue", "default", "training"
 JOBS = Counter("abbanoa_jobs_total", "Jobs that this replica ended", ["job_type", "status"])
 JOB_SECONDS = Histogram(
     "abbanoa_job_seconds",
@@ -25,7 +26,7 @@ LATEST_READING = Gauge("abbanoa_latest_reading_timestamp_seconds", "The latest v
 LATEST_CYCLE = Gauge("abbanoa_latest_cycle_timestamp_seconds", "When the latest successful processing cycle ended")
 LAST_CYCLE_FAILED = Gauge("abbanoa_last_cycle_failed", "1 where the latest ended processing cycle failed")
 REPLICAS = Gauge("abbanoa_processing_replicas", "Processing replicas that are alive")
-QUEUED = Gauge("abbanoa_queue_depth", "Chunks of nodes that wait in the queue")
+QUEUED = Gauge("abbanoa_queue_depth", "Chunks of nodes and trainings that wait in the queues")
 OPEN_EVENTS = Gauge("abbanoa_open_anomalies", "Events that are open", ["severity"])
 FIRING = Gauge("abbanoa_firing_alerts", "Alerts that are firing", ["severity"])
 NOW = Gauge("abbanoa_clock_timestamp_seconds", "The service's own clock, against which readings are old or new")
@@ -37,11 +38,13 @@ _STATE = text(
             AS latest_reading,
         extract(epoch FROM (
             SELECT completed_at FROM water_infrastructure.processing_jobs
-            WHERE job_type = 'processing_cycle' AND status = 'completed' ORDER BY created_at DESC LIMIT 1
+            WHERE job_type = 'processing_cycle' AND status = 'completed' AND NOT result_summary ? 'skipped'
+            ORDER BY created_at DESC LIMIT 1
         )) AS latest_cycle,
         (
             SELECT status = 'failed' FROM water_infrastructure.processing_jobs
             WHERE job_type = 'processing_cycle' AND status IN ('completed', 'failed')
+                AND NOT result_summary ? 'skipped'
             ORDER BY created_at DESC LIMIT 1
         ) AS last_failed,
         (
@@ -73,6 +76,15 @@ def observe_job(job_type: str, status: str, seconds: float, summary: Mapping[str
         REJECTED.labels(reason).inc(count)
 
 
+def waiting(queues: redis.Redis, *names: str) -> int:
+    """How many messages wait, and are in no worker's hands, in the queues of these names.
+
+    Raises:
+        redis.RedisError: if Redis does not answer.
+    """
+    return sum([queues.llen(f"{QUEUE_NAMESPACE}:{name}") for name in names])
+
+
 def observe_state(connection: Connection, queue: redis.Redis, silence_seconds: float) -> None:
     """Reads what all replicas have in common.
 
@@ -88,4 +100,4 @@ def observe_state(connection: Connection, queue: redis.Redis, silence_seconds: f
         FIRING.labels(row.severity).set(row.alerts)
     LAST_CYCLE_FAILED.set(bool(state.last_failed))
     REPLICAS.set(state.replicas)
-    QUEUED.set(float(queue.llen(QUEUE_KEY)))
+    QUEUED.set(waiting(queue, CHUNK_QUEUE, TRAINING_QUEUE))

@@ -66,15 +66,52 @@ def test_a_failed_node_is_counted_and_named(database: Engine):
     assert (row["status"], row["duration_seconds"], row["error_message"]) == ("failed", 90, "1 of 2 nodes failed")
 
 
-def test_a_job_nobody_works_on_is_given_up_and_one_that_beats_is_not(database: Engine):
-    dead, alive = with_chunks(database, 1), claimed(database, NOW + timedelta(minutes=30))
-    assert alive is not None
+def silenced(database: Engine) -> None:
     with database.begin() as connection:
         connection.execute(
             text("UPDATE water_infrastructure.processing_jobs SET heartbeat_at = now() - interval '1 h'")
         )
+
+
+def test_a_silent_job_is_taken_up_by_one_and_one_that_beats_by_none(database: Engine):
+    silent, alive = with_chunks(database, 1), claimed(database, NOW + timedelta(minutes=30))
+    assert alive is not None
+    silenced(database)
     jobs.beat(database, [alive])
-    assert jobs.reap(database, NOW, timedelta(minutes=1)) == [dead]
-    assert job(database, dead)["status"] == "failed"
-    assert job(database, alive)["status"] == "running"
-    assert not ended(database, dead, 0)
+    with ThreadPoolExecutor(4) as replicas:
+        taken = list(replicas.map(lambda _: jobs.take_silent(database, timedelta(minutes=1)), range(8)))
+    assert [job_id for found in taken for job_id, _ in found] == [silent]
+    assert jobs.take_silent(database, timedelta(minutes=1)) == []
+
+
+def test_a_job_whose_row_is_held_is_waited_for_by_nobody(database: Engine):
+    held = claimed(database)
+    assert held is not None
+    silenced(database)
+    with database.begin() as connection:
+        connection.execute(text("SELECT FROM water_infrastructure.processing_jobs FOR UPDATE"))
+        assert jobs.take_silent(database, timedelta(minutes=1)) == []
+        jobs.beat(database, [held])
+
+
+def test_a_skipped_tick_hides_no_failure(database: Engine):
+    failed, skipped = claimed(database), claimed(database, NOW + timedelta(minutes=30))
+    assert failed is not None
+    assert skipped is not None
+    with database.begin() as connection:
+        jobs.end_job(connection, failed, NOW, {}, "no", failed=True)
+        jobs.end_job(connection, skipped, NOW, {"skipped": "another is running"}, None, failed=False)
+    assert [row.status for row in jobs.latest(database, "cycle", 12)] == ["failed"]
+
+
+def test_a_chunk_is_begun_a_few_times_in_vain_and_as_often_as_it_gets_on(database: Engine):
+    job_id = with_chunks(database, 1)
+    assert [chunks.begin(database, job_id, 0) for _ in range(6)] == [True] * 5 + [False]
+    chunks.hand_back(database, job_id, 0)
+    assert chunks.begin(database, job_id, 0)
+    for _ in range(20):
+        with database.begin() as connection:
+            chunk = chunks.take(connection, job_id, 0)
+            assert chunk is not None
+            chunks.go_on(connection, chunk, NOW, {})
+        assert chunks.begin(database, job_id, 0)

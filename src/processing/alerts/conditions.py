@@ -20,7 +20,7 @@ from src.processing.alerts.rules import (
     ServiceHealth,
     StaleData,
 )
-from src.processing.measures import QUEUE_KEY
+from src.processing.measures import CHUNK_QUEUE, TRAINING_QUEUE, waiting
 from src.processing.runtime import Runtime
 
 # As many names as fit a message.
@@ -29,6 +29,7 @@ _RECENT_JOBS = text(
     """
     SELECT status, error_message, failed_items FROM water_infrastructure.processing_jobs
     WHERE job_type = :job_type AND status IN ('completed', 'failed') AND created_at <= :now
+        AND NOT result_summary ? 'skipped'
     ORDER BY created_at DESC LIMIT :limit
     """
 )
@@ -122,7 +123,7 @@ def _failed_jobs(connection: Connection, rule: FailedJobs, now: datetime) -> lis
     asked = {"job_type": rule.job_type, "now": now, "limit": rule.in_a_row}
     jobs = connection.execute(_RECENT_JOBS, asked).all()
     if len(jobs) < rule.in_a_row or not all(
-        job.status == "failed" or (rule.even_in_part and job.failed_items > 0) for job in jobs
+        job.status == "failed" or (rule.even_in_part and (job.failed_items > 0 or job.error_message)) for job in jobs
     ):
         return []
     how = "failed" if jobs[0].status == "failed" else "failed in part"
@@ -188,11 +189,11 @@ def _service_health(connection: Connection, runtime: Runtime, rule: ServiceHealt
         told = f"{alive} processing replica{'' if alive == 1 else 's'} of at least {rule.replicas} alive"
         found.append(wrong("replicas", told, alive=alive))
     try:
-        queued = int(runtime.redis.llen(QUEUE_KEY))
+        queued = waiting(runtime.redis, CHUNK_QUEUE, TRAINING_QUEUE)
     except redis.RedisError as error:
         return [*found, wrong("redis", f"Redis does not answer: {error}"[:500])]
     if queued > rule.queued:
-        found.append(wrong("queue", f"{queued} chunks of nodes wait in the queue", queued=queued))
+        found.append(wrong("queue", f"{queued} chunks of nodes and trainings wait in the queues", queued=queued))
     return found
 
 

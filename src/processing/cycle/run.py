@@ -13,6 +13,7 @@ from src.processing.actors import Queue
 from src.processing.cycle.finish import finish
 from src.processing.cycle.start import plan_cycle
 from src.processing.measures import observe_job
+from src.processing.patience import patiently
 from src.processing.runtime import Runtime
 from src.processing.warehouse.client import WarehouseError
 
@@ -20,19 +21,27 @@ from src.processing.warehouse.client import WarehouseError
 def run_tick(runtime: Runtime, queue: Queue, as_of: datetime) -> None:
     """The cycle of a tick, if no other replica has it. While an earlier cycle is running, the next tick takes it in."""
     name = f"Processing cycle {as_of:%Y-%m-%d %H:%M}"
-    job_id = jobs.claim(runtime.database, jobs.CYCLE, name, as_of, runtime.clock.now(), "scheduler")
+    now = runtime.clock.now()
+    job_id = patiently(
+        runtime, lambda: jobs.claim(runtime.database, jobs.CYCLE, name, as_of, now, "scheduler"), "claim of a tick"
+    )
     if job_id is None:
         return
     logger(__name__).info("tick claimed", job_id=str(job_id), as_of=as_of.isoformat(), replica=runtime.replica)
-    earlier = jobs.another_running(runtime.database, jobs.CYCLE, job_id)
-    if earlier is None:
-        run(runtime, queue, job_id, as_of)
-    else:
-        reason = f"job {earlier} is still running; the next tick takes in what is new"
-        with runtime.database.begin() as connection:
-            jobs.end_job(connection, job_id, runtime.clock.now(), {"skipped": reason}, None, failed=False)
-        observe_job(jobs.CYCLE, "skipped", 0, {})
-        logger(__name__).warning("tick skipped", as_of=as_of.isoformat(), reason=reason)
+    with runtime.busy_with(job_id):
+        earlier = patiently(runtime, lambda: jobs.another_running(runtime.database, jobs.CYCLE, job_id), "tick")
+        if earlier is None:
+            run(runtime, queue, job_id, as_of)
+        else:
+            _skip(runtime, job_id, as_of, earlier)
+
+
+def _skip(runtime: Runtime, job_id: UUID, as_of: datetime, earlier: UUID) -> None:
+    reason = f"job {earlier} is still running; the next tick takes in what is new"
+    with runtime.database.begin() as connection:
+        jobs.end_job(connection, job_id, runtime.clock.now(), {"skipped": reason}, None, failed=False)
+    observe_job(jobs.CYCLE, "skipped", 0, {})
+    logger(__name__).warning("tick skipped", as_of=as_of.isoformat(), reason=reason)
 
 
 def run_retry(runtime: Runtime, queue: Queue, as_of: datetime) -> None:
@@ -44,27 +53,31 @@ def run_retry(runtime: Runtime, queue: Queue, as_of: datetime) -> None:
 
 
 def run(runtime: Runtime, queue: Queue, job_id: UUID, as_of: datetime) -> None:
-    """Plans the job and offers its chunks to the replicas; what stands in the way fails the job with a sentence."""
+    """Plans the job and offers its chunks to the replicas; what stands in the way fails the job with a sentence.
+
+    Raises:
+        SQLAlchemyError: if the database does not even take the sentence; the job is then rescued as others are.
+    """
     with runtime.busy_with(job_id):
         try:
-            numbers = plan_cycle(runtime, job_id, as_of)
+            numbers = patiently(runtime, lambda: plan_cycle(runtime, job_id, as_of), "planning of a cycle")
             for number in numbers:
                 queue.send(job_id, number)
-            if not numbers:
-                finish(runtime, job_id)
         except WarehouseError as error:
             _fail(runtime, job_id, str(error))
         except redis.RedisError as error:
             _fail(runtime, job_id, f"The queue on Redis did not take the work: {error}")
         except Exception as error:
-            _fail(runtime, job_id, f"{type(error).__name__}: {error}")
-            raise
+            logger(__name__).exception("a cycle could not be planned", job_id=str(job_id))
+            _fail(runtime, job_id, f"It could not be planned: {type(error).__name__}: {error}")
+        else:
+            if not numbers:
+                finish(runtime, job_id)
 
 
 def _fail(runtime: Runtime, job_id: UUID, reason: str) -> None:
     logger(__name__).error("job failed", job_id=str(job_id), error=reason)
-    # What was found out before it failed stays.
-    job, now = jobs.describe(runtime.database, job_id), runtime.clock.now()
-    with runtime.database.begin() as connection:
-        jobs.end_job(connection, job_id, now, job["result_summary"], reason[:4000], failed=True)
+    now = runtime.clock.now()
+    patiently(runtime, lambda: jobs.fail(runtime.database, job_id, now, reason), "failure of a job")
+    job = jobs.describe(runtime.database, job_id)
     observe_job(job["job_type"], "failed", (now - job["started_at"]).total_seconds(), job["result_summary"])

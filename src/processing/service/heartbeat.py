@@ -1,9 +1,11 @@
-"""The pulse of a replica: it vouches for its jobs, looks after orphans, and keeps Redis told of the data generation."""
+"""The pulse of a process: it vouches for its jobs, looks after silent ones, and keeps Redis told of the generation."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 
 import redis
@@ -14,21 +16,31 @@ from sqlalchemy.exc import SQLAlchemyError
 from src.db.tables import processing_replicas
 from src.observability import logger
 from src.processing import jobs
-from src.processing.cycle.finish import announce, finish
+from src.processing.actors import Queue
+from src.processing.cycle.finish import announce
 from src.processing.measures import HEARTBEAT, NOW, observe_state
+from src.processing.rescue import rescue
 from src.processing.runtime import Runtime
 from src.processing.service.timetable import Rhythm
+
+
+@dataclass(frozen=True)
+class Replica:
+    """What a replica has, and a command has not: ticks, and queues from which it takes."""
+
+    rhythm: Rhythm
+    queue: Queue
 
 
 class Heartbeat:
     """Beats in a thread of its own, in real time, from `start` to `stop`.
 
-    Without a rhythm the process is a command that vouches for its job, and no replica.
+    Without a replica the process is a command that vouches for its own job, and looks after no other.
     """
 
-    def __init__(self, runtime: Runtime, rhythm: Rhythm | None) -> None:
+    def __init__(self, runtime: Runtime, replica: Replica | None) -> None:
         self._runtime = runtime
-        self._rhythm = rhythm
+        self._replica = replica
         self._silence = timedelta(seconds=runtime.settings.replica_timeout_seconds)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -45,31 +57,34 @@ class Heartbeat:
 
     def _run(self) -> None:
         while True:
-            try:
-                self._beat()
-            except SQLAlchemyError as error:
-                logger(__name__).warning("the database does not answer", error=str(error).splitlines()[0])
-            except Exception:
-                logger(__name__).exception("heartbeat failed")
+            self.beat()
             if self._ended.wait(min(5.0, self._silence.total_seconds() / 4)):
                 return
 
-    def _beat(self) -> None:
+    def beat(self) -> None:
+        """One beat; each part of it fails alone, so that no trouble of one job silences the others."""
         runtime = self._runtime
-        if self._rhythm is not None:
-            self._sign_in(self._rhythm)
-        jobs.beat(runtime.database, runtime.busy())
-        for job_id in jobs.orphans(runtime.database, self._silence):
-            finish(runtime, job_id)
-        for job_id in jobs.reap(runtime.database, runtime.clock.now(), self._silence):
-            logger(__name__).warning("gave up a job whose replica stopped", job_id=str(job_id))
-        announce(runtime)
-        self._measure()
+        self._do("vouching", lambda: jobs.beat(runtime.database, runtime.busy()))
+        if (replica := self._replica) is not None:
+            self._do("signing in", lambda: self._sign_in(replica.rhythm))
+            if not runtime.stopping.is_set():
+                self._do("rescue", lambda: rescue(runtime, replica.queue, self._silence))
+        self._do("announcement", lambda: announce(runtime))
+        self._do("measuring", self._measure)
+
+    def _do(self, name: str, part: Callable[[], None]) -> None:
+        try:
+            part()
+        except SQLAlchemyError as error:
+            log = logger(__name__).bind(part=name, error=str(error).partition("\n")[0])
+            log.warning("the database refuses a part of the heartbeat")
+        except Exception:
+            logger(__name__).exception("a part of the heartbeat failed", part=name)
 
     def _measure(self) -> None:
-        HEARTBEAT.set_to_current_time()
-        NOW.set(self._runtime.clock.now().timestamp())
         with contextlib.suppress(redis.RedisError), self._runtime.database.connect() as connection:
+            HEARTBEAT.set_to_current_time()
+            NOW.set(self._runtime.clock.now().timestamp())
             observe_state(connection, self._runtime.redis, self._silence.total_seconds())
 
     def _sign_in(self, rhythm: Rhythm) -> None:

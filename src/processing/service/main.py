@@ -10,6 +10,7 @@ from functools import partial
 
 import orjson
 from apscheduler.schedulers.background import BackgroundScheduler
+from sqlalchemy.exc import SQLAlchemyError
 
 from src.clock import Clock, SteppedClock, parse_instant
 from src.db.migrate import wait_for_schema
@@ -26,7 +27,7 @@ from src.processing.models.training import start_training
 from src.processing.quality import run_quality
 from src.processing.retention import run_retention
 from src.processing.runtime import Runtime, create_runtime
-from src.processing.service.heartbeat import Heartbeat
+from src.processing.service.heartbeat import Heartbeat, Replica
 from src.processing.service.replay import replay
 from src.processing.service.timetable import ClockTrigger, Daily, Entry, Every, Rhythm, Weekly
 from src.settings import load_settings
@@ -74,10 +75,10 @@ def main(arguments: list[str] | None = None) -> int:
 
     INTERVAL.set(settings.check_interval_minutes * 60)
     rhythm = Every(timedelta(minutes=settings.check_interval_minutes))
-    queue, heartbeat = Queue(runtime), Heartbeat(runtime, rhythm)
-    worker = queue.worker()
+    queue = Queue(runtime)
+    heartbeat = Heartbeat(runtime, Replica(rhythm, queue))
     heartbeat.start()
-    worker.start()
+    queue.start()
     try:
         if options.until is not None:
             return replay(runtime, queue, _timetable(runtime, queue, rhythm), options.until)
@@ -85,7 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
     finally:
         logger(__name__).info("stopping: running slices are committed, the rest goes back to the queue")
         runtime.stopping.set()
-        worker.stop(timeout=settings.shutdown_seconds * 1000)
+        queue.stop(settings.shutdown_seconds)
         heartbeat.stop()
 
 
@@ -99,11 +100,11 @@ def _timetable(runtime: Runtime, queue: Queue, cycles: Rhythm) -> list[Entry]:
         Entry("cycle", cycles, partial(run_tick, runtime, queue)),
         Entry("data quality", QUALITY, partial(run_quality, runtime)),
         daily(EVALUATION_AT, partial(run_evaluation, runtime), "model evaluation"),
-        Entry("model review", REVIEW, partial(run_review, runtime, queue.send)),
+        Entry("model review", REVIEW, partial(run_review, runtime, queue.send_training)),
         Entry(
             "model training",
             Weekly(SUNDAY, TRAINING_AT, runtime.zone),
-            lambda as_of: start_training(runtime, queue.send, as_of, "scheduler"),
+            lambda as_of: start_training(runtime, queue.send_training, as_of, "scheduler"),
         ),
         daily(RETENTION_AT, partial(run_retention, runtime), "retention"),
         daily(RECOMMENDATIONS_AT, partial(run_recommendations, runtime), "recommendations"),
@@ -126,11 +127,11 @@ def _serve(runtime: Runtime, queue: Queue, rhythm: Rhythm) -> int:
             misfire_grace_time=None,
         )
     # Messages are tried in real time, whatever clock is injected.
-    scheduler.add_job(
-        partial(run_delivery, runtime), "interval", seconds=DELIVERY_SECONDS, name="alert delivery", coalesce=True
-    )
+    delivery = partial(_alone, "alert delivery", lambda: run_delivery(runtime))
+    scheduler.add_job(delivery, "interval", seconds=DELIVERY_SECONDS, name="alert delivery", coalesce=True)
     # What came in while no replica was up is not left waiting for the next tick.
-    scheduler.add_job(lambda: run_tick(runtime, queue, rhythm.last(runtime.clock.now())), name="first cycle")
+    first = Entry("first cycle", rhythm, partial(run_tick, runtime, queue))
+    scheduler.add_job(partial(_run_due, first, runtime.clock), name=first.name)
     scheduler.start()
     logger(__name__).info("processing service started", replica=runtime.replica, now=runtime.clock.now().isoformat())
     runtime.stopping.wait()
@@ -139,7 +140,17 @@ def _serve(runtime: Runtime, queue: Queue, rhythm: Rhythm) -> int:
 
 
 def _run_due(entry: Entry, clock: Clock) -> None:
-    entry.job(entry.when.last(clock.now()))
+    _alone(entry.name, lambda: entry.job(entry.when.last(clock.now())))
+
+
+def _alone(name: str, work: Callable[[], object]) -> None:
+    """Runs a line of the timetable; what goes wrong with it is logged, and concerns no other."""
+    try:
+        work()
+    except SQLAlchemyError as error:
+        logger(__name__).error("the database refuses a job", job=name, error=str(error).partition("\n")[0])
+    except Exception:
+        logger(__name__).exception("a job of the timetable failed", job=name)
 
 
 def _once(runtime: Runtime, queue: Queue) -> int:
