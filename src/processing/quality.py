@@ -11,8 +11,8 @@ from sqlalchemy.dialects.postgresql import insert
 from src.db.bulk_read import read_rows
 from src.db.tables import data_quality_metrics
 from src.domain.quality import node_quality
-from src.processing import jobs
 from src.processing.runtime import Runtime
+from src.processing.scheduled import Done, run_scheduled
 
 JOB_TYPE = "data_quality"
 # What the checks look at: the name of the span, and its length.
@@ -47,13 +47,12 @@ _EVENTS = """
 
 def run_quality(runtime: Runtime, as_of: datetime) -> None:
     """The check over a week, if no other replica has done it."""
-    now = runtime.clock.now()
-    job_id = jobs.claim(runtime.database, JOB_TYPE, f"Data quality {as_of:%Y-%m-%d %H:%M}", as_of, now, "scheduler")
-    if job_id is None:
-        return
-    with runtime.busy_with(job_id), runtime.database.begin() as connection:
-        checked = write_quality(connection, as_of, *WEEKLY)
-        jobs.end_job(connection, job_id, runtime.clock.now(), {"nodes_checked": checked}, None, failed=False)
+
+    def check() -> Done:
+        with runtime.database.begin() as connection:
+            return Done({"nodes_checked": write_quality(connection, as_of, *WEEKLY)})
+
+    run_scheduled(runtime, JOB_TYPE, f"Data quality {as_of:%Y-%m-%d %H:%M}", as_of, check)
 
 
 def write_quality(connection: Connection, as_of: datetime, time_window: str, length: timedelta) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 
-from sqlalchemy import Connection, Table, delete, update
+from sqlalchemy import ColumnElement, Engine, Table, delete, text, update
 
 from src.db import timescale
 from src.db.tables import (
@@ -25,22 +27,38 @@ from src.db.tables import (
     rejected_readings,
 )
 from src.domain.lifecycle import FALLBACK_FOR, JUDGED_HOURS
-from src.processing import jobs
+from src.observability import logger
+from src.processing.patience import patiently
 from src.processing.runtime import Runtime
+from src.processing.scheduled import Done, run_scheduled
 
 JOB_TYPE = "retention"
 # Forecasts further ahead than models are judged by are kept so long: every cycle writes newer ones.
 FAR_FORECASTS = timedelta(days=1)
+# Of 8 KiB each: some hundred thousand rows.
+BATCH_BLOCKS = 8192
+# How many blocks a table has; of a hypertable, its largest part: a place exists once in each of them.
+_BLOCKS = text(
+    """
+    SELECT coalesce(max(pg_relation_size(part) / current_setting('block_size')::bigint), 0) FROM (
+        SELECT CAST(:table AS regclass) AS part UNION ALL
+        SELECT inhrelid FROM pg_inherits WHERE inhparent = CAST(:table AS regclass)
+    ) AS parts
+    """
+)
+# By place, not by time: each part of a table is read once, whatever its indexes are.
+_WITHIN = text("ctid >= CAST(:first AS tid) AND ctid < CAST(:end AS tid)")
 
 
 def run_retention(runtime: Runtime, as_of: datetime) -> None:
     """The daily deletion, if no other replica has done it."""
-    now = runtime.clock.now()
-    job_id = jobs.claim(runtime.database, JOB_TYPE, f"Retention {as_of:%Y-%m-%d}", as_of, now, "scheduler")
-    if job_id is None:
-        return
-    settings = runtime.settings
-    kept: list[tuple[Table, str, int]] = [
+    run_scheduled(runtime, JOB_TYPE, f"Retention {as_of:%Y-%m-%d}", as_of, lambda: _delete_old(runtime, as_of))
+
+
+def _delete_old(runtime: Runtime, as_of: datetime) -> Done:
+    """Deletes table by table; one whose rows cannot be deleted leaves the others, and is named."""
+    settings, database = runtime.settings, runtime.database
+    outdated: list[tuple[Table, str, int]] = [
         (computed_metrics, "window_start", settings.retention_metrics_days),
         (network_efficiency, "window_start", settings.retention_metrics_days),
         (rejected_readings, "quarter_start", settings.retention_metrics_days),
@@ -56,34 +74,60 @@ def run_retention(runtime: Runtime, as_of: datetime) -> None:
         (processing_replicas, "heartbeat_at", 1),
         (api_key_usage, "hour", settings.retention_metrics_days),
     ]
-    deleted: dict[str, int] = {}
-    with runtime.database.begin() as connection:
+    with database.connect() as connection:
         by_policy = HYPERTABLES if timescale.is_present(connection) else {}
-        for table, column, days in kept:
-            if table.name not in by_policy:
-                real = table in (processing_replicas, api_key_usage)
-                before = (datetime.now(as_of.tzinfo) if real else as_of) - timedelta(days=days)
-                deleted[table.name] = connection.execute(delete(table).where(table.c[column] < before)).rowcount
-        thinned = thin_out_models(connection, as_of, timedelta(days=settings.retention_predictions_days))
-        summary = {"deleted": deleted} | thinned
-        jobs.end_job(connection, job_id, runtime.clock.now(), summary, None, failed=False)
+    deleted: dict[str, int] = {}
+    thinned: dict[str, int] = {}
+    problems: list[str] = []
+
+    def attempt(what: str, step: Callable[[], None]) -> None:
+        try:
+            patiently(runtime, step, f"retention of {what}")
+        except Exception as error:
+            logger(__name__).exception("retention failed", table=what)
+            problems.append(f"{what}: {type(error).__name__}: {error}"[:1000])
+
+    def delete_from(table: Table, column: str, days: int) -> None:
+        real = table in (processing_replicas, api_key_usage)
+        before = (datetime.now(as_of.tzinfo) if real else as_of) - timedelta(days=days)
+        deleted[table.name] = deleted.get(table.name, 0) + delete_in_batches(database, table, table.c[column] < before)
+
+    for table, column, days in outdated:
+        if table.name not in by_policy:
+            attempt(table.name, partial(delete_from, table, column, days))
+    keep = timedelta(days=settings.retention_predictions_days)
+    attempt("models", lambda: thinned.update(thin_out_models(database, as_of, keep)))
+    return Done({"deleted": deleted} | thinned, "; ".join(problems) or None, failed=bool(problems))
 
 
-def thin_out_models(connection: Connection, as_of: datetime, keep_artefacts: timedelta) -> dict[str, int]:
+def delete_in_batches(database: Engine, table: Table, outdated: ColumnElement[bool]) -> int:
+    """Deletes rows by parts of the table, a transaction each: nobody waits long for it, and what was done stays done.
+
+    Returns:
+        The number of rows deleted.
+    """
+    with database.connect() as connection:
+        blocks = connection.execute(_BLOCKS, {"table": table.fullname}).scalar_one()
+    deleted = 0
+    for first in range(0, blocks, BATCH_BLOCKS):
+        span = {"first": f"({first},0)", "end": f"({first + BATCH_BLOCKS},0)"}
+        with database.begin() as connection:
+            deleted += connection.execute(delete(table).where(outdated, _WITHIN), span).rowcount
+    return deleted
+
+
+def thin_out_models(database: Engine, as_of: datetime, keep_artefacts: timedelta) -> dict[str, int]:
     """Deletes what of models nobody will ask for: forecasts that newer ones have replaced, bytes of retired models.
 
     Forecasts of a day ahead stay as long as others, since models are judged by them; what was decided of a model stays.
     """
     far, model = ml_predictions_cache.c, ml_models.c
-    replaced = delete(ml_predictions_cache).where(
-        far.prediction_timestamp < as_of - FAR_FORECASTS, far.prediction_horizon_hours > JUDGED_HOURS
-    )
+    replaced = (far.prediction_timestamp < as_of - FAR_FORECASTS) & (far.prediction_horizon_hours > JUDGED_HOURS)
     emptied = (
         update(ml_models)
         .where(model.retired_at < as_of - max(keep_artefacts, FALLBACK_FOR), model.artefact.is_not(None))
         .values(artefact=None)
     )
-    return {
-        "far_forecasts_deleted": connection.execute(replaced).rowcount,
-        "artefacts_deleted": connection.execute(emptied).rowcount,
-    }
+    forecasts = delete_in_batches(database, ml_predictions_cache, replaced)
+    with database.begin() as connection:
+        return {"far_forecasts_deleted": forecasts, "artefacts_deleted": connection.execute(emptied).rowcount}

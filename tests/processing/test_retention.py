@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
+import pandas as pd
 import pytest
 from sqlalchemy import Engine, text
 
 from src.db.tables import ml_models, ml_predictions_cache
+from src.processing import retention
+from src.processing.actors import Queue
 from src.processing.models import registry
 from src.processing.retention import run_retention, thin_out_models
 from src.processing.runtime import create_runtime
+from src.processing.scheduled import Done, run_scheduled
+from src.processing.service.heartbeat import Heartbeat, Replica
+from src.processing.service.timetable import Every
 from src.settings import Settings
 from tests.system import metrics, put, readings_of, run_cycle, table
 
@@ -60,9 +67,9 @@ def test_replaced_far_forecasts_and_the_bytes_of_models_retired_long_ago_go(stac
             for ahead in (24, 25)
         ]
         connection.execute(ml_predictions_cache.insert(), rows)
-        thinned = thin_out_models(connection, now, 30 * day)
-        assert thinned == {"far_forecasts_deleted": 1, "artefacts_deleted": 1}
-        assert thin_out_models(connection, now, 30 * day) == {"far_forecasts_deleted": 0, "artefacts_deleted": 0}
+    assert thin_out_models(database, now, 30 * day) == {"far_forecasts_deleted": 1, "artefacts_deleted": 1}
+    assert thin_out_models(database, now, 30 * day) == {"far_forecasts_deleted": 0, "artefacts_deleted": 0}
+    with database.begin() as connection:
         kept = {row.model_id for row in connection.execute(ml_models.select().where(ml_models.c.artefact.is_not(None)))}
         assert kept == set(models[:2])
         with pytest.raises(registry.NoSuchModel, match="no longer kept"):
@@ -73,3 +80,77 @@ def test_replaced_far_forecasts_and_the_bytes_of_models_retired_long_ago_go(stac
         (0 * day, 25),
         (2 * day, 24),
     }
+
+
+def test_a_retention_that_takes_long_is_vouched_for_and_deletes_in_parts(
+    stack: Settings, database: Engine, monkeypatch: pytest.MonkeyPatch
+):
+    now = stack.running_clock.now()
+    put(stack, readings_of(["a", "b"], days=9, minutes=5))
+    run_cycle(stack, now)
+    rows = metrics(database)
+    expected = rows[rows["window_start"] >= now - timedelta(days=4)]
+    monkeypatch.setattr(retention, "BATCH_BLOCKS", 3)
+    runtime = create_runtime(stack.model_copy(update={"retention_metrics_days": 4}))
+    original, parts = retention.delete_in_batches, []
+
+    def slowly(*given: Any) -> int:
+        # Nobody has vouched for an hour, as far as the database knows, when the next beat comes.
+        with database.begin() as connection:
+            connection.execute(
+                text("UPDATE water_infrastructure.processing_jobs SET heartbeat_at = now() - interval '1 h'")
+            )
+        Heartbeat(runtime, Replica(Every(timedelta(hours=1)), Queue(runtime))).beat()
+        parts.append(original(*given))
+        return parts[-1]
+
+    monkeypatch.setattr(retention, "delete_in_batches", slowly)
+    run_retention(runtime, now)
+    job = table(database, "processing_jobs").query("job_type == 'retention'").iloc[0]
+    assert job["status"] == "completed"
+    assert pd.isna(job["error_message"])
+    assert len(parts) > 5
+    assert job["result_summary"]["deleted"]["computed_metrics"] > 1000
+    pd.testing.assert_frame_equal(metrics(database), expected.reset_index(drop=True))
+    runtime.database.dispose()
+
+
+def test_a_table_whose_rows_cannot_be_deleted_is_named_and_keeps_no_other_from_it(stack: Settings, database: Engine):
+    now = stack.running_clock.now()
+    put(stack, readings_of(["n"], days=9, minutes=60))
+    run_cycle(stack, now)
+    with database.begin() as connection:
+        connection.execute(
+            text(
+                "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+                "RAISE EXCEPTION 'read only' USING ERRCODE = '25006'; END $$"
+            )
+        )
+        connection.execute(
+            text(
+                "CREATE TRIGGER refuse BEFORE DELETE ON water_infrastructure.network_metrics FOR EACH STATEMENT "
+                "EXECUTE FUNCTION refuse()"
+            )
+        )
+    runtime = create_runtime(stack.model_copy(update={"retention_metrics_days": 4}))
+    run_retention(runtime, now)
+    job = table(database, "processing_jobs").query("job_type == 'retention'").iloc[0]
+    assert job["status"] == "failed"
+    assert job["error_message"].startswith("network_metrics: ")
+    assert metrics(database)["window_start"].min() >= now - timedelta(days=4)
+    runtime.database.dispose()
+
+
+def test_a_job_of_the_timetable_that_raises_ends_with_its_reason(stack: Settings, database: Engine):
+    runtime = create_runtime(stack)
+    now = stack.running_clock.now()
+
+    def work() -> Done:
+        raise ValueError("no such thing")
+
+    assert run_scheduled(runtime, "data_quality", "check", now, work) is None
+    job = table(database, "processing_jobs").iloc[0]
+    assert (job["status"], job["error_message"]) == ("failed", "ValueError: no such thing")
+    assert run_scheduled(runtime, "data_quality", "check", now, lambda: Done({})) is None
+    assert run_scheduled(runtime, "data_quality", "check", now + timedelta(hours=6), lambda: Done({})) == Done({})
+    runtime.database.dispose()

@@ -22,11 +22,11 @@ from src.db.bulk_read import read_rows
 from src.domain import pressure
 from src.domain.pressure import NotKnown, Relation
 from src.observability import logger
-from src.processing import jobs
 from src.processing.cycle.balance import NIGHT_USE_LITRES
 from src.processing.cycle.finish import announce
 from src.processing.models import registry
 from src.processing.runtime import Runtime
+from src.processing.scheduled import Done, run_scheduled
 
 JOB_TYPE = "recommendations"
 # Nights that a relation is fitted to; days whose pressures a schedule must have served; when a relation is renewed.
@@ -56,16 +56,13 @@ _BALANCES = """
 
 def run_recommendations(runtime: Runtime, as_of: datetime) -> None:
     """The daily look at every district, if no other replica has done it."""
-    now = runtime.clock.now()
-    job_id = jobs.claim(runtime.database, JOB_TYPE, f"Recommendations {as_of:%Y-%m-%d}", as_of, now, "scheduler")
-    if job_id is None:
-        return
-    with runtime.busy_with(job_id):
-        told, failures = write_recommendations(runtime, as_of)
-        with runtime.database.begin() as connection:
-            error = "; ".join(f"{district}: {reason}" for district, reason in failures.items()) or None
-            failed = bool(failures) and not told
-            jobs.end_job(connection, job_id, runtime.clock.now(), {"outcomes": told}, error, failed)
+
+    def look() -> Done:
+        outcomes, failures = write_recommendations(runtime, as_of)
+        error = "; ".join(f"{district}: {reason}" for district, reason in failures.items()) or None
+        return Done({"outcomes": outcomes}, error, failed=bool(failures) and not outcomes)
+
+    run_scheduled(runtime, JOB_TYPE, f"Recommendations {as_of:%Y-%m-%d}", as_of, look)
     announce(runtime)
 
 

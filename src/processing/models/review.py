@@ -24,6 +24,7 @@ from src.processing.models.forecasts import loaded, recent_history
 from src.processing.models.pools import pools
 from src.processing.models.training import start_training
 from src.processing.runtime import Runtime
+from src.processing.scheduled import Done, run_scheduled
 
 REVIEW, EVALUATION = "model_review", "model_evaluation"
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -70,16 +71,18 @@ _COLUMNS = {
 
 def run_review(runtime: Runtime, send: Callable[[UUID, int], None], as_of: datetime) -> None:
     """The hourly review, if no other replica has it: promotes, rolls back, retires, and starts trainings."""
-    now = runtime.clock.now()
-    name = f"Model review {as_of:%Y-%m-%d %H:%M}"
-    job_id = jobs.claim(runtime.database, REVIEW, name, as_of, now, "scheduler")
-    if job_id is None:
+
+    def look() -> Done:
+        with runtime.database.begin() as connection:
+            decided, wanting = review(connection, as_of)
+            decided += review_detectors(connection, as_of)
+        return Done({"decided": decided, "to_train": wanting})
+
+    done = run_scheduled(runtime, REVIEW, f"Model review {as_of:%Y-%m-%d %H:%M}", as_of, look)
+    if done is None:
         return
-    with runtime.busy_with(job_id), runtime.database.begin() as connection:
-        decided, wanting = review(connection, as_of)
-        decided += review_detectors(connection, as_of)
-        jobs.end_job(connection, job_id, runtime.clock.now(), {"decided": decided, "to_train": wanting}, None, False)
     announce(runtime)
+    wanting = done.summary["to_train"]
     if wanting and _last_training(runtime) <= as_of - TRAINED_AT_MOST_EVERY:
         logger(__name__).info("training triggered", reasons=wanting)
         start_training(runtime, send, as_of, "; ".join(sorted(set(wanting.values())))[:500], list(wanting))
@@ -157,14 +160,12 @@ def _of_measured(
 
 def run_evaluation(runtime: Runtime, as_of: datetime) -> None:
     """The daily evaluation of yesterday's forecasts, if no other replica has done it."""
-    now = runtime.clock.now()
-    name = f"Model evaluation {as_of:%Y-%m-%d}"
-    job_id = jobs.claim(runtime.database, EVALUATION, name, as_of, now, "scheduler")
-    if job_id is None:
-        return
-    with runtime.busy_with(job_id), runtime.database.begin() as connection:
-        evaluated = evaluate(runtime, connection, as_of)
-        jobs.end_job(connection, job_id, runtime.clock.now(), {"models_evaluated": evaluated}, None, failed=False)
+
+    def look() -> Done:
+        with runtime.database.begin() as connection:
+            return Done({"models_evaluated": evaluate(runtime, connection, as_of)})
+
+    run_scheduled(runtime, EVALUATION, f"Model evaluation {as_of:%Y-%m-%d}", as_of, look)
 
 
 def evaluate(runtime: Runtime, connection: Connection, as_of: datetime) -> int:
