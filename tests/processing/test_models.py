@@ -28,7 +28,7 @@ from src.processing.runtime import Runtime, create_runtime
 from src.quickstart.datasets import load_weather
 from src.settings import Settings
 from tests.processing.test_forecasting import town
-from tests.system import put, run, run_cycle, table
+from tests.system import eventually, put, run, run_cycle, table
 
 NOW = datetime(2022, 6, 19, 22, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -245,6 +245,35 @@ def test_a_better_shadow_is_promoted_and_a_sabotaged_one_is_not(runtime: Runtime
         assert (decided["decision"], decided["model_id"]) == ("promote", str(shadow))
         assert registry.active_of(connection, registry.FLOW, "monitoring").fallback_id == active
         assert registry.model(connection, active).status == "retired"
+
+
+def test_a_training_and_a_promotion_of_the_same_scope_wait_for_each_other_and_never_in_a_circle(
+    stack: Settings, database: Engine
+):
+    with database.begin() as connection:
+        active = register(connection, b"active", NOW - 9 * DAY)
+        registry.promote(connection, active, NOW - 9 * DAY, "test", "the first")
+        shadow = register(connection, b"shadow", NOW - DAY)
+        registry.send_to_shadow(connection, shadow, NOW - DAY, "test", "trained")
+
+    def promote() -> None:
+        with database.begin() as connection:
+            registry.promote(connection, shadow, NOW, "test", "it is better")
+
+    with ThreadPoolExecutor(1) as other:
+        with database.begin() as training:
+            assert registry.active_of(training, registry.FLOW, "monitoring").model_id == active
+            promotion = other.submit(promote)
+            eventually(lambda: waits_for_a_lock(database))
+            newer = register(training, b"newer", NOW)
+            registry.send_to_shadow(training, newer, NOW, "test", "trained")
+        promotion.result(timeout=30)
+    assert statuses(database) == ["retired", "active", "shadow"]
+
+
+def waits_for_a_lock(database: Engine) -> bool:
+    with database.connect() as connection:
+        return bool(connection.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
 
 
 def test_a_promoted_model_that_goes_bad_is_rolled_back_to_the_one_before(

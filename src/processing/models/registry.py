@@ -108,21 +108,24 @@ def all_models(connection: Connection) -> Sequence[Row[Any]]:
 
 
 def model(connection: Connection, model_id: UUID) -> Row[Any]:
-    """One model without its artefact, held until the transaction ends.
+    """One model without its artefact; it and the others of its scope are held until the transaction ends.
 
     Raises:
         NoSuchModel: if there is none.
     """
-    found = connection.execute(select(*DESCRIBED).where(_models.model_id == model_id).with_for_update()).one_or_none()
-    if found is None:
+    place = connection.execute(
+        select(_models.model_type, _models.scope).where(_models.model_id == model_id)
+    ).one_or_none()
+    if place is None:
         raise NoSuchModel(f"there is no model {model_id}")
-    return found
+    _hold(connection, place.model_type, place.scope)
+    return connection.execute(select(*DESCRIBED).where(_models.model_id == model_id)).one()
 
 
 def active_of(connection: Connection, model_type: str, scope: str) -> Row[Any] | None:
-    """The active model of a scope."""
-    query = select(*DESCRIBED).where(_of(model_type, scope), _models.is_active)
-    return connection.execute(query.with_for_update()).one_or_none()
+    """The active model of a scope; all models of the scope are held until the transaction ends."""
+    _hold(connection, model_type, scope)
+    return connection.execute(select(*DESCRIBED).where(_of(model_type, scope), _models.is_active)).one_or_none()
 
 
 def decide(connection: Connection, model_id: UUID, now: datetime, decision: str, by: str, reason: str) -> None:
@@ -195,7 +198,12 @@ def roll_back(connection: Connection, model_id: UUID, now: datetime, by: str, re
 
 
 def retire(connection: Connection, model_id: UUID, now: datetime, by: str, reason: str) -> None:
-    """Takes a model out of use for good."""
+    """Takes a model out of use for good.
+
+    Raises:
+        NoSuchModel: if there is none.
+    """
+    model(connection, model_id)
     _put_down(connection, model_id, now)
     decide(connection, model_id, now, "retired", by, reason)
 
@@ -209,6 +217,16 @@ def take_out(connection: Connection, refused: Row[Any], now: datetime, by: str, 
             retire(connection, refused.model_id, now, by, reason)
     elif refused.status == SHADOW:
         retire(connection, refused.model_id, now, by, reason)
+
+
+def _hold(connection: Connection, model_type: str, scope: str) -> None:
+    """Holds every model of a scope, always in the same order, before anything about them is decided.
+
+    Who changes the scope from one end would otherwise wait for who changes it from the other, and that one for it.
+    """
+    # As much as an update of them holds, and no more: alarms and decisions that refer to a model need not wait.
+    every = select(_models.model_id).where(_of(model_type, scope)).order_by(_models.model_id)
+    connection.execute(every.with_for_update(key_share=True)).all()
 
 
 def _need_bytes(connection: Connection, model_id: UUID) -> None:

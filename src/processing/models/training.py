@@ -18,6 +18,7 @@ from src.observability import logger
 from src.processing import chunks, jobs
 from src.processing.models import registry
 from src.processing.models.pools import pools
+from src.processing.patience import patiently
 from src.processing.runtime import Runtime
 from src.processing.warehouse.history import read_hourly_flow, read_hourly_weather
 
@@ -80,10 +81,14 @@ def train_chunk(runtime: Runtime, connection: Connection, chunk: Row[Any]) -> di
         logger(__name__).info("model trained", scope=scope, method=method, **described["validation_metrics"])
         return model_id
 
-    active = registry.active_of(connection, registry.FLOW, scope)
-    has_learned = active is not None and active.parameters.get("method", LEARNED) == LEARNED
+    def a_learned_one_is_active() -> bool:
+        # Asked once the model is there: the scope's models are held from then on, and not while it is trained.
+        active = registry.active_of(connection, registry.FLOW, scope)
+        return active is not None and active.parameters.get("method", LEARNED) == LEARNED
+
     try:
         trained = train(history)
+        has_learned = a_learned_one_is_active()
         model_id = register(trained, LEARNED)
         if has_learned:
             registry.send_to_shadow(connection, model_id, runtime.clock.now(), by, "another model is active")
@@ -96,7 +101,7 @@ def train_chunk(runtime: Runtime, connection: Connection, chunk: Row[Any]) -> di
         reason = verdict.reason
     except NotEnoughHistory as error:
         reason = str(error)
-    if has_learned:
+    if a_learned_one_is_active():
         return told | {"not_trained": reason}
     try:
         model_id = register(seasonal(history), USUAL)
@@ -116,7 +121,7 @@ def start_training(
     """Starts the training due at an instant, if no other replica has and none is running; the job.
 
     Args:
-        send: offers a chunk of a job to the replicas, such as `Queue.send`.
+        send: offers a chunk of a job to the replicas, such as `Queue.send_training`.
     """
     now = runtime.clock.now()
     name = f"Model training {as_of:%Y-%m-%d %H:%M}"
@@ -126,12 +131,18 @@ def start_training(
     if job_id is None:
         return None
     with runtime.busy_with(job_id):
-        numbers = plan_training(runtime, job_id, as_of, scopes)
         try:
+            numbers = patiently(
+                runtime, lambda: plan_training(runtime, job_id, as_of, scopes), "planning of a training"
+            )
             for number in numbers:
                 send(job_id, number)
         except redis.RedisError as error:
             _end(runtime, job_id, f"The queue on Redis did not take the work: {error}")
+            return None
+        except Exception as error:
+            logger(__name__).exception("a training could not be planned", job_id=str(job_id))
+            _end(runtime, job_id, f"It could not be planned: {type(error).__name__}: {error}"[:4000])
             return None
         if not numbers:
             _end(runtime, job_id, None)
