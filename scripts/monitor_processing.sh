@@ -81,6 +81,7 @@ look() {
 SET search_path TO water_infrastructure;
 WITH cycle AS (
     SELECT * FROM processing_jobs WHERE job_type = 'processing_cycle' AND status IN ('completed', 'failed')
+        AND NOT result_summary ? 'skipped'
     ORDER BY created_at DESC LIMIT 1
 ), reading AS (SELECT max(last_reading) AS latest FROM ingestion_watermarks)
 SELECT (SELECT status FROM cycle), (SELECT replace(left(error_message, 300), E'\n', ' ') FROM cycle),
@@ -130,10 +131,11 @@ END
 
     # --- Redis and the queue
     queue=null redis_memory="" redis_answers=false
-    if depth="$(timeout 10 docker exec $redis redis-cli llen abbanoa:queue:default 2>/dev/null)" && [[ "$depth" =~ ^[0-9]+$ ]]; then
+    count="return redis.call('llen', KEYS[1]) + redis.call('llen', KEYS[2])"
+    if depth="$(timeout 10 docker exec $redis redis-cli eval "$count" 2 abbanoa:queue:default abbanoa:queue:training 2>/dev/null)" && [[ "$depth" =~ ^[0-9]+$ ]]; then
         redis_answers=true queue="$depth"
         redis_memory="$(timeout 10 docker exec $redis redis-cli info memory | tr -d '\r' | sed -n 's/^used_memory_human://p')"
-        [ "$queue" -lt 1000 ] || degraded "$queue chunks wait in the queue"
+        [ "$queue" -lt 1000 ] || degraded "$queue chunks and trainings wait in the queues"
     else
         degraded "Redis does not answer"
     fi
@@ -160,7 +162,7 @@ show() {
     echo "Data"
     echo "${data_text:-  unknown}"
     echo "Queue"
-    echo "  $queue chunks waiting; ${replicas:-?} processing replicas; Redis ${redis_memory:-does not answer}; disk $disk % full"
+    echo "  $queue chunks and trainings waiting; ${replicas:-?} processing replicas; Redis ${redis_memory:-does not answer}; disk $disk % full"
     [ "$database" = false ] || echo "Models, anomalies, alerts
   $active active models; $open open anomalies, $critical critical; $firing alerts firing"
 }

@@ -154,10 +154,11 @@ ALERTS = {
     )
 }
 
+# A tick that was skipped because the cycle before it was still running is no cycle.
 LAST_JOB = """
     SELECT job_id, status, scheduled_for, started_at, completed_at, duration_seconds, error_message
     FROM water_infrastructure.processing_jobs
-    WHERE job_type = 'processing_cycle' ORDER BY created_at DESC LIMIT 1
+    WHERE job_type = 'processing_cycle' AND NOT result_summary ? 'skipped' ORDER BY created_at DESC LIMIT 1
 """
 
 JOBS = """
@@ -232,7 +233,8 @@ DASHBOARD_NODES = f"""
 
 LAST_UPDATE = """
     SELECT completed_at FROM water_infrastructure.processing_jobs
-    WHERE job_type = 'processing_cycle' AND status = 'completed' ORDER BY created_at DESC LIMIT 1
+    WHERE job_type = 'processing_cycle' AND status = 'completed' AND NOT result_summary ? 'skipped'
+    ORDER BY created_at DESC LIMIT 1
 """
 
 API_KEY = """

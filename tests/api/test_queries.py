@@ -138,3 +138,18 @@ def test_every_query_is_among_those_explained():
     flat = [query for value in defined for query in (value.values() if isinstance(value, dict) else [value])]
     assert flat
     assert set(flat) == known
+
+
+def test_a_skipped_tick_is_neither_the_last_cycle_nor_an_update(database: Engine):
+    insert = text(
+        "INSERT INTO water_infrastructure.processing_jobs (job_type, job_name, status, scheduled_for, created_at, "
+        "completed_at, triggered_by, result_summary) VALUES ('processing_cycle', 'x', :status, :at, :at, :at, 'x', "
+        "CAST(:summary AS jsonb))"
+    )
+    ticks = [("completed", "{}"), ("failed", "{}"), ("completed", '{"skipped": "another is running"}')]
+    with database.begin() as connection:
+        for number, (status, summary) in enumerate(ticks):
+            at = START + timedelta(minutes=30 * number)
+            connection.execute(insert, {"status": status, "at": at, "summary": summary})
+        assert connection.execute(text(queries.LAST_JOB)).one().status == "failed"
+        assert connection.scalar(text(queries.LAST_UPDATE)) == START

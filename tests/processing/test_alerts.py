@@ -23,6 +23,7 @@ from src.domain.alerts import FIRING, PENDING, RESOLVED, Condition, Standing, de
 from src.processing.alerts.delivery import RETRY_SECONDS, run_delivery
 from src.processing.alerts.review import run_alerts
 from src.processing.alerts.rules import RulesError, load_rules
+from src.processing.measures import LAST_CYCLE_FAILED, LATEST_CYCLE, observe_state
 from src.processing.runtime import Runtime, create_runtime
 from src.quickstart import engines
 from src.settings import Settings
@@ -386,6 +387,43 @@ def test_failed_jobs_poor_data_degraded_models_and_critical_events_are_told(
     assert event["summary"] == "burst, low pressure at district d1: see the event"
     assert (event["subject"], event["details"]["nodes"]) == (str(incident), ["n1"])
     assert stack.alert_rules_file == "alert-rules.yml"
+
+
+def test_cycles_that_complete_but_say_what_went_wrong_are_told_and_skipped_ticks_hide_nothing(
+    runtime: Runtime, database: Engine
+):
+    insert = text(
+        "INSERT INTO water_infrastructure.processing_jobs (job_type, job_name, status, scheduled_for, created_at, "
+        "completed_at, triggered_by, error_message, result_summary) VALUES ('processing_cycle', 'x', :status, :at, "
+        ":at, :at, 'x', :error, CAST(:summary AS jsonb))"
+    )
+
+    def ticked(minutes: float, status: str, error: str | None = None, summary: str = "{}") -> None:
+        given = {"status": status, "at": NOW + minutes * MINUTE, "error": error, "summary": summary}
+        with database.begin() as connection:
+            connection.execute(insert, given)
+
+    def firing(minutes: float) -> set[str]:
+        run_alerts(runtime, NOW + minutes * MINUTE)
+        alerts = table(database, "alerts").query("state == 'firing' and subject == 'processing_cycle'")
+        return set(alerts["rule"])
+
+    skipped = '{"skipped": "another is running"}'
+    ticked(0, "completed", "The forecasts could not be computed: no luck")
+    assert firing(1) == set()
+    ticked(2, "completed", summary=skipped)
+    ticked(3, "completed", "The forecasts could not be computed: no luck")
+    assert firing(4) == {"processing cycle is incomplete"}
+    ticked(5, "failed", "no luck")
+    ticked(6, "completed", summary=skipped)
+    ticked(7, "failed", "no luck")
+    assert firing(8) == {"processing cycle is incomplete", "processing cycle fails"}
+    with database.connect() as connection:
+        observe_state(connection, runtime.redis, 60)
+    assert LAST_CYCLE_FAILED._value.get() == 1
+    assert LATEST_CYCLE._value.get() == (NOW + 3 * MINUTE).timestamp()
+    ticked(9, "completed")
+    assert firing(10) == set()
 
 
 def test_rules_that_cannot_be_read_are_an_alert_and_end_no_other(runtime: Runtime, database: Engine, tmp_path: Path):
