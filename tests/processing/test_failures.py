@@ -88,3 +88,13 @@ def test_work_is_tried_again_while_failures_pass_and_not_for_ever(
     with pytest.raises(DBAPIError):
         patiently(runtime, lambda: work("40P01", 100), "test")
     assert attempts == 1
+
+
+def test_a_server_that_vanished_is_noticed_within_a_minute(settings: Settings):
+    engine = create_database_engine(settings)
+    with engine.connect() as connection:
+        given = connection.connection.driver_connection.get_dsn_parameters()
+    idle, between, times = (int(given[f"keepalives_{name}"]) for name in ("idle", "interval", "count"))
+    assert idle + between * times <= 60
+    assert int(given["tcp_user_timeout"]) <= 60_000
+    engine.dispose()

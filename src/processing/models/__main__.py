@@ -108,7 +108,8 @@ def _train(runtime: Runtime, scopes: list[str], by: str) -> int:
         with runtime.busy_with(job_id), Progress(*columns, console=console) as progress:
             numbers = plan_training(runtime, job_id, now, scopes)
             for number in progress.track(numbers, description="pools trained"):
-                if work_off(runtime, job_id, number) is Outcome.HANDED_BACK:
+                if work_off(runtime, job_id, number) in (Outcome.HANDED_BACK, Outcome.LEFT):
+                    # What is not trained yet, the service trains.
                     return 1
             finish(runtime, job_id)
     finally:
