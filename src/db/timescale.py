@@ -13,6 +13,17 @@ def is_present(connection: Connection) -> bool:
     return bool(connection.scalar(text("SELECT count(*) FROM pg_available_extensions WHERE name = 'timescaledb'")))
 
 
+def allow_decompression(connection: Connection) -> None:
+    """Lets the caller's transaction change as many compressed rows as it must; plain PostgreSQL ignores it.
+
+    TimescaleDB refuses a transaction that must decompress more than 100 000 rows, so as to guard against statements
+    without bounds. Those of the service name their nodes and their span.
+    """
+    connection.execute(
+        text("SELECT set_config('timescaledb.max_tuples_decompressed_per_dml_transaction', '0', true)")
+    )
+
+
 def create_hypertables(connection: Connection) -> None:
     """Turns the (still empty) time-series tables into hypertables."""
     connection.execute(text("CREATE EXTENSION IF NOT EXISTS timescaledb"))

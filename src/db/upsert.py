@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 import pandas as pd
@@ -11,7 +12,18 @@ import pyarrow as pa
 import pyarrow.csv
 from sqlalchemy import Connection, Table, text
 
+from src.db.timescale import allow_decompression
+
 _STAGED = "staged_rows"
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """How many rows were inserted, changed or deleted; of each node concerned, its first hour of which they say more or
+    something else (days are made of hours, and count for nothing here)."""
+
+    rows: int
+    first_hours: dict[str, datetime]
 
 
 def replace_metrics(
@@ -20,7 +32,7 @@ def replace_metrics(
     rows: pd.DataFrame,
     node_ids: Sequence[str],
     spans: Mapping[str, tuple[datetime, datetime, bool]],
-) -> int:
+) -> Replaced:
     """Makes the windows of these nodes within `spans[time_window]` exactly `rows`.
 
     Rows that already say the same are left untouched, those that no reading supports any more are deleted. Runs in the
@@ -31,49 +43,65 @@ def replace_metrics(
         node_ids: the nodes whose windows `rows` holds completely.
         spans: per time_window the first window_start that `rows` holds, the end of what it holds, and whether windows
             that are still running at that end belong to it (else only those that end by then).
-
-    Returns:
-        How many rows were inserted, changed or deleted.
     """
-    _stage(connection, table, rows)
-    name = table.fullname
     keys = [column.name for column in table.primary_key]
+    _stage(connection, table, rows, keys)
+    # What is rewritten is bounded by the caller's slice, so what must be decompressed for it is too.
+    allow_decompression(connection)
+    name = table.fullname
     columns = list(rows.columns)
     # When it was computed is no change of what was computed.
     values = [column for column in columns if column not in keys and column != "computed_at"]
     listed = ", ".join(columns)
-    changed = 0
+    replaced = Replaced(0, {})
     for time_window, (first, end, with_running) in spans.items():
         within = "window_start < :end" if with_running else "window_start < :end AND window_end <= :end"
-        changed += connection.execute(
-            # Names of our own tables and columns; every value is bound.
-            text(
-                f"DELETE FROM {name} kept WHERE node_id = ANY(:node_ids) AND time_window = :time_window "  # noqa: S608
-                f"AND window_start >= :first AND {within} AND NOT EXISTS (SELECT FROM {_STAGED} new WHERE "
-                + " AND ".join(f"new.{key} = kept.{key}" for key in keys)
-                + ")"
-            ),
-            {"node_ids": list(node_ids), "time_window": time_window, "first": first, "end": end},
-        ).rowcount
-    changed += connection.execute(
-        text(
-            f"INSERT INTO {name} AS kept ({listed}) SELECT {listed} FROM {_STAGED} "  # noqa: S608
-            f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET "
-            + ", ".join(f"{column} = excluded.{column}" for column in [*values, "computed_at"])
-            + f" WHERE ({', '.join(f'kept.{v}' for v in values)})"
-            + f" IS DISTINCT FROM ({', '.join(f'excluded.{v}' for v in values)})"
+        statement = (
+            f"DELETE FROM {name} kept WHERE node_id = ANY(:node_ids) AND time_window = :time_window "  # noqa: S608
+            f"AND window_start >= :first AND {within} AND NOT EXISTS (SELECT FROM {_STAGED} new WHERE "
+            + " AND ".join(f"new.{key} = kept.{key}" for key in keys)
+            + ")"
         )
-    ).rowcount
+        bound = {"node_ids": list(node_ids), "time_window": time_window, "first": first, "end": end}
+        replaced = _changed_by(connection, statement, bound, replaced)
+    statement = (
+        f"INSERT INTO {name} AS kept ({listed}) SELECT {listed} FROM {_STAGED} "  # noqa: S608
+        f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET "
+        + ", ".join(f"{column} = excluded.{column}" for column in [*values, "computed_at"])
+        + f" WHERE ({', '.join(f'kept.{v}' for v in values)})"
+        + f" IS DISTINCT FROM ({', '.join(f'excluded.{v}' for v in values)})"
+    )
+    replaced = _changed_by(connection, statement, {}, replaced)
     connection.execute(text(f"DROP TABLE {_STAGED}"))
-    return changed
+    return replaced
 
 
-def _stage(connection: Connection, table: Table, rows: pd.DataFrame) -> None:
+def _changed_by(connection: Connection, statement: str, bound: Mapping[str, object], before: Replaced) -> Replaced:
+    """Executes a statement that changes windows, and adds what it changed to what was changed before."""
+    # Names of our own tables and columns; every value is bound.
+    counted = text(
+        f"WITH changed AS ({statement} RETURNING kept.node_id, kept.time_window, kept.window_start) "  # noqa: S608
+        "SELECT node_id, count(*) AS rows, date_trunc('hour', min(window_start) FILTER (WHERE time_window <> '1day')) "
+        "AS first_hour FROM changed GROUP BY node_id"
+    )
+    rows, first_hours = before.rows, dict(before.first_hours)
+    for node in connection.execute(counted, dict(bound)):
+        rows += node.rows
+        if node.first_hour is not None:
+            first_hours[node.node_id] = min(node.first_hour, first_hours.get(node.node_id, node.first_hour))
+    return Replaced(rows, first_hours)
+
+
+def _stage(connection: Connection, table: Table, rows: pd.DataFrame, keys: Sequence[str]) -> None:
     listed = ", ".join(rows.columns)
     connection.execute(
         text(f"CREATE TEMPORARY TABLE {_STAGED} ON COMMIT DROP AS SELECT {listed} FROM {table.fullname} LIMIT 0")  # noqa: S608
     )
     copy_rows(connection, _STAGED, rows)
+    # A table that nobody has counted is taken for a small one, and looked through anew for every row it is compared
+    # with; so would be one without an index where the other side is taken for small.
+    connection.execute(text(f"CREATE INDEX ON {_STAGED} ({', '.join(keys)})"))
+    connection.execute(text(f"ANALYZE {_STAGED}"))
 
 
 def copy_rows(connection: Connection, table: str, rows: pd.DataFrame) -> None:

@@ -42,7 +42,7 @@ def metrics_of(node_id: str, flows: list[float | None]) -> pd.DataFrame:
 
 def store(database: Engine, rows: pd.DataFrame, node_ids: list[str]) -> int:
     with database.begin() as connection:
-        return replace_metrics(connection, computed_metrics, rows, node_ids, SPANS)
+        return replace_metrics(connection, computed_metrics, rows, node_ids, SPANS).rows
 
 
 def stored(database: Engine) -> pd.DataFrame:

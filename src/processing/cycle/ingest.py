@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -30,13 +30,17 @@ INSTANT = timedelta(microseconds=1)
 
 @dataclass
 class Ingested:
-    """What a span held: rows read, why some were set aside, windows per size, rows changed, seconds per stage."""
+    """What a span held: rows read, why some were set aside, windows per size, rows changed, seconds per stage.
+
+    `touched` has the first hour (ISO 8601) of each node of which something else is known now.
+    """
 
     readings: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     windows: Counter[str] = field(default_factory=Counter)
     rows_changed: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+    touched: dict[str, str] = field(default_factory=dict)
 
     def as_summary(self) -> dict[str, Any]:
         """For a result_summary; `from_summary` reads it."""
@@ -50,6 +54,7 @@ class Ingested:
             Counter(summary.get("windows", {})),
             summary.get("rows_changed", 0),
             dict(summary.get("seconds", {})),
+            dict(summary.get("touched", {})),
         )
 
     def __add__(self, other: Ingested) -> Ingested:
@@ -62,6 +67,8 @@ class Ingested:
                 stage: self.seconds.get(stage, 0.0) + other.seconds.get(stage, 0.0)
                 for stage in self.seconds | other.seconds
             },
+            # Instants of one zone and form sort as they follow each other.
+            other.touched | {node: min(at, other.touched.get(node, at)) for node, at in self.touched.items()},
         )
 
 
@@ -143,8 +150,10 @@ def write_span(connection: Connection, span: Span, *, moves_watermarks: bool = T
     stages.ended("compute")
     first_hour = first.replace(minute=0, second=0, microsecond=0)
     spans = {name: (first_hour if name == "1hour" else first, end, span.open_ended) for name in TIME_WINDOWS}
-    changed = replace_metrics(connection, computed_metrics, rows, span.node_ids, spans)
-    _replace_rejections(connection, cleaned.rejections, span.node_ids, first, end)
+    replaced = replace_metrics(connection, computed_metrics, rows, span.node_ids, spans)
+    touched = dict(replaced.first_hours)
+    for node_id, hour in _replace_rejections(connection, cleaned.rejections, span.node_ids, first, end).items():
+        touched[node_id] = min(hour, touched.get(node_id, hour))
     if moves_watermarks:
         _advance_watermarks(connection, span.raw, cleaned.frame, span.as_of)
     stages.ended("write")
@@ -152,8 +161,9 @@ def write_span(connection: Connection, span: Span, *, moves_watermarks: bool = T
         int((span.raw["timestamp"] >= pd.Timestamp(first)).sum()),
         cleaned.rejected,
         Counter(rows["time_window"].astype(str)),
-        changed,
+        replaced.rows,
         stages.seconds,
+        {node_id: hour.astimezone(UTC).isoformat() for node_id, hour in touched.items()},
     )
 
 
@@ -172,22 +182,38 @@ class _Stages:
 
 def _replace_rejections(
     connection: Connection, rejections: pd.DataFrame, node_ids: Sequence[str], first: datetime, end: datetime
-) -> None:
-    """Makes what is stored of readings set aside within [first, end) say exactly this."""
+) -> dict[str, datetime]:
+    """Makes what is stored of readings set aside within [first, end) say exactly this; the first hour of each node of
+    which it said something else."""
     kept = rejected_readings.c
-    connection.execute(
-        delete(rejected_readings).where(
-            kept.node_id.in_(node_ids), kept.quarter_start >= first, kept.quarter_start < end
-        )
-    )
+    within = (kept.node_id.in_(node_ids), kept.quarter_start >= first, kept.quarter_start < end)
+    stored = {
+        (found.node_id, found.quarter_start, found.reason): found.readings
+        for found in connection.execute(select(rejected_readings).where(*within))
+    }
     # What belongs to no node or no time is counted in the job.
     placed = rejections[rejections["node_id"].isin(node_ids) & rejections["timestamp"].ge(pd.Timestamp(first))]
-    if placed.empty:
-        return
     quarters = placed.assign(quarter_start=placed["timestamp"].dt.floor("15min"), node_id=placed["node_id"].astype(str))
-    counted = quarters.groupby(["node_id", "quarter_start", "reason"]).size().rename("readings").reset_index()
-    rows = [{str(name): value for name, value in row.items()} for row in counted.to_dict("records")]
-    connection.execute(insert(rejected_readings), rows)
+    counts = quarters.groupby(["node_id", "quarter_start", "reason"]).size().rename("readings").reset_index()
+    counted: dict[tuple[str, datetime, str], int] = {
+        (row["node_id"], row["quarter_start"].to_pydatetime(), row["reason"]): int(row["readings"])
+        for row in counts.to_dict("records")
+    }
+    different = {key for key in stored.keys() | counted.keys() if stored.get(key) != counted.get(key)}
+    touched: dict[str, datetime] = {}
+    for node_id, quarter, _ in different:
+        hour = quarter.replace(minute=0)
+        touched[node_id] = min(hour, touched.get(node_id, hour))
+    if different:
+        connection.execute(delete(rejected_readings).where(*within, kept.node_id.in_(sorted(touched))))
+        rows = [
+            {"node_id": node_id, "quarter_start": quarter, "reason": reason, "readings": readings}
+            for (node_id, quarter, reason), readings in counted.items()
+            if node_id in touched
+        ]
+        if rows:
+            connection.execute(insert(rejected_readings), rows)
+    return touched
 
 
 def _advance_watermarks(connection: Connection, raw: pd.DataFrame, readings: pd.DataFrame, as_of: datetime) -> None:
