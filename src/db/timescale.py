@@ -19,9 +19,7 @@ def allow_decompression(connection: Connection) -> None:
     TimescaleDB refuses a transaction that must decompress more than 100 000 rows, so as to guard against statements
     without bounds. Those of the service name their nodes and their span.
     """
-    connection.execute(
-        text("SELECT set_config('timescaledb.max_tuples_decompressed_per_dml_transaction', '0', true)")
-    )
+    connection.execute(text("SELECT set_config('timescaledb.max_tuples_decompressed_per_dml_transaction', '0', true)"))
 
 
 def create_hypertables(connection: Connection) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 import pandas as pd
 import pytest
 from sqlalchemy import Engine, text
 
-from src.processing.cycle import detect, finish
+from src.processing.cycle import conclude, detect
+from src.processing.cycle.extent import Progress
 from src.settings import Settings
 from tests.system import START, metrics, put, readings_of, run_cycle, table
 
@@ -115,11 +117,11 @@ def test_a_failing_step_leaves_the_others_and_the_metrics_and_is_made_up_for(
     since = START + timedelta(days=1)
     put(stack, readings[~missing(readings, "n2", since, since + 6 * HOUR)])
 
-    def broken(*arguments: object) -> int:
+    def broken(*arguments: object) -> Iterator[Progress]:
         raise ValueError("no luck today")
 
     with monkeypatch.context() as patched:
-        patched.setattr(finish, "write_anomalies", broken)
+        patched.setattr(conclude, "STEPS", {**conclude.STEPS, "anomalies": broken})
         job = run_cycle(stack, START + timedelta(days=3))
     assert job["status"] == "completed"
     assert job["error_message"] == "The anomalies could not be computed: ValueError: no luck today"

@@ -34,12 +34,14 @@ class Circumstances:
     """What detectors need to know beside the figures.
 
     `limits` per signal; `rejections`: readings set aside (node_id, quarter_start, reason, readings); `detectors`: what
-    is known of districts' signals together, at most one active detector per district.
+    is known of districts' signals together, at most one active detector per district; `outage`: by hour, when most of
+    the network sent nothing, where the signals are only a part of it.
     """
 
     limits: list[Limits]
     rejections: pd.DataFrame
     detectors: Sequence[Detector] = ()
+    outage: Flags | None = None
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def detect(
     told: list[Finding] = [
         *limits.beyond_limits(signals, circumstances.limits),
         *sensor_faults.flat_lines(signals, habits),
-        *sensor_faults.silences(signals, habits),
+        *sensor_faults.silences(signals, habits, circumstances.outage),
         *sensor_faults.spikes_and_jumps(signals, habits),
         *sensor_faults.rejected(signals, circumstances.rejections),
     ]
@@ -178,7 +180,10 @@ def _confirmed(finding: Finding, signals: Signals, scaled: Floats) -> Finding:
 
 @dataclass(frozen=True)
 class Stored:
-    """An event as it is kept: `resolved_at` when it ended or was declared over, `resolved_by` by whom."""
+    """An event as it is kept: `resolved_at` when it ended or was declared over, `resolved_by` by whom.
+
+    `judged_until` where nobody has looked further yet: it was going on then, and whether it still does is not known.
+    """
 
     anomaly_id: UUID
     finding: Finding
@@ -186,6 +191,7 @@ class Stored:
     resolved_by: str | None
     incident_id: UUID
     district_id: str | None
+    judged_until: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -203,8 +209,8 @@ def reconcile(
     """Matches findings with stored events of the same subject that overlap in time.
 
     A stored event that went on or began in the judged hours and that no finding supports was withdrawn by later
-    readings, as when those missing in a silence arrive; unless its node sent nothing at all that could be judged. Leaks
-    are never withdrawn: where the flow is normal, they are over.
+    readings, as when those missing in a silence arrive; unless its node sent nothing at all that could be judged, or
+    hours before these are still to be judged. Leaks are never withdrawn: where the flow is normal, they are over.
 
     Args:
         stored: events that were open at `judged_from` or began since.
@@ -225,7 +231,10 @@ def reconcile(
     withdrawn = [
         event
         for event in left
-        if event.finding.node_id in judged_nodes and event.resolved_at is None and not _is_leak(event.finding)
+        if event.finding.node_id in judged_nodes
+        and event.resolved_at is None
+        and not _is_leak(event.finding)
+        and not (event.judged_until is not None and event.judged_until < judged_from)
     ]
     return Changes(new, changed, withdrawn)
 

@@ -81,9 +81,9 @@ class Habits:
         return Habits(**own)
 
     def described(self, keys: list[str]) -> list[dict[str, Any]]:
-        """One JSON-like description per signal; `keys` names the signals, for the weights of peers."""
+        """One JSON-like description per signal; `keys` names the signals that `peers` are places among."""
         told = []
-        for n in range(len(keys)):
+        for n in range(len(self.history)):
             own: dict[str, Any] = {}
             for field in fields(self):
                 values = getattr(self, field.name)[n]
@@ -123,43 +123,124 @@ def habits_from(told: Sequence[Mapping[str, Any] | None], keys: list[str]) -> Ha
     return Habits(**arrays, peers=peers)
 
 
-def learn(signals: Signals, cells: Integers, is_usable: Flags) -> Habits:
-    """Habits from the hours of `signals`, `FULL_HISTORY` of them at best.
+@dataclass(frozen=True)
+class Profile:
+    """What is usual of signals, each by itself: as in `Habits`, and `deviation`, hours × signals, of what was learned
+    from (NaN elsewhere) from what was expected."""
+
+    listed: pd.DataFrame
+    deviation: Floats
+    history: Floats
+    mean: Floats
+    expected: Floats
+    swing: Floats
+    flat_hours: Floats
+    silent_hours: Floats
+    change: Floats
+    spike: Floats
+
+
+def profile_of(signals: Signals, cells: Integers, is_usable: Flags) -> Profile:
+    """What is usual of each signal by itself, from `FULL_HISTORY` hours of it at best; parts of the signals may follow
+    each other, see `joined`.
 
     Args:
         cells: the cell of the week of each hour.
         is_usable: hours × signals; False where an event lies over the hour, which must not become a habit.
     """
-    if not len(cells):
-        return habits_from([None] * len(signals.listed), [str(n) for n in range(len(signals.listed))])
     usable = np.where(is_usable, signals.mean, np.nan)
     mean = _quiet(np.nanmean, usable)
-    least = np.maximum(np.abs(mean) * _LEAST_SPREAD, 1e-6)[:, None]
     expected = _by_cell(usable, cells)
-    hour = cells % 24
     deviation = usable - expected[:, cells].T
-    swing = np.maximum(_spread_by_hour(deviation, hour), least)
-    peers, weights = _peers(np.clip(deviation / swing[:, hour].T, -CLIP, CLIP), signals.listed)
-    unexplained = without_peers(deviation, swing[:, hour].T, peers, weights)
-    spread = np.maximum(_spread_by_hour(unexplained, hour), least)
-    scaled = unexplained / spread[:, hour].T
-    memory, surprise = _autoregression(np.clip(scaled, -CLIP, CLIP))
-    return Habits(
+    return Profile(
+        listed=signals.listed,
+        deviation=deviation,
         history=np.isfinite(usable).sum(axis=0).astype(np.float64),
         mean=mean,
         expected=expected,
-        swing=swing,
-        peers=peers,
-        weights=weights,
-        spread=spread,
-        memory=memory,
-        surprise=surprise,
-        tail=_quiet(np.nanquantile, np.abs(scaled), 0.998),
+        swing=np.maximum(_spread_by_hour(deviation, cells % 24), _least(mean)),
         flat_hours=longest_run(is_flat(signals) & is_usable),
         silent_hours=_usual_gap(np.isfinite(signals.mean)),
         change=_quiet(np.nanquantile, np.where(is_usable, signals.change, np.nan), 0.998),
         spike=_quiet(np.nanquantile, np.where(is_usable, signals.spike, np.nan), 0.998),
     )
+
+
+def known_profile(signals: Signals, cells: Integers, is_usable: Flags, habits: Habits) -> Profile:
+    """The profile, as of `profile_of`, of signals whose habits were learned before: only deviations are computed."""
+    usable = np.where(is_usable, signals.mean, np.nan)
+    names = ("history", "mean", "expected", "swing", "flat_hours", "silent_hours", "change", "spike")
+    figures = {name: getattr(habits, name) for name in names}
+    return Profile(listed=signals.listed, deviation=usable - habits.expected[:, cells].T, **figures)
+
+
+def joined(profiles: Sequence[Profile]) -> Profile:
+    """The profiles of parts of the signals, in this order, as one."""
+    figures = {
+        field.name: np.concatenate(
+            [getattr(part, field.name) for part in profiles], axis=1 if field.name == "deviation" else 0
+        )
+        for field in fields(Profile)
+        if field.name != "listed"
+    }
+    return Profile(listed=pd.concat([part.listed for part in profiles], ignore_index=True), **figures)
+
+
+class Relatives:
+    """How signals move with their peers, learned from the profile of all of them, for some of them at a time."""
+
+    def __init__(self, profile: Profile, cells: Integers) -> None:
+        self._profile, self._hour = profile, cells % 24
+        swing = profile.swing[:, self._hour].T
+        self._peers, self._weights = _peers(np.clip(profile.deviation / swing, -CLIP, CLIP), profile.listed)
+
+    def habits(self, columns: Integers) -> Habits:
+        """The habits of some of the signals; `peers` are places among all of them."""
+        own, hour = self._profile, self._hour
+        peers, weights = self._peers[columns], self._weights[columns]
+        deviation, swing = own.deviation[:, columns], own.swing[columns][:, hour].T
+        explained = np.zeros_like(deviation)
+        for rank in np.flatnonzero(weights.any(axis=0)):
+            explained += self._scaled(peers[:, rank]) * weights[:, rank]
+        unexplained = np.asarray(deviation - swing * explained)
+        spread = np.maximum(_spread_by_hour(unexplained, hour), _least(own.mean[columns]))
+        scaled = unexplained / spread[:, hour].T
+        memory, surprise = _autoregression(np.clip(scaled, -CLIP, CLIP))
+        return Habits(
+            history=own.history[columns],
+            mean=own.mean[columns],
+            expected=own.expected[columns],
+            swing=own.swing[columns],
+            peers=peers,
+            weights=weights,
+            spread=spread,
+            memory=memory,
+            surprise=surprise,
+            tail=_quiet(np.nanquantile, np.abs(scaled), 0.998),
+            flat_hours=own.flat_hours[columns],
+            silent_hours=own.silent_hours[columns],
+            change=own.change[columns],
+            spike=own.spike[columns],
+        )
+
+    def _scaled(self, columns: Integers) -> Floats:
+        """Deviations in swings, clipped; an absent one is none."""
+        own = self._profile
+        scaled = own.deviation[:, columns] / own.swing[columns][:, self._hour].T
+        return np.asarray(np.nan_to_num(np.clip(scaled, -CLIP, CLIP)))
+
+
+def learn(signals: Signals, cells: Integers, is_usable: Flags) -> Habits:
+    """Habits of all signals at once from their hours, `FULL_HISTORY` of them at best; as of `profile_of`."""
+    if not len(cells):
+        return habits_from([None] * len(signals.listed), [str(n) for n in range(len(signals.listed))])
+    relatives = Relatives(profile_of(signals, cells, is_usable), cells)
+    return relatives.habits(np.arange(len(signals.listed)))
+
+
+def _least(mean: Floats) -> Floats:
+    """The least spread of each signal, as a column."""
+    return np.asarray(np.maximum(np.abs(mean) * _LEAST_SPREAD, 1e-6)[:, None])
 
 
 def without_peers(deviation: Floats, swing: Floats, peers: Integers, weights: Floats) -> Floats:

@@ -67,8 +67,13 @@ def _moved(signals: Signals) -> Flags:
         return np.asarray((signals.low < signals.high) | (np.abs(signals.mean - previous) > 0))
 
 
-def silences(signals: Signals, habits: Habits) -> Iterator[Finding]:
-    """Nodes, or single measurements of nodes that report, from which nothing has come for longer than usual."""
+def silences(signals: Signals, habits: Habits, outage: Flags | None = None) -> Iterator[Finding]:
+    """Nodes, or single measurements of nodes that report, from which nothing has come for longer than usual.
+
+    Args:
+        outage: by hour, when most of the network sent nothing, where the signals are a part of the network only: that
+            is an event of the whole network, and not found here. Without it, the signals are all there are.
+    """
     measured = np.flatnonzero(~signals.listed["measurement"].isin([LOSS, INFLOW]))
     signals, habits = signals.of(measured), habits.of(measured)
     present = np.isfinite(signals.mean)
@@ -86,8 +91,9 @@ def silences(signals: Signals, habits: Habits) -> Iterator[Finding]:
     needed = np.maximum(np.maximum(SILENT_HOURS, SILENT_CADENCES * cadence), usual + SILENT_HOURS)
     needed_of_node = np.zeros(len(names))
     np.maximum.at(needed_of_node, of_node, needed)
-    outage = _outage(reporting)
-    for run in _gaps(~outage[:, None], np.array([np.median(needed_of_node)])):
+    of_the_network = outage is None
+    outage = outages(reporting) if outage is None else outage
+    for run in _gaps(~outage[:, None], np.array([np.median(needed_of_node)])) if of_the_network else ():
         begin, detected, end = span_of(run, signals.hours)
         absent = ~reporting[run.first : run.last + 1].any(axis=0)
         whole: dict[str, object] = {
@@ -113,8 +119,12 @@ def silences(signals: Signals, habits: Habits) -> Iterator[Finding]:
         yield _finding(signals, run, "silent", WARNING, None, told(run, "the node reports, but not this", needed))
 
 
-def _outage(reporting: Flags) -> Flags:
-    """Hours in which at least half of the nodes that reported within the last week, and no less than three, did not."""
+def outages(reporting: Flags) -> Flags:
+    """Hours in which at least half of the nodes that reported within the last week, and no less than three, did not.
+
+    Args:
+        reporting: hours × nodes.
+    """
     seen = pd.DataFrame(reporting).rolling(7 * 24, min_periods=1).max().to_numpy() > 0
     absent = (seen & ~reporting).sum(axis=1)
     return np.asarray((absent >= OUTAGE_NODES) & (absent >= OUTAGE_SHARE * seen.sum(axis=1)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
@@ -52,12 +52,15 @@ class Watch:
         zone: ZoneInfo,
         country: str,
         span: tuple[datetime, datetime],
+        judged: Collection[str] | None = None,
     ) -> dict[str, list[Finding]]:
         """Judges the hours of the span, which lie within one week of habits.
 
         Args:
             signals: all hours that are at hand; those from `LEAD` before the span's week on are its context, however
                 late in the week it begins, so that the same hours are always judged alike.
+            judged: the nodes whose events are looked for, where not those of all signals; the others' signals are there
+                because these nodes' habits rest on them.
 
         Returns:
             What each multivariate detector, by its model, says of the week up to the span's end, active or not.
@@ -73,11 +76,12 @@ class Watch:
             for event in self.stored
             if (event.finding.end is None or event.finding.end >= start)
             and (event.finding.anomaly_type != TOGETHER or event.district_id in watched)
+            and (judged is None or event.finding.node_id in judged)
         ]
         detected = detect(part, cells, habits, circumstances, start, known_leaks(self.stored, start))
-        found = detected.findings
-        heard = {*part.listed["node_id"], EVERY_NODE}
-        changes = reconcile(concerned, found, start, heard)
+        found = [finding for finding in detected.findings if judged is None or finding.node_id in judged]
+        reporting = {*part.listed["node_id"], EVERY_NODE}
+        changes = reconcile(concerned, found, start, reporting)
         for finding in changes.new:
             self._add(finding)
         for event, finding in changes.changed:
@@ -87,7 +91,7 @@ class Watch:
             reason = f"it is the {better.anomaly_type.replace('_', ' ')} that is told of now" if better else WITHDRAWN
             why = event.finding.why | {"closed_because": reason}
             over = replace(event.finding, end=event.finding.begin, why=why)
-            self._replace(event, replace(event, finding=over, resolved_at=end))
+            self._replace(event, replace(event, finding=over, resolved_at=end, judged_until=None))
         return {
             model: [alarm for alarm in alarms if alarm.detected > monday] for model, alarms in detected.alarms.items()
         }
@@ -133,8 +137,8 @@ def _followed(event: Stored, finding: Finding) -> Stored:
     now = replace(finding, begin=begin, detected=detected, severity=severity)
     if event.resolved_by is not None:
         # Somebody has said that it is over; its end still follows the trouble, so that it is not told again.
-        return replace(event, finding=replace(before, end=finding.end))
-    return replace(event, finding=now, resolved_at=finding.end)
+        return replace(event, finding=replace(before, end=finding.end), judged_until=None)
+    return replace(event, finding=now, resolved_at=finding.end, judged_until=None)
 
 
 def monday_of(instant: datetime, zone: ZoneInfo) -> datetime:

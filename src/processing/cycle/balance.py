@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -15,10 +15,15 @@ from sqlalchemy.dialects.postgresql import insert
 from src.db.tables import districts, network_efficiency
 from src.domain import efficiency
 from src.domain.days import day_start, day_starts
+from src.processing.cycle.extent import Extent, Progress
+from src.processing.patience import patiently
+from src.processing.runtime import Runtime
 
 BAR_PER_METRE = 0.0980665
 # IWA's default for legitimate household use at night, L per connection and hour, where a district has none of its own.
 NIGHT_USE_LITRES = 1.8
+# Two jobs that balance the same hours would wait for each other row by row, in any order.
+_ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(72652003)")
 # As much as is held in memory at once.
 _SPAN = timedelta(days=31)
 _NEAR = pd.Timedelta(minutes=30)
@@ -59,19 +64,25 @@ _PRESSURES = text(
 )
 
 
-def write_efficiency(connection: Connection, zone: ZoneInfo, start: datetime, as_of: datetime) -> int:
-    """Balances every hour and local day from `start`'s day on that has ended by `as_of`; the number of rows written."""
-    meters = pd.read_sql(_METERS, connection)
-    if meters.empty:
-        return 0
-    known = {row.district_id: row for row in connection.execute(select(districts))}
-    first, written = day_start(start, zone), 0
-    while first < as_of:
+def write_balances(runtime: Runtime, extent: Extent, as_of: datetime) -> Iterator[Progress]:
+    """Balances every hour and local day from the extent's first day on that has ended by `as_of`, a month in one
+    transaction; after each, to where all is balanced and how many rows were written."""
+    zone = runtime.zone
+    with runtime.database.connect() as connection:
+        meters = pd.read_sql(_METERS, connection)
+        known = {row.district_id: row for row in connection.execute(select(districts))}
+    first = day_start(extent.first, zone)
+    while len(meters) and first < as_of:
         # Spans end with a local day, so that each day is balanced as a whole.
-        end = min(day_start(first + _SPAN, zone), as_of)
-        written += _write_span(connection, zone, meters, known, (first, end))
-        first = end
-    return written
+        span = first, min(day_start(first + _SPAN, zone), as_of)
+
+        def balanced(span: tuple[datetime, datetime] = span) -> int:
+            with runtime.database.begin() as connection:
+                connection.execute(_ONE_AT_A_TIME)
+                return _write_span(connection, zone, meters, known, span)
+
+        yield Progress(span[1], patiently(runtime, balanced, "balances"))
+        first = span[1]
 
 
 def _write_span(

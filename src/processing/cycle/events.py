@@ -2,50 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, case, select
+from sqlalchemy import Connection, Row, case, select
 from sqlalchemy.dialects.postgresql import insert
 
 from src.db.tables import anomalies
 from src.domain.anomalies.detection import Stored
 from src.domain.anomalies.events import Finding
 
+# In an event's metadata: the instant until which it was judged, where more hours were to follow. Until they do it has
+# that end, so that nobody is alarmed about what may be long over.
+_JUDGED_UNTIL = "judged_until"
+
 
 def stored_events(connection: Connection, since: datetime, until: datetime) -> list[Stored]:
-    """Events that were open at `since` or began later."""
+    """Events that were open at `since` or began later; one that was not judged to its end yet has none."""
     rows = connection.execute(
         select(anomalies).where(anomalies.c.timestamp < until, (anomalies.c.end.is_(None)) | (anomalies.c.end >= since))
     )
-    return [
-        Stored(
-            row.anomaly_id,
-            Finding(
-                row.node_id,
-                row.anomaly_type,
-                row.measurement_type,
-                row.detection_method,
-                row.timestamp,
-                row.detected_at,
-                row.end,
-                row.severity,
-                row.actual_value,
-                row.expected_value,
-                dict(row.metadata),
-            ),
-            row.resolved_at,
-            row.resolved_by,
-            row.incident_id or row.anomaly_id,
-            row.district_id,
-        )
-        for row in rows
-    ]
+    return [_stored(row) for row in rows]
 
 
-def write_events(connection: Connection, events: list[Stored]) -> None:
+def _stored(row: Row[Any]) -> Stored:
+    why = dict(row.metadata)
+    judged_until = why.pop(_JUDGED_UNTIL, None)
+    finding = Finding(
+        row.node_id,
+        row.anomaly_type,
+        row.measurement_type,
+        row.detection_method,
+        row.timestamp,
+        row.detected_at,
+        None if judged_until else row.end,
+        row.severity,
+        row.actual_value,
+        row.expected_value,
+        why,
+    )
+    return Stored(
+        row.anomaly_id,
+        finding,
+        None if judged_until else row.resolved_at,
+        row.resolved_by,
+        row.incident_id or row.anomaly_id,
+        row.district_id,
+        datetime.fromisoformat(judged_until) if judged_until else None,
+    )
+
+
+def as_written(event: Stored, judged_until: datetime | None) -> Stored:
+    """An event as it is written where hours after `judged_until` are still to be judged: with that end, if it has none
+    of its own. None: nothing is left to judge."""
+    if judged_until is None or event.finding.end is not None or event.resolved_by is not None:
+        return event
+    why = event.finding.why | {_JUDGED_UNTIL: judged_until.isoformat()}
+    finding = replace(event.finding, end=judged_until, why=why)
+    return replace(event, finding=finding, resolved_at=judged_until, judged_until=judged_until)
+
+
+def write_events(connection: Connection, events: Sequence[Stored]) -> None:
     """Writes events that are new or say something else than before, and leaves what people have said about them."""
     if not events:
         return

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -13,18 +12,17 @@ import pandas as pd
 import redis
 from sqlalchemy import Connection, func, select, text
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import OperationalError
 
 from src.db import generation
+from src.db.failures import is_passing
+from src.db.locks import try_lock
 from src.db.tables import job_chunks, network_metrics, nodes, processing_jobs
 from src.domain import network
 from src.observability import logger
 from src.processing import jobs
-from src.processing.cycle.balance import write_efficiency
-from src.processing.cycle.detect import write_anomalies
+from src.processing.cycle.conclude import Concluded, conclude, mark_taken
 from src.processing.measures import observe_job
-from src.processing.models.forecasts import write_forecasts
-from src.processing.quality import DAILY, write_quality
+from src.processing.patience import patiently
 from src.processing.runtime import Runtime
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -59,24 +57,6 @@ _EFFICIENCY = text(
 )
 
 
-# Of jobs that failed after the last complete one, the first hour they read; of the last complete one, what it left.
-_NOT_CONCLUDED = text(
-    """
-    WITH last AS (
-        SELECT created_at, CAST(result_summary ->> 'not_concluded_from' AS timestamptz) AS left_from
-        FROM water_infrastructure.processing_jobs
-        WHERE job_type = ANY(:types) AND status = 'completed' AND NOT result_summary ? 'skipped'
-        ORDER BY created_at DESC LIMIT 1
-    )
-    SELECT least((SELECT left_from FROM last), (
-        SELECT min(data_start_time) FROM water_infrastructure.processing_jobs
-        WHERE job_type = ANY(:types) AND status = 'failed'
-            AND created_at > coalesce((SELECT created_at FROM last), '-infinity')
-    ))
-    """
-)
-
-
 _EVENTS = text(
     """
     SELECT count(*) FROM water_infrastructure.anomalies
@@ -85,84 +65,93 @@ _EVENTS = text(
 )
 
 
-def finish(runtime: Runtime, job_id: UUID) -> None:
-    """Ends a job whose chunks are all done; harmless to repeat.
-
-    It fails if none of its nodes could be processed, and names what went wrong with any of them.
+# Conclusions that were begun so often without an end are left to the next job.
+MOST_ATTEMPTS = 3
+_TOO_OFTEN = f"begun {MOST_ATTEMPTS} times, each time the process ended in the middle (was it out of memory?)"
+_BEGUN = text(
     """
+    UPDATE water_infrastructure.processing_jobs SET heartbeat_at = now(),
+        result_summary = jsonb_set(result_summary, '{conclusions_begun}',
+            to_jsonb(coalesce(CAST(result_summary ->> 'conclusions_begun' AS integer), 0) + 1))
+    WHERE job_id = :job_id RETURNING CAST(result_summary ->> 'conclusions_begun' AS integer)
+    """
+)
+
+
+def finish(runtime: Runtime, job_id: UUID) -> None:
+    """Ends a job whose chunks are all done; harmless to repeat, and by two at a time.
+
+    It fails if none of its nodes could be processed, and names what went wrong with any of them. The job's row is held
+    for no longer than its change takes.
+
+    Raises:
+        SQLAlchemyError: if the database does not even take the job's end; the job is then rescued as others are.
+    """
+    with runtime.busy_with(job_id), try_lock(runtime.database, job_id) as is_ours:
+        with runtime.database.connect() as connection:
+            job = connection.execute(select(processing_jobs).where(processing_jobs.c.job_id == job_id)).one_or_none()
+        if not is_ours or job is None or job.status not in jobs.UNFINISHED:
+            return
+        if job.job_type == jobs.TRAINING:
+            patiently(runtime, lambda: _finish_training(runtime, job_id), "end of a training")
+            return
+        as_of = jobs.instant_of(job)
+        begun = patiently(runtime, lambda: _begin(runtime, job_id), "end of a job")
+        concluded = conclude(runtime, job_id, as_of, _TOO_OFTEN if begun > MOST_ATTEMPTS else None)
+        ended = patiently(runtime, lambda: _end(runtime, job_id, as_of, concluded), "end of a job")
+    announce(runtime)
+    if ended is None:
+        return
+    counts = {name: ended[name] for name in ("readings", "windows", "rejected", "rows_changed")}
+    log = logger(__name__).bind(job_type=job.job_type, scheduled_for=job.scheduled_for.isoformat(), **counts)
+    (log.warning if concluded.problems else log.info)("job ended", problems=concluded.problems)
+
+
+def _begin(runtime: Runtime, job_id: UUID) -> int:
+    """Counts a beginning of the job's conclusions, before any of their work; how many there were."""
+    with runtime.database.begin() as connection:
+        return int(connection.execute(_BEGUN, {"job_id": job_id}).scalar_one())
+
+
+def _end(runtime: Runtime, job_id: UUID, as_of: datetime, concluded: Concluded) -> dict[str, Any] | None:
+    """Ends the job in one short transaction: its summary; None where it had ended."""
     now = runtime.clock.now()
-    with runtime.busy_with(job_id), runtime.database.begin() as connection:
+    with runtime.database.begin() as connection:
+        try:
+            with connection.begin_nested():
+                write_network_metrics(connection, as_of)
+        except Exception as error:
+            if is_passing(error):
+                raise
+            logger(__name__).exception("the network's metrics could not be written", job_id=str(job_id))
+            concluded.problems.append(f"The network's metrics could not be written: {type(error).__name__}: {error}")
         job = connection.execute(
             select(processing_jobs).where(processing_jobs.c.job_id == job_id).with_for_update()
         ).one()
-        if job.status not in jobs.UNFINISHED:
-            return
-        if job.job_type == jobs.TRAINING:
-            _finish_training(connection, job, now)
-            return
-        # A backfill leaves the state of the network at its own instant as a tick would.
-        as_of = min(job.scheduled_for, job.created_at)
-        concluded, problems = _conclude(runtime, connection, job.data_start_time, as_of)
-        write_network_metrics(connection, as_of)
-        summary, error = _summed_up(connection, job)
-        summary |= concluded | {"seconds": summary["seconds"] | concluded["seconds"]}
-        error = "; ".join(filter(None, [error, *problems])) or None
+        summary, error_message = _summed_up(connection, job)
+        summary |= concluded.summary | {"seconds": summary["seconds"] | concluded.summary["seconds"]}
+        error_message = "; ".join(filter(None, [error_message, *concluded.problems]))[:8000] or None
         failed = job.failed_items > 0 and job.processed_items == 0
-        jobs.end_job(connection, job_id, now, summary, error, failed)
-    announce(runtime)
+        mark_taken(connection, concluded.taken)
+        if not jobs.end_job(connection, job_id, now, summary, error_message, failed):
+            return None
     observe_job(job.job_type, "failed" if failed else "completed", (now - job.started_at).total_seconds(), summary)
-    counts = {name: summary[name] for name in ("readings", "windows", "rejected", "rows_changed")}
-    log = logger(__name__).bind(job_type=job.job_type, scheduled_for=job.scheduled_for.isoformat(), **counts)
-    (log.error if failed else log.warning if error else log.info)("job ended", error=error)
+    return summary
 
 
-def _finish_training(connection: Connection, job: Any, now: datetime) -> None:
+def _finish_training(runtime: Runtime, job_id: UUID) -> None:
     """Ends a training: what its pools tell, and a failure where none of them could be trained."""
-    parts = connection.execute(select(job_chunks.c.result_summary).where(job_chunks.c.job_id == job.job_id)).scalars()
-    told = [dict(part) for part in parts]
-    failures = {node_id: reason for part in told for node_id, reason in part.get("failures", {}).items()}
-    failed = job.failed_items > 0 and job.processed_items == 0
-    error = _told_of(failures, job.total_items)
-    jobs.end_job(connection, job.job_id, now, {"pools": told}, error, failed)
+    now = runtime.clock.now()
+    with runtime.database.begin() as connection:
+        job = connection.execute(
+            select(processing_jobs).where(processing_jobs.c.job_id == job_id).with_for_update()
+        ).one()
+        parts = connection.execute(select(job_chunks.c.result_summary).where(job_chunks.c.job_id == job_id)).scalars()
+        pools = [dict(part) for part in parts]
+        failures = {node_id: reason for pool in pools for node_id, reason in pool.get("failures", {}).items()}
+        failed = job.failed_items > 0 and job.processed_items == 0
+        jobs.end_job(connection, job_id, now, {"pools": pools}, _told_of(failures, job.total_items), failed)
     observe_job(job.job_type, "failed" if failed else "completed", (now - job.started_at).total_seconds(), {})
-
-
-def _conclude(
-    runtime: Runtime, connection: Connection, data_start: datetime | None, as_of: datetime
-) -> tuple[dict[str, Any], list[str]]:
-    """Balances, anomalies, data quality, forecasts of the hours a job has touched: what is told, and what went wrong.
-
-    One that fails leaves the others and the job's metrics untouched, and the next job takes its hours in.
-    """
-    # Where nothing came in, what is missing is still to be noticed.
-    start = min(filter(None, [data_start, as_of - DAY, _not_concluded_from(connection)]))
-    steps: dict[str, Callable[[], int]] = {
-        "balances": lambda: write_efficiency(connection, runtime.zone, start, as_of),
-        "anomalies": lambda: write_anomalies(connection, runtime.zone, runtime.settings.utility_country, start, as_of),
-        "quality": lambda: write_quality(connection, as_of, *DAILY),
-        "forecasts": lambda: write_forecasts(runtime, connection, as_of),
-    }
-    told: dict[str, Any] = {"seconds": {}}
-    problems: list[str] = []
-    for name, step in steps.items():
-        begun = time.perf_counter()
-        try:
-            with connection.begin_nested():
-                told[name] = step()
-        except OperationalError:
-            raise
-        except Exception as error:
-            logger(__name__).exception("a conclusion could not be drawn", step=name)
-            problems.append(f"The {name} could not be computed: {type(error).__name__}: {error}"[:1000])
-            told["not_concluded_from"] = start.isoformat()
-        told["seconds"][name] = time.perf_counter() - begun
-    return told, problems
-
-
-def _not_concluded_from(connection: Connection) -> datetime | None:
-    """From when on the jobs since the last one that completed have left hours without conclusions."""
-    found: datetime | None = connection.scalar(_NOT_CONCLUDED, {"types": [jobs.CYCLE, jobs.BACKFILL]})
-    return found
 
 
 def announce(runtime: Runtime) -> None:
@@ -216,7 +205,8 @@ def _summed_up(connection: Connection, job: Any) -> tuple[dict[str, Any], str | 
         failures |= part.get("failures", {})
         for stage, spent in part.get("seconds", {}).items():
             seconds[stage] = seconds.get(stage, 0.0) + spent
-    summary = dict(job.result_summary) | {
+    kept = {name: value for name, value in job.result_summary.items() if name != "conclusions_begun"}
+    summary = kept | {
         "readings": readings,
         "rejected": dict(rejected),
         "windows": dict(windows),

@@ -1,0 +1,146 @@
+"""Habits as rows of `node_habits`: read for a week, and learned where there are none yet.
+
+They are learned some nodes at a time and stored as they are learned, so that a large network needs no more memory than
+a part of it, and a process that ends in the middle has not learned in vain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+import numpy as np
+import orjson
+import pandas as pd
+from sqlalchemy import Connection
+from sqlalchemy.dialects.postgresql import insert
+
+from src.db.bulk_read import read_rows
+from src.db.tables import node_habits
+from src.domain.anomalies.detection import Stored, usable_hours
+from src.domain.anomalies.habits import Profile, Relatives, habits_from, joined, known_profile, profile_of
+from src.domain.anomalies.signals import Flags, Floats, Signals, cells_of
+from src.domain.anomalies.together import keys_of
+from src.domain.anomalies.watch import HISTORY
+from src.processing.cycle.events import stored_events
+from src.processing.cycle.hours import hourly_signals
+from src.processing.models.detectors import WEEK, learn_detectors
+from src.processing.patience import patiently
+from src.processing.runtime import Runtime
+
+# So many nodes' history is held at once, and so many signals' habits are stored in one transaction.
+PART = 200
+_HABITS = """
+    SELECT measurement || ' ' || node_id, habits FROM water_infrastructure.node_habits
+    WHERE valid_from = %(monday)s AND (%(every)s OR node_id = ANY(%(nodes)s))
+"""
+# By the name of a signal ("flow_rate n1"), what is known of it.
+Described = dict[str, Mapping[str, Any]]
+
+
+def habits_of_week(connection: Connection, monday: datetime, node_ids: Collection[str] | None = None) -> Described:
+    """The habits stored for a week, of these nodes or (None) of all; nothing for a signal that is not learned yet."""
+    bound = {"monday": monday, "every": node_ids is None, "nodes": sorted(node_ids or ())}
+    rows = read_rows(connection, _HABITS, bound, {"key": "text", "habits": "text"})
+    return {key: orjson.loads(habits) for key, habits in zip(rows["key"], rows["habits"], strict=True)}
+
+
+def learn_week(
+    runtime: Runtime, network: pd.DataFrame, monday: datetime, missing: Sequence[str], country: str, as_of: datetime
+) -> None:
+    """Learns and stores the habits of signals in the week that begins on `monday`, from the weeks before it.
+
+    Detectors of districts are learned with them, in the week that `as_of` lies in; those of weeks long past would never
+    be in use.
+
+    Args:
+        network: all active nodes, as of `hours.active_nodes`.
+        missing: the signals of which nothing is stored for the week.
+    """
+    with runtime.database.connect() as connection:
+        described = habits_of_week(connection, monday)
+        stored = stored_events(connection, monday - HISTORY, monday)
+    parts: list[_Part] = []
+    for first in range(0, len(network), PART):
+        nodes = list(network.index[first : first + PART])
+        parts.append(_part(runtime, network, nodes, monday, stored, described, set(missing), country))
+    profile = joined([part.profile for part in parts])
+    hours = pd.date_range(monday - HISTORY, monday, freq="h", inclusive="left", tz="UTC")
+    cells = cells_of(hours, runtime.zone, country)
+    names = [f"{m} {n}" for n, m in zip(profile.listed["node_id"], profile.listed["measurement"], strict=True)]
+    places = {name: place for place, name in enumerate(names)}
+    relatives = Relatives(profile, cells)
+    groups = [list(missing[first : first + PART]) for first in range(0, len(missing), PART)]
+    for group in groups:
+        columns = np.array([places[key] for key in group if key in places], dtype=np.int64)
+        learned = relatives.habits(columns).described(names) if len(columns) else []
+        found = dict(zip([names[column] for column in columns], learned, strict=True))
+        described.update({key: found.get(key, {}) for key in group})
+        rows = [_row(key, monday, described[key]) for key in group]
+        detectors: Callable[[Connection], None] | None = None
+        # With the last of the signals, so that a week whose habits are all there has its detectors.
+        if group is groups[-1] and as_of - monday <= WEEK:
+            habits = habits_from([described.get(name, {}) for name in names], names)
+            mean, usable = (np.concatenate([getattr(p, f) for p in parts], axis=1) for f in ("mean", "usable"))
+            history = Signals(hours, profile.listed, mean, *[np.broadcast_to(np.nan, mean.shape)] * 5)
+            detectors = partial(
+                learn_detectors,
+                history=history,
+                cells=cells,
+                habits=habits,
+                is_usable=usable,
+                monday=monday,
+                now=as_of,
+            )
+        patiently(runtime, partial(_store, runtime, rows, detectors), "habits of a week")
+
+
+def _store(runtime: Runtime, rows: Sequence[Mapping[str, Any]], detectors: Callable[[Connection], None] | None) -> None:
+    with runtime.database.begin() as connection:
+        connection.execute(insert(node_habits).on_conflict_do_nothing(), rows)
+        if detectors is not None:
+            detectors(connection)
+
+
+class _Part:
+    """Some nodes' signals in the weeks before: their profile, their means, and which hours may be learned from."""
+
+    def __init__(self, profile: Profile, mean: Floats, usable: Flags) -> None:
+        self.profile, self.mean, self.usable = profile, mean, usable
+
+
+def _part(
+    runtime: Runtime,
+    network: pd.DataFrame,
+    nodes: Sequence[str],
+    monday: datetime,
+    stored: Sequence[Stored],
+    described: Described,
+    missing: set[str],
+    country: str,
+) -> _Part:
+    start = monday - HISTORY
+    is_new = any(key.split(" ", 1)[1] in nodes for key in missing)
+    with runtime.database.begin() as connection:
+        # Of signals whose habits are known, others' habits need no more than their means.
+        history = hourly_signals(connection, network, nodes, start, monday, start if is_new else monday)
+    usable = usable_hours(history, stored)
+    cells = cells_of(history.hours, runtime.zone, country)
+    keys = keys_of(history)
+    if not is_new and all(key in described for key in keys):
+        habits = habits_from([described[key] for key in keys], keys)
+        return _Part(known_profile(history, cells, usable, habits), history.mean, usable)
+    return _Part(profile_of(history, cells, usable), history.mean, usable)
+
+
+def _row(key: str, monday: datetime, habits: Mapping[str, Any]) -> dict[str, Any]:
+    measurement, node_id = key.split(" ", 1)
+    return {
+        "node_id": node_id,
+        "measurement": measurement,
+        "valid_from": monday,
+        "history_days": habits.get("history", 0.0) / 24,
+        "habits": dict(habits),
+    }

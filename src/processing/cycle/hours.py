@@ -1,0 +1,124 @@
+"""Hourly figures as detectors look at them: rows of windows and of balances, arranged by hour and signal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import numpy as np
+import pandas as pd
+from sqlalchemy import Connection, text
+
+from src.db.bulk_read import read_rows
+from src.domain.anomalies.sensor_faults import outages
+from src.domain.anomalies.signals import HOUR, MEASURED, Flags, Signals, signals_of
+
+_NODES = text("SELECT node_id, district_id, role, metadata FROM water_infrastructure.nodes WHERE is_active")
+_FIGURES = [column for columns in MEASURED.values() for column in columns]
+_MEANS = [columns[0] for columns in MEASURED.values()]
+_HOURS = """
+    SELECT place, window_start, cadence_seconds, {figures}
+    FROM water_infrastructure.computed_metrics
+    JOIN unnest(%(nodes)s) WITH ORDINALITY AS listed (node_id, place) USING (node_id)
+    WHERE time_window = '1hour' AND window_start >= %(start)s AND window_start < %(end)s
+"""
+_REPORTING = """
+    SELECT place, window_start FROM water_infrastructure.computed_metrics
+    JOIN unnest(%(nodes)s) WITH ORDINALITY AS listed (node_id, place) USING (node_id)
+    WHERE time_window = '1hour' AND window_start >= %(start)s AND window_start < %(end)s
+        AND coalesce(avg_flow_rate, avg_pressure, avg_temperature) IS NOT NULL
+"""
+_BALANCES = """
+    SELECT window_start, zone.key AS district_id,
+        CASE WHEN zone.value ->> 'method' = 'metered' THEN (zone.value ->> 'loss_volume')::double precision END AS loss,
+        (zone.value ->> 'input_volume')::double precision AS inflow
+    FROM water_infrastructure.network_efficiency, jsonb_each(zone_metrics) AS zone
+    WHERE time_window = '1hour' AND window_start >= %(start)s AND window_start < %(end)s
+"""
+
+
+def active_nodes(connection: Connection) -> pd.DataFrame:
+    """Index node_id, sorted; columns district_id, role, metadata (as it is stored)."""
+    return pd.read_sql(_NODES, connection, index_col="node_id").sort_index()
+
+
+def hourly_signals(
+    connection: Connection,
+    network: pd.DataFrame,
+    node_ids: Sequence[str],
+    start: datetime,
+    end: datetime,
+    whole_from: datetime,
+) -> Signals:
+    """The hourly figures of some nodes in [start, end).
+
+    Args:
+        network: all active nodes, as of `active_nodes`.
+        node_ids: those wanted, in any order.
+        whole_from: before it, only means are read.
+    """
+    nodes = network.loc[sorted(node_ids)]
+    parts = []
+    for figures, first, last in ((_MEANS, start, min(whole_from, end)), (_FIGURES, max(whole_from, start), end)):
+        if first < last:
+            columns = {"place": "integer", "window_start": "instant", "cadence_seconds": "number"}
+            columns |= dict.fromkeys(figures, "number")
+            query = _HOURS.format(figures=", ".join(figures))
+            bound = {"nodes": list(nodes.index), "start": first, "end": last}
+            parts.append(read_rows(connection, query, bound, columns))
+    rows = pd.concat(parts, ignore_index=True).reindex(columns=["place", "window_start", "cadence_seconds", *_FIGURES])
+    rows["node_id"] = pd.Categorical.from_codes(rows["place"].to_numpy(dtype="int64") - 1, nodes.index)
+    balances = read_rows(
+        connection,
+        _BALANCES,
+        {"start": start, "end": end},
+        {"window_start": "instant", "district_id": "text", "loss": "number", "inflow": "number"},
+    )
+    by_inlet = _by_inlet(balances, network)
+    by_inlet = by_inlet[by_inlet["node_id"].isin(nodes.index)]
+    return signals_of(rows, nodes[["district_id", "role"]], start, end, by_inlet)
+
+
+def _by_inlet(balances: pd.DataFrame, network: pd.DataFrame) -> pd.DataFrame:
+    """Balances as flows (L/s), under the first inlet of each district: always the same, whatever flows."""
+    inlets = network[(network["role"] == "inlet") & network["district_id"].notna()]
+    main = inlets.reset_index().drop_duplicates("district_id").set_index("district_id")["node_id"]
+    meters = network[network["role"].isin(["inlet", "outlet", "storage"])].groupby("district_id").size()
+    parts = []
+    for measurement in ("loss", "inflow"):
+        known = balances.dropna(subset=[measurement])
+        # One inlet alone is its district's inflow already.
+        several = measurement == "loss" or known["district_id"].map(meters).fillna(0) > 1
+        known = known[known["district_id"].isin(main.index) & several]
+        parts.append(
+            pd.DataFrame(
+                {
+                    "node_id": known["district_id"].map(main),
+                    "window_start": known["window_start"],
+                    "measurement": measurement,
+                    "flow": known[measurement] / 3.6,
+                }
+            )
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def outages_of_network(connection: Connection, network: pd.DataFrame, start: datetime, end: datetime) -> Flags:
+    """Hours of [start, end) in which most of the network's nodes sent nothing."""
+    rows = read_rows(
+        connection,
+        _REPORTING,
+        {"nodes": list(network.index), "start": start, "end": end},
+        {"place": "integer", "window_start": "instant"},
+    )
+    hours = pd.date_range(start, end, freq="h", inclusive="left", tz="UTC")
+    reporting = np.zeros((len(hours), len(network)), dtype=bool)
+    at = ((rows["window_start"] - pd.Timestamp(start)) // HOUR).to_numpy(dtype="int64")
+    reporting[at, rows["place"].to_numpy(dtype="int64") - 1] = True
+    # Nodes that never reported in these hours are none that fell silent.
+    return outages(reporting[:, reporting.any(axis=0)])
+
+
+def floor_hour(instant: datetime) -> datetime:
+    """The whole hour at or before an instant."""
+    return instant - timedelta(seconds=instant.timestamp() % 3600)
