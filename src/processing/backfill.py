@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from sqlalchemy import func, select
+from sqlalchemy import and_, exists, func, or_, select
 
 from src.clock import parse_instant
 from src.db.migrate import wait_for_schema
-from src.db.tables import processing_jobs
+from src.db.tables import job_chunks, processing_jobs
 from src.domain.days import day_start
 from src.domain.readings import EARLIEST
 from src.observability import configure_logging
@@ -35,7 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m src.processing.backfill",
         description="Reads a span again and makes the stored windows say what the readings say now. Whole local days "
-        "are rewritten, and the day after the end. Interrupted, the same command goes on where it stopped.",
+        "are rewritten, and the day after the end. Interrupted, the same command goes on where it stopped. What "
+        "RETENTION_METRICS_DAYS would delete again is refused.",
     )
     parser.add_argument("--start", required=True, help="a local day (2023-01-01) or an instant (2023-01-01T00:00:00Z)")
     parser.add_argument("--end", required=True, help="exclusive; a local day or an instant")
@@ -51,6 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(str(error))
     if start >= end:
         parser.error("--start must lie before --end, and before now")
+    if (refused := beyond_retention(start, now, settings.retention_metrics_days, runtime.zone)) is not None:
+        parser.error(refused)
     if problem := wait_for_schema(runtime.database, seconds=10):
         sys.stderr.write(problem + "\n")
         return 1
@@ -67,19 +72,35 @@ def main(arguments: list[str] | None = None) -> int:
         heartbeat.stop()
 
 
+def beyond_retention(start: datetime, now: datetime, days: int, zone: ZoneInfo) -> str | None:
+    """Why a backfill from `start` on would not last, or None where it does.
+
+    Args:
+        days: how long windows are kept.
+    """
+    kept_from = day_start(now - timedelta(days=days), zone)
+    if start >= kept_from:
+        return None
+    needed = math.ceil((now - start) / timedelta(days=1))
+    return (
+        f"--start lies before {kept_from.astimezone(zone):%Y-%m-%d}, and RETENTION_METRICS_DAYS={days} deletes what is "
+        f"older the next morning. Begin there, or set RETENTION_METRICS_DAYS to at least {needed} for every service "
+        "(and run python -m src.db.migrate, for TimescaleDB's policies)"
+    )
+
+
 def backfill(runtime: Runtime, start: datetime, end: datetime, node_ids: Sequence[str]) -> int:
     """Works off the backfill of this span in this process, showing its progress on standard error; the exit code."""
     name = f"Backfill {start:%Y-%m-%dT%H:%MZ} - {end:%Y-%m-%dT%H:%MZ} of {', '.join(sorted(node_ids)) or 'every node'}"
-    job_id = _unfinished(runtime, name)
+    job_id = _resumed(runtime, name)
     if job_id is None:
         now = runtime.clock.now()
         job_id = jobs.claim_by_hand(runtime.database, jobs.BACKFILL, name, now, "backfill command")
         with runtime.busy_with(job_id):
             try:
                 plan_backfill(runtime, job_id, start, end, node_ids, now)
-            except WarehouseError as error:
-                with runtime.database.begin() as connection:
-                    jobs.end_job(connection, job_id, now, {}, str(error), failed=True)
+            except Exception as error:
+                jobs.fail(runtime.database, job_id, now, f"It could not be planned: {error}"[:4000])
                 raise
     with (
         runtime.busy_with(job_id),
@@ -90,32 +111,52 @@ def backfill(runtime: Runtime, start: datetime, end: datetime, node_ids: Sequenc
         for _ in threads.map(lambda number: work_off(runtime, job_id, number), chunks.queued(runtime.database, job_id)):
             job = jobs.describe(runtime.database, job_id)
             progress.update(bar, completed=job["processed_items"] + job["failed_items"])
-    if runtime.stopping.is_set() and chunks.queued(runtime.database, job_id):
-        sys.stderr.write("Interrupted; the same command goes on from here.\n")
-        return 130
-    finish(runtime, job_id)
+        left = chunks.queued(runtime.database, job_id)
+        if not left:
+            progress.add_task("Balances, anomalies and what else follows from it", total=None)
+            finish(runtime, job_id)
+    if left:
+        why = "Interrupted" if runtime.stopping.is_set() else "The database did not take everything (see the log)"
+        sys.stderr.write(f"{why}; the same command goes on from here.\n")
+        return 130 if runtime.stopping.is_set() else 1
     job = jobs.describe(runtime.database, job_id)
     told = {name: job[name] for name in ("job_id", "status", "total_items", "failed_items", "error_message")}
     sys.stdout.write(orjson.dumps(told | dict(job["result_summary"]), default=str).decode() + "\n")
     return 0 if job["status"] == "completed" and not job["failed_items"] else 1
 
 
-def _unfinished(runtime: Runtime, name: str) -> UUID | None:
-    """The same backfill, interrupted earlier, to be gone on with."""
-    row = processing_jobs.c
-    with runtime.database.begin() as connection:
-        found: UUID | None = connection.scalar(
-            select(row.job_id).where(
-                row.job_type == jobs.BACKFILL,
-                row.job_name == name,
-                row.status.in_(jobs.UNFINISHED),
-                # Planning that was cut off left no chunks, and is done anew.
-                row.total_items > 0,
-            )
+def _resumed(runtime: Runtime, name: str) -> UUID | None:
+    """The same backfill, interrupted earlier and now running again, to be gone on with.
+
+    A service that saw it fall silent has called it failed meanwhile; its chunks say what is left. Whoever interrupts it
+    often does not use its chunks' attempts up.
+    """
+    row, chunk = processing_jobs.c, job_chunks.c
+    has_chunks_left = exists().where(chunk.job_id == row.job_id, chunk.status == "queued")
+    found = (
+        select(row.job_id)
+        .where(
+            row.job_type == jobs.BACKFILL,
+            row.job_name == name,
+            # Planning that was cut off left no chunks, and is done anew.
+            row.total_items > 0,
+            or_(row.status.in_(jobs.UNFINISHED), and_(row.status == "failed", has_chunks_left)),
         )
-        if found is not None:
-            connection.execute(processing_jobs.update().where(row.job_id == found).values(heartbeat_at=func.now()))
-    return found
+        .order_by(row.created_at.desc())
+        .limit(1)
+        .with_for_update()
+    )
+    with runtime.database.begin() as connection:
+        job_id: UUID | None = connection.scalar(found)
+        if job_id is not None:
+            revived = {"status": "running", "completed_at": None, "duration_seconds": None, "error_message": None}
+            connection.execute(
+                processing_jobs.update().where(row.job_id == job_id).values(**revived, heartbeat_at=func.now())
+            )
+            connection.execute(
+                job_chunks.update().where(chunk.job_id == job_id, chunk.status == "queued").values(attempts=0)
+            )
+    return job_id
 
 
 def _instant(text: str, runtime: Runtime) -> datetime:

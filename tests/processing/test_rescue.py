@@ -24,6 +24,7 @@ from src.processing.service.timetable import Every
 from src.processing.warehouse.reader import Reader
 from src.settings import Settings
 from tests.system import START, eventually, metrics, process, put, readings_of, run_cycle, table
+from tests.trouble import accepting, refusing, silenced
 
 AS_OF = START + timedelta(days=1)
 SILENCE = timedelta(minutes=1)
@@ -42,40 +43,11 @@ def runtime(stack: Settings) -> Any:
     made.redis.close()
 
 
-def refusing(database: Engine, table_name: str, state: str, when: str = "INSERT OR UPDATE") -> None:
-    """Lets the server end every write to a table with this SQLSTATE."""
-    with database.begin() as connection:
-        connection.execute(
-            text(
-                "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-                f"RAISE EXCEPTION 'no room' USING ERRCODE = '{state}'; END $$"
-            )
-        )
-        connection.execute(
-            text(
-                f"CREATE TRIGGER refuse BEFORE {when} ON water_infrastructure.{table_name} "
-                "FOR EACH STATEMENT EXECUTE FUNCTION refuse()"
-            )
-        )
-
-
-def accepting(database: Engine, table_name: str) -> None:
-    with database.begin() as connection:
-        connection.execute(text(f"DROP TRIGGER refuse ON water_infrastructure.{table_name}"))
-
-
 def planned(runtime: Runtime, job_type: str = jobs.CYCLE) -> UUID:
     """A job whose chunks are recorded, and offered to nobody."""
     job_id = jobs.claim_by_hand(runtime.database, job_type, "job", AS_OF, "test")
     plan_cycle(runtime, job_id, AS_OF)
     return job_id
-
-
-def silenced(database: Engine) -> None:
-    with database.begin() as connection:
-        connection.execute(
-            text("UPDATE water_infrastructure.processing_jobs SET heartbeat_at = now() - interval '1 h'")
-        )
 
 
 @pytest.mark.parametrize("state", ["53100", "53400", "25006", "57014", "54000"])
