@@ -11,7 +11,7 @@ import pyarrow as pa
 from google.cloud import bigquery
 from google.cloud.bigquery_storage import types
 
-from src.processing.warehouse.client import Warehouse, WarehouseError, sentences
+from src.processing.warehouse.client import Warehouse, WarehouseError, run_query, sentences
 from src.settings import Settings
 
 # What a reading consists of, under the names the product uses; BIGQUERY_COLUMNS maps them to the warehouse's own.
@@ -104,21 +104,12 @@ class Reader:
             f"WHERE {self._column['timestamp']} >= @start AND {self._column['timestamp']} < @end "
             f"AND {self._column['node_id']} IN UNNEST(@node_ids)"
         )
-        job = self._warehouse.queries.query(
-            query,
-            job_config=bigquery.QueryJobConfig(
-                query_parameters=[
-                    bigquery.ScalarQueryParameter("start", "TIMESTAMP", start),
-                    bigquery.ScalarQueryParameter("end", "TIMESTAMP", end),
-                    bigquery.ArrayQueryParameter("node_ids", "STRING", list(node_ids)),
-                ],
-                maximum_bytes_billed=self._settings.bigquery_maximum_bytes_billed,
-            ),
-            timeout=self._warehouse.timeout,
-            retry=self._warehouse.retry,
-            job_retry=None,
-        )
-        rows = job.result(timeout=self._warehouse.timeout, retry=self._warehouse.retry)
+        parameters = [
+            bigquery.ScalarQueryParameter("start", "TIMESTAMP", start),
+            bigquery.ScalarQueryParameter("end", "TIMESTAMP", end),
+            bigquery.ArrayQueryParameter("node_ids", "STRING", list(node_ids)),
+        ]
+        rows, _ = run_query(self._warehouse, self._settings, query, parameters)
         # A stand-in cannot serve query results by the Storage API.
         storage = None if self._settings.bigquery_rest_endpoint else self._warehouse.storage
         return self._renamed(rows.to_arrow(bqstorage_client=storage, create_bqstorage_client=False))
