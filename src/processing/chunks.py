@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -17,7 +17,9 @@ from src.db.tables import ingestion_watermarks, job_chunks, processing_jobs
 from src.domain.days import day_start
 from src.domain.metrics import LEAD_DAYS
 from src.processing.warehouse.news import NodeNews
+from src.processing.warehouse.reader import TooManyReadings
 
+T = TypeVar("T")
 _jobs, _chunks = processing_jobs.c, job_chunks.c
 # A chunk that was begun so often without getting on is given up: it would fail, or kill its process, again.
 MOST_ATTEMPTS = 5
@@ -87,14 +89,60 @@ def _chunk(group: Sequence[NodeNews], end: datetime) -> Chunk:
 
 
 def slice_end(chunk: Row[Any], most_readings: int, zone: ZoneInfo) -> datetime:
-    """Where the chunk's next slice ends: whole local days that hold about `most_readings`, at least one.
+    """Where the chunk's next slice ends: whole local days that should hold about `most_readings`, at least one.
 
-    The days that are read before it count, too.
+    The days that are read before it count, too. What is expected is a mean: where an earlier slice had to be shorter,
+    this one is at most twice as long as that.
     """
     span = max((chunk.read_end - chunk.read_start) / timedelta(days=1), 1.0)
-    days = max(1, int(most_readings / max(chunk.expected_readings / span, 1)) - LEAD_DAYS)
+    days = int(most_readings / max(chunk.expected_readings / span, 1)) - LEAD_DAYS
+    days = max(1, min(days, 2 * chunk.result_summary.get("days", 36_500), 36_500))
     read_end: datetime = chunk.read_end
-    return min(day_start(chunk.resume_from, zone, min(days, 36_500)), read_end)
+    return min(day_start(chunk.resume_from, zone, days), read_end)
+
+
+def days_between(start: datetime, end: datetime) -> int:
+    """Local days of a slice, the last of which need not be whole."""
+    return max(1, round((end - start) / timedelta(days=1)))
+
+
+def portions(
+    read: Callable[[Sequence[str], datetime, int | None], T],
+    node_ids: Sequence[str],
+    start: datetime,
+    end: datetime,
+    most_readings: int,
+    zone: ZoneInfo,
+) -> Iterator[tuple[datetime, T]]:
+    """A slice as it is read: where it holds more than expected, fewer days; where one day does, fewer nodes at once.
+
+    Nothing that is read holds more than twice `most_readings`, but a single day of a single node.
+
+    Args:
+        read: reads nodes from `start` up to an instant; raises TooManyReadings where there are more than it is told.
+        end: exclusive; a slice that turns out shorter ends on a local midnight before.
+
+    Returns:
+        What was read, of some nodes each, and where the slice ends: the same with each.
+    """
+    limit = 2 * most_readings
+    while True:
+        shorter = day_start(start, zone, max(1, days_between(start, end) // 2))
+        try:
+            yield end, read(node_ids, end, limit)
+            return
+        except TooManyReadings:
+            if shorter >= end:
+                break
+            end = shorter
+    rest = [list(node_ids)]
+    while rest:
+        part = rest.pop()
+        half = len(part) // 2
+        try:
+            yield end, read(part, end, limit if half else None)
+        except TooManyReadings:
+            rest += [part[half:], part[:half]]
 
 
 def add(database: Engine, job_id: UUID, chunks: Sequence[Chunk]) -> None:
