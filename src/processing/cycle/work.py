@@ -110,7 +110,7 @@ def _slice(runtime: Runtime, job_id: UUID, chunk_number: int) -> Outcome | None:
                 )  # fmt: skip
 
             begun = time.perf_counter()
-            for end, span in chunks.portions(
+            for reached, span in chunks.portions(
                 read, sound, chunk.resume_from, planned_end, runtime.settings.chunk_readings, runtime.zone
             ):
                 done = done + Ingested(seconds={"read": time.perf_counter() - begun}, bytes_read=span.bytes_read)
@@ -118,6 +118,7 @@ def _slice(runtime: Runtime, job_id: UUID, chunk_number: int) -> Outcome | None:
                 sparing = _Sparing(connection, span, follows=chunk.job_type == jobs.CYCLE)
                 done = done + sparing.write(span.node_ids)
                 failures |= sparing.failures
+                end = reached
                 begun = time.perf_counter()
         summary = done.as_summary() | {"failures": failures, "days": chunks.days_between(chunk.resume_from, end)}
         if end < chunk.read_end:
