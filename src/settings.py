@@ -91,6 +91,7 @@ class Settings(BaseSettings):
     utility_country: str = Field("IT", pattern="^([A-Z]{2})?$")
     check_interval_minutes: int = Field(30, ge=1, le=1440)
     late_arrival_hours: int = Field(24, ge=0, le=24 * 30)
+    late_arrival_margin_minutes: int = Field(60, ge=0, le=7 * 24 * 60)
     late_arrival_lookback_days: int = Field(30, ge=1, le=3650)
     worker_threads: int = Field(2, ge=1, le=64)
     chunk_readings: int = Field(250_000, ge=1)

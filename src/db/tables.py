@@ -349,7 +349,10 @@ job_chunks = Table(
     _instant("read_start", nullable=False),
     _instant("read_end", nullable=False),
     Column("expected_readings", BigInteger, nullable=False),
+    # node_id -> what its watermark says of arrivals when the chunk is done: [instant, recent rows].
     Column("latest_arrivals", JSONB, nullable=False),
+    # Which districts the nodes' rows are stored under ("": none); null where the warehouse knows none.
+    Column("districts", JSONB(none_as_null=True)),
     # The pool that the nodes are, where a model is trained of them.
     Column("scope", Text),
     # How often it was begun since it last got on.
@@ -436,6 +439,8 @@ ingestion_watermarks = Table(
     # Null while no reading of the node was valid.
     _instant("last_reading"),
     _instant("last_arrival"),
+    # Of the rows taken in, how many had arrived shortly before that; null where nobody has counted.
+    Column("recent_rows", BigInteger),
     _instant("updated_at", nullable=False),
     # Of the rows taken in, valid or not.
     _instant("last_row", nullable=False),

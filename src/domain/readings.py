@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 import numpy as np
 import pandas as pd
 
+from src.domain.names import problem_of_name
+
 MEASUREMENTS = ("flow_rate", "pressure", "temperature", "volume")
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -44,9 +46,10 @@ class CleanReadings:
 def clean(raw: pd.DataFrame, as_of: datetime, counted_from: datetime | None = None) -> CleanReadings:
     """Sets impossible rows and values aside.
 
-    Rows go where node_id is empty, the timestamp is missing, before 2000 or after `as_of`, where another row for the
-    same node and instant arrived later (`conflicting` where the two disagree, else `duplicate`), or where no valid
-    measurement remains. Values go where they are infinite or outside `VALID_RANGE`; a missing value is no rejection.
+    Rows go where node_id is empty or no name of a node, the timestamp is missing, before 2000 or after `as_of`, where
+    another row for the same node and instant arrived later (`conflicting` where the two disagree, else `duplicate`),
+    or no valid measurement remains. Values go where they are infinite or outside `VALID_RANGE`; a missing value is no
+    rejection.
 
     Args:
         raw: any order, any index; columns node_id, timestamp, the measurements and ingestion_timestamp.
@@ -58,6 +61,7 @@ def clean(raw: pd.DataFrame, as_of: datetime, counted_from: datetime | None = No
     frame = raw.assign(node_id=raw["node_id"].astype("category"))
     row_checks: tuple[tuple[str, Callable[[pd.DataFrame], pd.Series[bool]]], ...] = (
         ("empty_node_id", lambda f: f["node_id"].map(str.strip, na_action="ignore").isin(["", np.nan])),
+        ("invalid_node_id", lambda f: f["node_id"].map(problem_of_name, na_action="ignore").notna()),
         ("missing_timestamp", lambda f: f["timestamp"].isna()),
         ("timestamp_before_2000", lambda f: f["timestamp"] < EARLIEST),
         ("timestamp_in_future", lambda f: f["timestamp"] > as_of),

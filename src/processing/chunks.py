@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -15,18 +15,25 @@ from sqlalchemy.dialects.postgresql import insert
 
 from src.db.tables import ingestion_watermarks, job_chunks, processing_jobs
 from src.domain.days import day_start
+from src.domain.metrics import LEAD_DAYS
 from src.processing.warehouse.news import NodeNews
+from src.processing.warehouse.reader import TooManyReadings
 
+T = TypeVar("T")
 _jobs, _chunks = processing_jobs.c, job_chunks.c
 # A chunk that was begun so often without getting on is given up: it would fail, or kill its process, again.
 MOST_ATTEMPTS = 5
 # The warehouse takes this many names in one row restriction without complaint.
 MOST_NODES = 1000
 
+# Both columns together: a count belongs to its arrival. Chunks planned before it was counted have a bare instant.
 _ARRIVED = text(
     f"UPDATE {ingestion_watermarks.fullname} AS mark "  # noqa: S608 - our own table's name
-    "SET last_arrival = greatest(mark.last_arrival, CAST(new.value AS timestamptz)) "
-    "FROM jsonb_each_text(CAST(:arrivals AS jsonb)) AS new WHERE mark.node_id = new.key"
+    "SET last_arrival = CAST(coalesce(new.value ->> 0, new.value #>> '{}') AS timestamptz), "
+    "recent_rows = CAST(new.value ->> 1 AS bigint) "
+    "FROM jsonb_each(CAST(:arrivals AS jsonb)) AS new WHERE mark.node_id = new.key AND ("
+    "mark.last_arrival IS NULL "
+    "OR mark.last_arrival <= CAST(coalesce(new.value ->> 0, new.value #>> '{}') AS timestamptz))"
 )
 
 
@@ -38,39 +45,104 @@ class Chunk:
     read_start: datetime
     read_end: datetime
     expected_readings: int
-    latest_arrivals: dict[str, str]
+    # node_id -> the latest arrival (ISO 8601) and how many rows arrived within the margin before it.
+    latest_arrivals: dict[str, tuple[str, int]]
     # The pool that the nodes are, where a model is trained of them.
     scope: str | None = None
+    # Which districts the nodes' rows are stored under, "" for rows without one; None where nobody knows.
+    districts: list[str] | None = None
 
 
-def plan(news: Sequence[NodeNews], end: datetime, most_readings: int) -> list[Chunk]:
-    """Nodes put together, in the order given, until a chunk holds about `most_readings`; a larger node stands alone."""
+def plan(news: Sequence[NodeNews], end: datetime, most_readings: int, zone: ZoneInfo) -> list[Chunk]:
+    """Nodes put together until a chunk holds about `most_readings`; a larger node stands alone.
+
+    Only nodes whose reading begins on the same local day share a chunk: it is read from its earliest beginning on, of
+    all its nodes. Nodes of one district stand together, for the warehouse keeps their rows together.
+
+    Args:
+        end: exclusive, of all chunks.
+        zone: whose local days are meant.
+    """
     groups: list[list[NodeNews]] = []
     held = 0
-    for node in news:
-        if not groups or held + node.readings > most_readings or len(groups[-1]) == MOST_NODES:
+    begun: datetime | None = None
+    days = [(day_start(node.read_from, zone), node.districts or (), node.node_id, node) for node in news]
+    for day, _, _, node in sorted(days, key=lambda entry: entry[:3]):
+        if day != begun or held + node.readings > most_readings or len(groups[-1]) == MOST_NODES:
             groups.append([])
-            held = 0
+            begun, held = day, 0
         groups[-1].append(node)
         held += node.readings
-    return [
-        Chunk(
-            [node.node_id for node in group],
-            min(node.read_from for node in group),
-            end,
-            sum(node.readings for node in group),
-            {node.node_id: node.latest_arrival.isoformat() for node in group if node.latest_arrival},
-        )
-        for group in groups
-    ]
+    return [_chunk(group, end) for group in groups]
+
+
+def _chunk(group: Sequence[NodeNews], end: datetime) -> Chunk:
+    known = all(node.districts is not None for node in group)
+    return Chunk(
+        [node.node_id for node in group],
+        min(node.read_from for node in group),
+        end,
+        sum(node.readings for node in group),
+        {node.node_id: (node.latest_arrival.isoformat(), node.recent_rows) for node in group if node.latest_arrival},
+        districts=sorted({district for node in group for district in node.districts or ()}) if known else None,
+    )
 
 
 def slice_end(chunk: Row[Any], most_readings: int, zone: ZoneInfo) -> datetime:
-    """Where the chunk's next slice ends: whole local days that hold about `most_readings`, at least one."""
+    """Where the chunk's next slice ends: whole local days that should hold about `most_readings`, at least one.
+
+    The days that are read before it count, too. What is expected is a mean: where an earlier slice had to be shorter,
+    this one is at most twice as long as that.
+    """
     span = max((chunk.read_end - chunk.read_start) / timedelta(days=1), 1.0)
-    days = max(1, int(most_readings / max(chunk.expected_readings / span, 1)))
+    days = int(most_readings / max(chunk.expected_readings / span, 1)) - LEAD_DAYS
+    days = max(1, min(days, 2 * chunk.result_summary.get("days", 36_500), 36_500))
     read_end: datetime = chunk.read_end
-    return min(day_start(chunk.resume_from, zone, min(days, 36_500)), read_end)
+    return min(day_start(chunk.resume_from, zone, days), read_end)
+
+
+def days_between(start: datetime, end: datetime) -> int:
+    """Local days of a slice, the last of which need not be whole."""
+    return max(1, round((end - start) / timedelta(days=1)))
+
+
+def portions(
+    read: Callable[[Sequence[str], datetime, int | None], T],
+    node_ids: Sequence[str],
+    start: datetime,
+    end: datetime,
+    most_readings: int,
+    zone: ZoneInfo,
+) -> Iterator[tuple[datetime, T]]:
+    """A slice as it is read: where it holds more than expected, fewer days; where one day does, fewer nodes at once.
+
+    Nothing that is read holds more than twice `most_readings`, but a single day of a single node.
+
+    Args:
+        read: reads nodes from `start` up to an instant; raises TooManyReadings where there are more than it is told.
+        end: exclusive; a slice that turns out shorter ends on a local midnight before.
+
+    Returns:
+        What was read, of some nodes each, and where the slice ends: the same with each.
+    """
+    limit = 2 * most_readings
+    while True:
+        shorter = day_start(start, zone, max(1, days_between(start, end) // 2))
+        try:
+            yield end, read(node_ids, end, limit)
+            return
+        except TooManyReadings:
+            if shorter >= end:
+                break
+            end = shorter
+    rest = [list(node_ids)]
+    while rest:
+        part = rest.pop()
+        half = len(part) // 2
+        try:
+            yield end, read(part, end, limit if half else None)
+        except TooManyReadings:
+            rest += [part[half:], part[:half]]
 
 
 def add(database: Engine, job_id: UUID, chunks: Sequence[Chunk]) -> None:

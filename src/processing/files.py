@@ -9,19 +9,35 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 from sqlalchemy import Connection
 
 from src.db.engines import create_database_engine
 from src.db.migrate import wait_for_schema
+from src.domain.names import problem_of_name, problem_of_text
 from src.observability import configure_logging
 from src.settings import load_settings
 
 Row = TypeVar("Row", bound=BaseModel)
 # An empty field means unknown.
 Empty = BeforeValidator(lambda text: None if text is None or not str(text).strip() else str(text).strip())
-Text = Annotated[str | None, Field(max_length=300), Empty]
-Identifier = Annotated[str, Field(min_length=1, max_length=300, pattern=r"^[^\x00]*\S[^\x00]*$")]
+
+
+def _storable(text: str | None) -> str | None:
+    if text is not None and (problem := problem_of_text(text)):
+        raise ValueError(problem)
+    return text
+
+
+def _name(text: str) -> str:
+    if problem := problem_of_name(text):
+        raise ValueError(problem)
+    return text
+
+
+Text = Annotated[str | None, Field(max_length=300), AfterValidator(_storable), Empty]
+Identifier = Annotated[str, AfterValidator(_name)]
+DistrictName = Annotated[str | None, AfterValidator(lambda text: None if text is None else _name(text)), Empty]
 
 
 def read_rows(path: Path, model: type[Row], key: str) -> tuple[list[Row], list[str]]:
@@ -40,7 +56,8 @@ def read_rows(path: Path, model: type[Row], key: str) -> tuple[list[Row], list[s
             except ValidationError as error:
                 for problem in error.errors(include_url=False, include_input=False):
                     column = str(problem["loc"][0]) or "more fields than columns"
-                    problems.append(f"line {reader.line_num}: {column}: {problem['msg']}")
+                    message = problem["msg"].removeprefix("Value error, ")
+                    problems.append(f"line {reader.line_num}: {column}: {message}")
                 continue
             name = getattr(row, key)
             if name in found:

@@ -6,12 +6,27 @@ import sys
 from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, Json
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Json
 from sqlalchemy import Connection, func
 from sqlalchemy.dialects.postgresql import insert
 
 from src.db import generation, tables
-from src.processing.files import Empty, Identifier, Text, run_import
+from src.domain.names import problem_of_text
+from src.processing.files import DistrictName, Empty, Identifier, Text, run_import
+
+
+def _storable(metadata: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Metadata that the database can hold: no text in them, at any depth, has a NUL or half a character."""
+    rest: list[Any] = [metadata]
+    while rest:
+        value = rest.pop()
+        if isinstance(value, str) and (problem := problem_of_text(value)):
+            raise ValueError(problem)
+        if isinstance(value, dict):
+            rest += [*value, *value.values()]
+        elif isinstance(value, list):
+            rest += value
+    return metadata
 
 
 class Node(BaseModel):
@@ -26,14 +41,14 @@ class Node(BaseModel):
     node_id: Identifier
     node_name: Text = None
     node_type: Text = None
-    district_id: Text = None
+    district_id: DistrictName = None
     role: Annotated[Literal["inlet", "outlet", "consumption", "storage", "monitoring"] | None, Empty] = None
     location_name: Text = None
     latitude: Annotated[float | None, Field(ge=-90, le=90), Empty] = None
     longitude: Annotated[float | None, Field(ge=-180, le=180), Empty] = None
     installation_date: Annotated[date | None, Empty] = None
     is_active: Annotated[bool | None, Empty] = None
-    metadata: Annotated[Json[dict[str, Any]] | None, Empty] = None
+    metadata: Annotated[Json[dict[str, Any]] | None, AfterValidator(_storable), Empty] = None
 
 
 def import_nodes(connection: Connection, nodes: list[Node]) -> None:

@@ -16,7 +16,7 @@ from src.processing.actors import Queue
 from src.processing.cycle.run import run_retry, run_tick
 from src.processing.nodes import import_nodes
 from src.processing.runtime import create_runtime
-from src.quickstart.datasets import bwdf, load
+from src.quickstart.datasets import append, bwdf, load
 from src.settings import Settings
 from tests.system import KEY, START, metrics, put, readings_of, run, run_cycle, table
 
@@ -83,6 +83,61 @@ def test_late_rows_change_the_windows_they_belong_to(stack: Settings, database: 
             connection.execute(text(f"TRUNCATE water_infrastructure.{name}"))
     run_cycle(stack, AS_OF + timedelta(hours=1))
     pd.testing.assert_frame_equal(metrics(database), healed, check_exact=True)
+
+
+def test_a_row_that_becomes_visible_after_others_that_arrived_later_is_taken_in(stack: Settings, database: Engine):
+    settings = stack.model_copy(update={"late_arrival_hours": 1})
+    readings = readings_of(["n", "other"], days=3)
+    stamped = readings.assign(ingestion_timestamp=readings["timestamp"] + pd.Timedelta(minutes=5))
+    late = (stamped["node_id"] == "n") & (stamped["timestamp"] == pd.Timestamp(START + timedelta(hours=3)))
+    put(settings, stamped[~late])
+    run_cycle(settings, AS_OF)
+    # Its loader stamped it two minutes before the latest arrival, and committed it afterwards.
+    append(settings, stamped[late].assign(ingestion_timestamp=pd.Timestamp(AS_OF - timedelta(minutes=2))))
+    assert run_cycle(settings, AS_OF + timedelta(minutes=30))["total_items"] == 1
+    taken_in = metrics(database).query("node_id == 'n' and time_window == '5min'")["window_start"]
+    assert pd.Timestamp(START + timedelta(hours=3)) in set(taken_in)
+    assert run_cycle(settings, AS_OF + timedelta(minutes=60))["total_items"] == 0
+
+
+def test_a_node_that_fell_silent_is_left_alone_while_its_rows_pass_out_of_sight(stack: Settings, database: Engine):
+    settings = stack.model_copy(update={"late_arrival_lookback_days": 1})
+    put(settings, pd.concat([readings_of(["silent"], days=1), readings_of(["n"], days=3)]))
+    ends = START + timedelta(days=1)
+    for minutes in (0, 24 * 60 - 30, 24 * 60 - 10, 24 * 60, 25 * 60):
+        job = run_cycle(settings, ends + timedelta(minutes=minutes))
+        assert job["total_items"] == (2 if minutes == 0 else 1)
+    counted = table(database, "ingestion_watermarks").set_index("node_id")["recent_rows"]
+    assert (counted["silent"], counted["n"]) == (2, 12)
+
+
+def test_a_node_whose_recent_rows_nobody_counted_is_read_once_more(stack: Settings, database: Engine):
+    put(stack, readings_of(["n"], days=3))
+    run_cycle(stack, AS_OF)
+    with database.begin() as connection:
+        connection.execute(text("UPDATE water_infrastructure.ingestion_watermarks SET recent_rows = NULL"))
+    assert [run_cycle(stack, AS_OF + timedelta(minutes=k))["total_items"] for k in (1, 2)] == [1, 0]
+
+
+def test_names_that_no_node_can_bear_are_counted_and_stop_nobody(stack: Settings, database: Engine):
+    bad = ["n\x00ul", "x" * 256, "é" * 2700]
+    readings = readings_of(["n", "m", *bad], days=0.25, minutes=60)
+    told = readings["node_id"].map({"n": "Città\x00", "m": "Mare"})
+    put(stack, readings.assign(node_name=told, node_type=told, district_id=told))
+    job = run_cycle(stack, AS_OF)
+    assert (job["status"], job["total_items"], job["failed_items"]) == ("completed", 2, 0)
+    assert job["result_summary"]["rejected"] == {
+        "invalid_node_id": 18, "invalid_node_name": 1, "invalid_node_type": 1, "invalid_district_id": 1
+    }  # fmt: skip
+    assert set(metrics(database)["node_id"]) == {"n", "m"}
+    nodes = table(database, "nodes").set_index("node_id")[["node_name", "node_type", "district_id"]]
+    assert nodes.loc["m"].tolist() == ["Mare"] * 3
+    assert nodes.loc["n"].isna().tolist() == [False, True, True]
+    again = run_cycle(stack, AS_OF + timedelta(minutes=30))
+    assert (again["total_items"], again["result_summary"]["rejected"]) == (0, {"invalid_node_id": 18})
+    done = run("src.processing.backfill", "--start", "2023-05-01", "--end", "2023-05-02", settings=stack)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert orjson.loads(done.stdout)["rejected"] == {"invalid_node_id": 18}
 
 
 def test_the_network_counts_inlets_once_and_says_so(stack: Settings, database: Engine):
@@ -155,6 +210,16 @@ def test_node_metadata_are_imported_whole_or_not_at_all(stack: Settings, databas
         "line 2", "line 3", "line 4", "line 6", "Nothing was imported."
     ]  # fmt: skip
     assert len(table(database, "nodes")) == 2
+    file.write_text(
+        "node_id,node_name,district_id,metadata\n"
+        f'n\x001,,,\n{"x" * 256},,,\nn2,a\x00b,,\nn3,,d\x00,\nn4,,,"{{""a"": [""\\u0000""]}}"\n'
+    )
+    wrong = run("src.processing.nodes", "import", str(file), settings=stack)
+    nul = "holds a NUL character"
+    assert wrong.stderr.splitlines() == [
+        f"line 2: node_id: {nul}", "line 3: node_id: is longer than 255 characters", f"line 4: node_name: {nul}",
+        f"line 5: district_id: {nul}", f"line 6: metadata: {nul}", "Nothing was imported.",
+    ]  # fmt: skip
 
 
 def test_the_real_districts_come_out_as_they_went_in(stack: Settings, database: Engine):

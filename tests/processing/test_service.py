@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import orjson
 import pandas as pd
@@ -142,7 +143,7 @@ def test_without_its_schema_it_says_what_to_run(stack: Settings):
 
 def test_chunks_hold_about_what_they_may_and_every_node_once():
     news = [NodeNews(f"n{k}", START, readings, None) for k, readings in enumerate([10, 80, 30, 200, 5, 5])]
-    planned = chunks.plan(news, START + timedelta(days=1), 100)
+    planned = chunks.plan(news, START + timedelta(days=1), 100, ZoneInfo("Europe/Rome"))
     assert [chunk.node_ids for chunk in planned] == [["n0", "n1"], ["n2"], ["n3"], ["n4", "n5"]]
 
 

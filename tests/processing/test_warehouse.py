@@ -15,7 +15,7 @@ from google.cloud import bigquery
 
 from src.processing.warehouse.client import WarehouseError, connect, sentences
 from src.processing.warehouse.history import read_hourly_weather
-from src.processing.warehouse.reader import Reader
+from src.processing.warehouse.reader import Reader, TooManyReadings
 from src.quickstart import engines
 from src.quickstart.datasets import load_weather
 from src.settings import Settings
@@ -59,7 +59,7 @@ def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 
 
 def read(settings: Settings, node_ids: list[str], hours: int = 24) -> pd.DataFrame:
-    return Reader(connect(settings), settings).read(node_ids, START, START + timedelta(hours=hours))
+    return Reader(connect(settings), settings).read(node_ids, START, START + timedelta(hours=hours)).frame
 
 
 @pytest.mark.parametrize("node_id", NODES)
@@ -143,3 +143,43 @@ def test_weather_is_the_hourly_mean_of_whatever_the_table_tells(stack: Settings)
     missing = settings.model_copy(update={"bigquery_weather_table": "nowhere"})
     with pytest.raises(WarehouseError, match="nowhere"):
         read_hourly_weather(connect(missing), missing, START, START + timedelta(hours=3))
+
+
+@pytest.mark.parametrize("name", ["sensor_readings_ml", "a_view"])
+def test_rows_are_read_from_the_districts_they_are_stored_under_and_from_none(stack: Settings, name: str):
+    readings = readings_of(["n", "m"], days=0.25, minutes=60)
+    readings["district_id"] = ["north"] * 2 + ["south '\\"] * 2 + [None] * 2 + ["other"] * 6
+    put(stack, readings)
+    view = bigquery.Table("demo.water_infrastructure.a_view")
+    view.view_query = "SELECT * FROM `demo.water_infrastructure.sensor_readings_ml`"
+    client = connect(stack).queries
+    client.delete_table(view, not_found_ok=True, timeout=30)
+    client.create_table(view, timeout=30)
+    settings = stack.model_copy(update={"bigquery_table": name})
+    reader, end = Reader(connect(settings), settings), START + timedelta(days=1)
+
+    def hours(districts: list[str] | None) -> list[int]:
+        found = reader.read(["n"], START, end, districts=districts).frame
+        return sorted(found["timestamp"].dt.hour)
+
+    assert hours(None) == hours(["", "north", "south '\\"]) == [0, 1, 2, 3, 4, 5]
+    assert hours(["north", "south '\\"]) == [0, 1, 2, 3]
+    assert hours([""]) == [4, 5]
+
+
+@pytest.mark.parametrize("name", ["sensor_readings_ml", "readings_view"])
+def test_a_read_of_more_rows_than_it_may_hold_stops(warehouse: Settings, name: str):
+    settings = warehouse.model_copy(update={"bigquery_table": name})
+    reader, end = Reader(connect(settings), settings), START + timedelta(hours=24)
+    assert len(reader.read(NODES, START, end, most_readings=72).frame) == 72
+    with pytest.raises(TooManyReadings, match="more than 71 readings"):
+        reader.read(NODES, START, end, most_readings=71)
+
+
+def test_a_refusal_for_its_cost_says_what_to_set_and_what_it_would_cost():
+    refused = exceptions.InternalServerError(
+        "Query exceeded limit for bytes billed: 21474836480. 1099511627776 or higher required."
+    )
+    sentence = "BIGQUERY_MAXIMUM_BYTES_BILLED allows 21474836480: set it to 1099511627776 or more; .* about 6.25 USD"
+    with pytest.raises(WarehouseError, match=sentence), sentences(Settings(bigquery_project_id="demo")):
+        raise refused

@@ -192,7 +192,7 @@ def write_network_metrics(connection: Connection, as_of: datetime) -> None:
 def _summed_up(connection: Connection, job: Any) -> tuple[dict[str, Any], str | None]:
     """The job's result_summary, and a sentence about its failures."""
     parts = connection.execute(select(job_chunks.c.result_summary).where(job_chunks.c.job_id == job.job_id)).scalars()
-    readings = rows_changed = 0
+    readings = rows_changed = bytes_read = 0
     rejected: Counter[str] = Counter(job.result_summary.get("rejected", {}))
     windows: Counter[str] = Counter(dict.fromkeys(("5min", "1hour", "1day"), 0))
     seconds: dict[str, float] = {}
@@ -200,6 +200,7 @@ def _summed_up(connection: Connection, job: Any) -> tuple[dict[str, Any], str | 
     for part in parts:
         readings += part.get("readings", 0)
         rows_changed += part.get("rows_changed", 0)
+        bytes_read += part.get("bytes_read", 0)
         rejected.update(part.get("rejected", {}))
         windows.update(part.get("windows", {}))
         failures |= part.get("failures", {})
@@ -211,6 +212,7 @@ def _summed_up(connection: Connection, job: Any) -> tuple[dict[str, Any], str | 
         "rejected": dict(rejected),
         "windows": dict(windows),
         "rows_changed": rows_changed,
+        "bytes_read": job.result_summary.get("bytes_read", {}) | {"readings": bytes_read},
         "seconds": seconds,
         "failures": failures,
     }

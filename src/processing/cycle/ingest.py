@@ -41,6 +41,8 @@ class Ingested:
     rows_changed: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     touched: dict[str, str] = field(default_factory=dict)
+    # What the warehouse processed for it.
+    bytes_read: int = 0
 
     def as_summary(self) -> dict[str, Any]:
         """For a result_summary; `from_summary` reads it."""
@@ -55,6 +57,7 @@ class Ingested:
             summary.get("rows_changed", 0),
             dict(summary.get("seconds", {})),
             dict(summary.get("touched", {})),
+            summary.get("bytes_read", 0),
         )
 
     def __add__(self, other: Ingested) -> Ingested:
@@ -69,6 +72,7 @@ class Ingested:
             },
             # Instants of one zone and form sort as they follow each other.
             other.touched | {node: min(at, other.touched.get(node, at)) for node, at in self.touched.items()},
+            self.bytes_read + other.bytes_read,
         )
 
 
@@ -86,6 +90,8 @@ class Span:
     open_ended: bool
     as_of: datetime
     zone: ZoneInfo
+    # What the warehouse processed for it.
+    bytes_read: int
 
     def of(self, node_ids: Sequence[str]) -> Span:
         """The part that some of its nodes are."""
@@ -100,6 +106,9 @@ def read_span(
     end: datetime,
     as_of: datetime,
     zone: ZoneInfo,
+    *,
+    districts: Sequence[str] | None = None,
+    most_readings: int | None = None,
 ) -> Span:
     """Reads what `write_span` needs; the nodes' rows are held until the caller's transaction ends.
 
@@ -107,8 +116,11 @@ def read_span(
         end: exclusive; the beginning of a local day, or later than `as_of`, where what is known ends.
         as_of: the instant the job stands for. Where a later one has already been taken in, that one counts: a slow
             job never takes rows back.
+        districts: as of `Reader.read`.
+        most_readings: as of `Reader.read`.
 
     Raises:
+        TooManyReadings: if there are more than `most_readings`.
         WarehouseError: if the readings cannot be had.
     """
     first = day_start(start, zone)
@@ -124,8 +136,9 @@ def read_span(
     as_of = max(as_of, connection.scalar(taken_in) or as_of)
     if open_ended:
         end = as_of + INSTANT
-    raw = reader.read(node_ids, day_start(first, zone, -LEAD_DAYS), end)
-    return Span(list(node_ids), raw, first, end, open_ended, as_of, zone)
+    lead = day_start(first, zone, -LEAD_DAYS)
+    read = reader.read(node_ids, lead, end, districts=districts, most_readings=most_readings)
+    return Span(list(node_ids), read.frame, first, end, open_ended, as_of, zone, read.bytes_read)
 
 
 def write_span(connection: Connection, span: Span, *, moves_watermarks: bool = True) -> Ingested:

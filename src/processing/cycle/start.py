@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Engine, bindparam, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from src.db.tables import ingestion_watermarks, nodes, processing_jobs
@@ -16,7 +15,8 @@ from src.domain.metrics import LEAD_DAYS
 from src.processing import chunks
 from src.processing.cycle.ingest import INSTANT
 from src.processing.runtime import Runtime
-from src.processing.warehouse.news import Watermark, find_news, readings_between
+from src.processing.warehouse.marks import Watermark
+from src.processing.warehouse.news import find_news, readings_between
 
 
 def plan_cycle(runtime: Runtime, job_id: UUID, as_of: datetime) -> list[int]:
@@ -26,10 +26,12 @@ def plan_cycle(runtime: Runtime, job_id: UUID, as_of: datetime) -> list[int]:
         WarehouseError: if BigQuery cannot say what is new.
     """
     keep_from = as_of - timedelta(days=runtime.settings.retention_metrics_days)
-    news = find_news(runtime.warehouse(), runtime.settings, _watermarks(runtime.database), as_of, keep_from)
+    marks = _watermarks(runtime.database)
+    news = find_news(runtime.warehouse(), runtime.settings, marks, as_of, keep_from)
     registered = _register(runtime.database, news.unknown, as_of)
-    _note(runtime.database, job_id, news.rejected, registered)
-    planned = chunks.plan(news.nodes, as_of + INSTANT, runtime.settings.chunk_readings)
+    _count_fewer(runtime.database, marks, news.fewer)
+    _note(runtime.database, job_id, news.rejected, registered, news.bytes_read)
+    planned = chunks.plan(news.nodes, as_of + INSTANT, runtime.settings.chunk_readings, runtime.zone)
     chunks.add(runtime.database, job_id, planned)
     return list(range(len(planned)))
 
@@ -47,25 +49,41 @@ def plan_backfill(
     """
     first = day_start(start, runtime.zone)
     last = min(day_start(end - INSTANT, runtime.zone, 1 + LEAD_DAYS), as_of + INSTANT)
-    found = readings_between(runtime.warehouse(), runtime.settings, node_ids, first, last)
+    found, rejected, bytes_read = readings_between(runtime.warehouse(), runtime.settings, node_ids, first, last)
     registered = _register(runtime.database, {node.node_id: {} for node in found}, as_of)
     known = {node.node_id for node in found}
     # A node whose rows were all withdrawn still has windows that must go.
     withdrawn = sorted(set(node_ids) - known)
-    _note(runtime.database, job_id, Counter(), registered)
-    planned = chunks.plan(found, last, runtime.settings.chunk_readings)
-    whole = [chunks.Chunk(c.node_ids, first, last, c.expected_readings, {}) for c in planned]
+    _note(runtime.database, job_id, rejected, registered, bytes_read)
+    planned = chunks.plan(found, last, runtime.settings.chunk_readings, runtime.zone)
     if withdrawn:
-        whole.append(chunks.Chunk(withdrawn, first, last, 0, {}))
-    chunks.add(runtime.database, job_id, whole)
-    return list(range(len(whole)))
+        planned.append(chunks.Chunk(withdrawn, first, last, 0, {}))
+    chunks.add(runtime.database, job_id, planned)
+    return list(range(len(planned)))
 
 
 def _watermarks(database: Engine) -> dict[str, Watermark]:
     with database.connect() as connection:
         mark = ingestion_watermarks.c
-        rows = connection.execute(select(mark.node_id, mark.last_row, mark.last_arrival))
-        return {row.node_id: Watermark(row.last_row, row.last_arrival) for row in rows}
+        rows = connection.execute(select(mark.node_id, mark.last_row, mark.last_arrival, mark.recent_rows))
+        return {row.node_id: Watermark(row.last_row, row.last_arrival, row.recent_rows) for row in rows}
+
+
+def _count_fewer(database: Engine, marks: Mapping[str, Watermark], fewer: Mapping[str, int]) -> None:
+    """Takes rows that are out of sight by now out of their nodes' counts, or as many late ones would go unnoticed."""
+    if not fewer:
+        return
+    mark = ingestion_watermarks.c
+    statement = (
+        update(ingestion_watermarks)
+        .where(mark.node_id == bindparam("node"), mark.last_arrival == bindparam("arrival"))
+        .values(recent_rows=bindparam("rows"))
+    )
+    with database.begin() as connection:
+        connection.execute(
+            statement,
+            [{"node": node, "arrival": marks[node].last_arrival, "rows": rows} for node, rows in fewer.items()],
+        )
 
 
 def _register(database: Engine, described: Mapping[str, Mapping[str, str]], as_of: datetime) -> list[str]:
@@ -95,9 +113,15 @@ def _register(database: Engine, described: Mapping[str, Mapping[str, str]], as_o
         return sorted(new.scalars())
 
 
-def _note(database: Engine, job_id: UUID, rejected: Mapping[str, int], registered: Sequence[str]) -> None:
+def _note(
+    database: Engine, job_id: UUID, rejected: Mapping[str, int], registered: Sequence[str], bytes_read: int
+) -> None:
     """Keeps in the job's row what its chunks will not see."""
-    summary = {"rejected": dict(rejected), "nodes_registered": list(registered)}
+    summary = {
+        "rejected": dict(rejected),
+        "nodes_registered": list(registered),
+        "bytes_read": {"news": bytes_read},
+    }
     with database.begin() as connection:
         connection.execute(
             update(processing_jobs).where(processing_jobs.c.job_id == job_id).values(result_summary=summary)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from enum import Enum, auto
 from uuid import UUID
 
@@ -96,19 +97,30 @@ def _slice(runtime: Runtime, job_id: UUID, chunk_number: int) -> Outcome | None:
             last = chunks.end(connection, job_id, chunk_number, runtime.clock.now(), runtime.replica, trained, {})
             return Outcome.DONE_AND_LAST if last else Outcome.DONE
         failures: dict[str, str] = dict(chunk.result_summary.get("failures", {}))
-        end = chunks.slice_end(chunk, runtime.settings.chunk_readings, runtime.zone)
+        end = planned_end = chunks.slice_end(chunk, runtime.settings.chunk_readings, runtime.zone)
         sound = [node_id for node_id in chunk.node_ids if node_id not in failures]
         done = Ingested.from_summary(chunk.result_summary)
         if sound:
-            begun = time.perf_counter()
             as_of = jobs.instant_of(chunk)
-            span = read_span(connection, runtime.reader(), sound, chunk.resume_from, end, as_of, runtime.zone)
-            done = done + Ingested(seconds={"read": time.perf_counter() - begun})
-            # A cycle follows the watermarks and moves them; a backfill does neither.
-            sparing = _Sparing(connection, span, follows=chunk.job_type == jobs.CYCLE)
-            done = done + sparing.write(sound)
-            failures |= sparing.failures
-        summary = done.as_summary() | {"failures": failures}
+
+            def read(node_ids: Sequence[str], until: datetime, most_readings: int | None) -> Span:
+                return read_span(
+                    connection, runtime.reader(), node_ids, chunk.resume_from, until, as_of, runtime.zone,
+                    districts=chunk.districts, most_readings=most_readings,
+                )  # fmt: skip
+
+            begun = time.perf_counter()
+            for reached, span in chunks.portions(
+                read, sound, chunk.resume_from, planned_end, runtime.settings.chunk_readings, runtime.zone
+            ):
+                done = done + Ingested(seconds={"read": time.perf_counter() - begun}, bytes_read=span.bytes_read)
+                # A cycle follows the watermarks and moves them; a backfill does neither.
+                sparing = _Sparing(connection, span, follows=chunk.job_type == jobs.CYCLE)
+                done = done + sparing.write(span.node_ids)
+                failures |= sparing.failures
+                end = reached
+                begun = time.perf_counter()
+        summary = done.as_summary() | {"failures": failures, "days": chunks.days_between(chunk.resume_from, end)}
         if end < chunk.read_end:
             chunks.go_on(connection, chunk, end, summary)
             return None

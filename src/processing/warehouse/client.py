@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,14 @@ from google.api_core.retry import Retry, if_transient_error
 from google.auth.credentials import AnonymousCredentials
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import bigquery, bigquery_storage
+from google.cloud.bigquery.table import RowIterator
 from google.cloud.bigquery_storage_v1.services.big_query_read.transports import BigQueryReadGrpcTransport
 
 from src.settings import Settings
+
+# On demand, in most regions; what an operator pays may be less.
+DOLLARS_PER_TIB = 6.25
+_TOO_DEAR = re.compile(r"limit for bytes billed: \d+\. (\d+) or higher required", re.IGNORECASE)
 
 
 class WarehouseError(Exception):
@@ -76,22 +82,65 @@ def sentences(settings: Settings) -> Iterator[None]:
     table = f"{settings.bigquery_project_id}.{settings.bigquery_dataset_id}.{settings.bigquery_table}"
     try:
         yield
+    except exceptions.GoogleAPICallError as error:
+        raise WarehouseError(_sentence(error, table, settings)) from error
     except GoogleAuthError as error:
         raise WarehouseError(
             f"BigQuery credentials are missing or unusable ({error}): "
             "set GOOGLE_APPLICATION_CREDENTIALS to the key file of a service account"
         ) from error
-    except (exceptions.Unauthorized, exceptions.Unauthenticated) as error:
-        raise WarehouseError(f"BigQuery refused the credentials: {error.message}") from error
-    except exceptions.Forbidden as error:
-        if "quota" in error.message.lower():
-            raise WarehouseError(f"BigQuery quota exceeded: {error.message}") from error
-        raise WarehouseError(f"These credentials may not read {table}: {error.message}") from error
-    except (exceptions.TooManyRequests, exceptions.ResourceExhausted) as error:
-        raise WarehouseError(f"BigQuery quota exceeded: {error.message}") from error
-    except exceptions.NotFound as error:
-        raise WarehouseError(f"Table {table} does not exist in BigQuery: {error.message}") from error
-    except exceptions.BadRequest as error:
-        raise WarehouseError(f"BigQuery rejected the request on {table}: {error.message}") from error
     except (exceptions.GoogleAPIError, OSError) as error:
         raise WarehouseError(f"BigQuery did not answer: {error}") from error
+
+
+def too_dear(settings: Settings, required: int) -> str:
+    """The sentence about a read of so many bytes that BIGQUERY_MAXIMUM_BYTES_BILLED does not allow."""
+    dollars = required / 1024**4 * DOLLARS_PER_TIB
+    return (
+        f"BigQuery would bill {required} bytes for one read, and BIGQUERY_MAXIMUM_BYTES_BILLED allows "
+        f"{settings.bigquery_maximum_bytes_billed}: set it to {required} or more; such a read costs about "
+        f"{dollars:.2f} USD, at {DOLLARS_PER_TIB} USD per TiB"
+    )
+
+
+def _sentence(error: exceptions.GoogleAPICallError, table: str, settings: Settings) -> str:
+    message = str(error.message)
+    if found := _TOO_DEAR.search(message):
+        return too_dear(settings, int(found[1]))
+    if isinstance(error, (exceptions.Unauthorized, exceptions.Unauthenticated)):
+        return f"BigQuery refused the credentials: {message}"
+    quota = isinstance(error, exceptions.Forbidden) and "quota" in message.lower()
+    if quota or isinstance(error, (exceptions.TooManyRequests, exceptions.ResourceExhausted)):
+        return f"BigQuery quota exceeded: {message}"
+    if isinstance(error, exceptions.Forbidden):
+        return f"These credentials may not read {table}: {message}"
+    if isinstance(error, exceptions.NotFound):
+        return f"Table {table} does not exist in BigQuery: {message}"
+    if isinstance(error, exceptions.BadRequest):
+        return f"BigQuery rejected the request on {table}: {message}"
+    return f"BigQuery did not answer: {error}"
+
+
+def run_query(
+    warehouse: Warehouse,
+    settings: Settings,
+    query: str,
+    parameters: Sequence[bigquery.ScalarQueryParameter | bigquery.ArrayQueryParameter],
+) -> tuple[RowIterator, int]:
+    """The rows of a query, still to be fetched or all at hand, and the bytes it processed.
+
+    Raises:
+        WarehouseError: with a sentence that says what to do; where BIGQUERY_MAXIMUM_BYTES_BILLED does not suffice, too.
+    """
+    with sentences(settings):
+        job = warehouse.queries.query(
+            query,
+            job_config=bigquery.QueryJobConfig(
+                query_parameters=list(parameters), maximum_bytes_billed=settings.bigquery_maximum_bytes_billed
+            ),
+            timeout=warehouse.timeout,
+            retry=warehouse.retry,
+            job_retry=None,
+        )
+        rows = job.result(timeout=warehouse.timeout, retry=warehouse.retry)
+    return rows, int(job.total_bytes_processed or 0)

@@ -11,7 +11,7 @@ from google.cloud import bigquery
 
 from src.domain.forecasting.series import WEATHER
 from src.domain.readings import VALID_RANGE
-from src.processing.warehouse.client import Warehouse, WarehouseError, sentences
+from src.processing.warehouse.client import Warehouse, WarehouseError, run_query, sentences
 from src.settings import Settings
 
 
@@ -110,18 +110,9 @@ def _answer(
     parameters: Sequence[bigquery.ScalarQueryParameter | bigquery.ArrayQueryParameter],
 ) -> tuple[pd.DataFrame, int]:
     """The rows of a query, and the bytes it processed."""
+    result, bytes_processed = run_query(warehouse, settings, query, parameters)
     with sentences(settings):
-        job = warehouse.queries.query(
-            query,
-            job_config=bigquery.QueryJobConfig(
-                query_parameters=list(parameters), maximum_bytes_billed=settings.bigquery_maximum_bytes_billed
-            ),
-            timeout=warehouse.timeout,
-            retry=warehouse.retry,
-            job_retry=None,
-        )
-        result = job.result(timeout=warehouse.timeout, retry=warehouse.retry)
         # A stand-in cannot serve query results by the Storage API.
         storage = None if settings.bigquery_rest_endpoint else warehouse.storage
         rows = result.to_arrow(bqstorage_client=storage, create_bqstorage_client=False).to_pandas()
-    return rows, int(job.total_bytes_processed or 0)
+    return rows, bytes_processed

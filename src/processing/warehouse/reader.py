@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pandas as pd
@@ -11,7 +13,7 @@ import pyarrow as pa
 from google.cloud import bigquery
 from google.cloud.bigquery_storage import types
 
-from src.processing.warehouse.client import Warehouse, WarehouseError, sentences
+from src.processing.warehouse.client import Warehouse, WarehouseError, run_query, sentences, too_dear
 from src.settings import Settings
 
 # What a reading consists of, under the names the product uses; BIGQUERY_COLUMNS maps them to the warehouse's own.
@@ -28,6 +30,21 @@ SCHEMA = pa.schema(
 )
 
 
+class TooManyReadings(Exception):
+    """A read would have brought more rows than its caller can hold."""
+
+
+@dataclass(frozen=True)
+class Readings:
+    """`frame` has the columns of `SCHEMA`: node_id (category), timestamps (datetime64[us, UTC]), measurements float64.
+
+    `bytes_read` is what the warehouse processed for it; 0 where it does not tell.
+    """
+
+    frame: pd.DataFrame
+    bytes_read: int
+
+
 class Reader:
     """Reads spans of readings. One instance serves all threads."""
 
@@ -36,15 +53,28 @@ class Reader:
         self._settings = settings
         self._dataset = f"{settings.bigquery_project_id}.{settings.bigquery_dataset_id}"
         self._column = {name: settings.bigquery_columns.get(name, name) for name in SCHEMA.names}
+        self._district = settings.bigquery_columns.get("district_id", "district_id")
 
-    def read(self, node_ids: Sequence[str], start: datetime, end: datetime) -> pd.DataFrame:
+    def read(
+        self,
+        node_ids: Sequence[str],
+        start: datetime,
+        end: datetime,
+        *,
+        districts: Sequence[str] | None = None,
+        most_readings: int | None = None,
+    ) -> Readings:
         """Every row of these nodes with start <= timestamp < end, in no particular order.
 
-        Returns:
-            Columns of `SCHEMA`: node_id (category), timestamps (datetime64[us, UTC]), measurements (float64).
+        Args:
+            districts: the only ones their rows are stored under, "" for none, by which a clustered table is read in
+                part; None where they are not known.
+            most_readings: the reading stops where there are more rows; None: there is no limit.
 
         Raises:
-            WarehouseError: with a sentence that says what to do.
+            TooManyReadings: if there are more than `most_readings`.
+            WarehouseError: with a sentence that says what to do; where BIGQUERY_MAXIMUM_BYTES_BILLED does not suffice,
+                too.
         """
         with sentences(self._settings):
             table = self._warehouse.queries.get_table(
@@ -61,19 +91,28 @@ class Reader:
                     "name the right ones in BIGQUERY_COLUMNS"
                 )
             if table.table_type == "TABLE":
-                arrow = self._read_table(table, node_ids, start, end)
+                arrow, bytes_read = self._read_table(table, node_ids, start, end, districts, most_readings)
             else:
-                arrow = self._query_view(node_ids, start, end)
-        frame: pd.DataFrame = arrow.to_pandas(categories=["node_id"])
-        return frame
+                arrow, bytes_read = self._query_view(node_ids, start, end, districts, most_readings)
+        return Readings(arrow.to_pandas(categories=["node_id"]), bytes_read)
 
-    def _read_table(self, table: bigquery.Table, node_ids: Sequence[str], start: datetime, end: datetime) -> pa.Table:
+    def _read_table(
+        self,
+        table: bigquery.Table,
+        node_ids: Sequence[str],
+        start: datetime,
+        end: datetime,
+        districts: Sequence[str] | None,
+        most_readings: int | None,
+    ) -> tuple[pa.Table, int]:
         instant, node = self._column["timestamp"], self._column["node_id"]
         # The Storage API knows no parameters: literals are the only way, and `_literal` the only maker of them.
         restriction = (
             f"{instant} >= TIMESTAMP {_literal(_iso(start))} AND {instant} < TIMESTAMP {_literal(_iso(end))} "
             f"AND {node} IN ({', '.join(_literal(node_id) for node_id in node_ids)})"
         )
+        if districts is not None:
+            restriction += f" AND ({self._within(districts, ', '.join(map(_literal, districts)))})"
         bounds = {"retry": self._warehouse.retry, "timeout": self._warehouse.timeout}
         session = self._warehouse.storage.create_read_session(
             parent=f"projects/{self._settings.bigquery_project_id}",
@@ -87,44 +126,75 @@ class Reader:
             max_stream_count=self._settings.bigquery_streams,
             **bounds,
         )
+        bytes_read = int(session.estimated_total_bytes_scanned)
+        # What a query would be refused for, this interface does without a word.
+        if bytes_read > self._settings.bigquery_maximum_bytes_billed:
+            raise WarehouseError(too_dear(self._settings, bytes_read))
         if not session.streams:
-            return SCHEMA.empty_table()
+            return SCHEMA.empty_table(), bytes_read
+        limit = _Limit(most_readings)
 
         def stream(name: str) -> pa.Table:
-            return self._renamed(self._warehouse.storage.read_rows(name, **bounds).to_arrow(session))
+            parts = [SCHEMA.empty_table()]
+            for page in self._warehouse.storage.read_rows(name, **bounds).rows(session).pages:
+                limit.count(page.num_items)
+                parts.append(self._renamed(pa.Table.from_batches([page.to_arrow()])))
+            return pa.concat_tables(parts)
 
         with ThreadPoolExecutor(len(session.streams), thread_name_prefix="bigquery") as pool:
-            return pa.concat_tables(pool.map(stream, [s.name for s in session.streams]))
+            return pa.concat_tables(pool.map(stream, [s.name for s in session.streams])), bytes_read
 
-    def _query_view(self, node_ids: Sequence[str], start: datetime, end: datetime) -> pa.Table:
+    def _within(self, districts: Sequence[str], listed: str) -> str:
+        condition = f"{self._district} IN ({listed})"
+        return f"{condition} OR {self._district} IS NULL" if "" in districts else condition
+
+    def _query_view(
+        self,
+        node_ids: Sequence[str],
+        start: datetime,
+        end: datetime,
+        districts: Sequence[str] | None,
+        most_readings: int | None,
+    ) -> tuple[pa.Table, int]:
+        parameters: list[bigquery.ScalarQueryParameter | bigquery.ArrayQueryParameter] = [
+            bigquery.ScalarQueryParameter("start", "TIMESTAMP", start),
+            bigquery.ScalarQueryParameter("end", "TIMESTAMP", end),
+            bigquery.ArrayQueryParameter("node_ids", "STRING", list(node_ids)),
+        ]
+        within = "TRUE"
+        if districts is not None:
+            within = self._within(districts, "SELECT * FROM UNNEST(@districts)")
+            parameters.append(bigquery.ArrayQueryParameter("districts", "STRING", list(districts)))
         # Only identifiers that Settings has validated stand in the text; every value is a typed parameter.
         query = (
             f"SELECT {', '.join(self._column.values())} "  # noqa: S608
             f"FROM `{self._dataset}.{self._settings.bigquery_table}` "
             f"WHERE {self._column['timestamp']} >= @start AND {self._column['timestamp']} < @end "
-            f"AND {self._column['node_id']} IN UNNEST(@node_ids)"
+            f"AND {self._column['node_id']} IN UNNEST(@node_ids) AND ({within})"
         )
-        job = self._warehouse.queries.query(
-            query,
-            job_config=bigquery.QueryJobConfig(
-                query_parameters=[
-                    bigquery.ScalarQueryParameter("start", "TIMESTAMP", start),
-                    bigquery.ScalarQueryParameter("end", "TIMESTAMP", end),
-                    bigquery.ArrayQueryParameter("node_ids", "STRING", list(node_ids)),
-                ],
-                maximum_bytes_billed=self._settings.bigquery_maximum_bytes_billed,
-            ),
-            timeout=self._warehouse.timeout,
-            retry=self._warehouse.retry,
-            job_retry=None,
-        )
-        rows = job.result(timeout=self._warehouse.timeout, retry=self._warehouse.retry)
+        rows, bytes_read = run_query(self._warehouse, self._settings, query, parameters)
+        _Limit(most_readings).count(rows.total_rows or 0)
         # A stand-in cannot serve query results by the Storage API.
         storage = None if self._settings.bigquery_rest_endpoint else self._warehouse.storage
-        return self._renamed(rows.to_arrow(bqstorage_client=storage, create_bqstorage_client=False))
+        return self._renamed(rows.to_arrow(bqstorage_client=storage, create_bqstorage_client=False)), bytes_read
 
     def _renamed(self, arrow: pa.Table) -> pa.Table:
         return arrow.select(list(self._column.values())).rename_columns(SCHEMA.names).cast(SCHEMA)
+
+
+class _Limit:
+    """Counts rows as they come, over all streams of a read, and stops it where they are too many."""
+
+    def __init__(self, most: int | None) -> None:
+        self._most = most
+        self._counted = 0
+        self._lock = threading.Lock()
+
+    def count(self, rows: int) -> None:
+        with self._lock:
+            self._counted += rows
+            if self._most is not None and self._counted > self._most:
+                raise TooManyReadings(f"more than {self._most} readings")
 
 
 def _iso(instant: datetime) -> str:
