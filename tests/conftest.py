@@ -3,11 +3,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from uuid import uuid4
 
 import hypothesis
 import pytest
 import redis
-from sqlalchemy import Engine, create_engine, make_url, text
+from sqlalchemy import Engine, make_url, text
 
 from src.db.engines import create_database_engine
 from src.db.migrate import migrate
@@ -19,29 +20,56 @@ hypothesis.settings.register_profile("without a deadline", deadline=None)
 hypothesis.settings.load_profile("without a deadline")
 
 
+# Just after the readings that most tests make.
+NOW = "frozen:2023-05-10T00:00:00Z"
+# Where it names a server with TimescaleDB, that server stands in for the embedded PostgreSQL in every test.
+TIMESCALE_URL = os.environ.get("TEST_TIMESCALE_URL")
+
+
+def pytest_report_header() -> str:
+    if TIMESCALE_URL:
+        return f"database: TimescaleDB of TEST_TIMESCALE_URL, {make_url(TIMESCALE_URL).render_as_string()}"
+    return "database: embedded PostgreSQL, without TimescaleDB (TEST_TIMESCALE_URL is not set)"
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    with engines.postgres(tmp_path_factory.mktemp("postgres") / "data") as address:
-        yield address
+    """Settings that lead to the database server of this run."""
+    if not TIMESCALE_URL:
+        with engines.postgres(tmp_path_factory.mktemp("postgres") / "data") as address:
+            yield address
+        return
+    url = make_url(TIMESCALE_URL)
+    if url.password:
+        # Drivers look here where the settings name no password, in the processes that tests start as well.
+        os.environ["PGPASSWORD"] = str(url.password)
+    yield {
+        "postgres_host": url.host or "localhost",
+        "postgres_port": str(url.port or 5432),
+        "postgres_user": url.username or "postgres",
+        "postgres_db": url.database or "postgres",
+    }
 
 
 @contextmanager
-def fresh_database(server: dict[str, str], name: str) -> Iterator[Settings]:
-    """Settings that lead to an empty database of this name."""
+def fresh_database(server: dict[str, str]) -> Iterator[Settings]:
+    """Settings that lead to an empty database under a name of its own: other runs may use the same server."""
+    name = f"abbanoa_test_{uuid4().hex[:12]}"
     admin = create_database_engine(Settings(bigquery_project_id="demo", **server))
     with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
         connection.execute(text(f"CREATE DATABASE {name}"))
-    yield Settings(bigquery_project_id="demo", **server | {"postgres_db": name})
-    with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    admin.dispose()
+    try:
+        yield Settings(bigquery_project_id="demo", **server | {"postgres_db": name})
+    finally:
+        with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+        admin.dispose()
 
 
 @pytest.fixture
 def settings(server: dict[str, str]) -> Iterator[Settings]:
     """Settings that lead to an empty database of the test's own."""
-    with fresh_database(server, "test") as settings:
+    with fresh_database(server) as settings:
         yield settings
 
 
@@ -68,31 +96,27 @@ def stack(
         name: str(getattr(settings, name))
         for name in ("postgres_host", "postgres_port", "postgres_user", "postgres_db")
     }
-    return Settings(**kept, **redis_address, **bigquery_address, clock="frozen:2023-05-10T00:00:00Z")
+    return Settings(**kept, **redis_address, **bigquery_address, clock=NOW)
 
 
 @pytest.fixture
 def database(settings: Settings) -> Iterator[Engine]:
-    """A migrated database: the migrations are tested with every test that uses it."""
+    """A migrated database: the migrations are tested with every test that uses it.
+
+    Its readings are of 2023, which policies by the server's own clock would delete.
+    """
     engine = create_database_engine(settings)
-    migrate(engine, settings)
+    migrate(engine, settings.model_copy(update={"clock": NOW}))
     yield engine
     engine.dispose()
 
 
 @pytest.fixture
-def timescale() -> Iterator[Engine]:
+def timescale(server: dict[str, str]) -> Iterator[Engine]:
     """An empty database on a server that has TimescaleDB, where TEST_TIMESCALE_URL names one."""
-    url = os.environ.get("TEST_TIMESCALE_URL")
-    if not url:
+    if not TIMESCALE_URL:
         pytest.skip("TEST_TIMESCALE_URL is not set: the hypertable paths need a server with TimescaleDB")
-    admin = create_engine(url, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(text("DROP DATABASE IF EXISTS abbanoa_test WITH (FORCE)"))
-        connection.execute(text("CREATE DATABASE abbanoa_test"))
-    engine = create_engine(make_url(url).set(database="abbanoa_test"))
-    yield engine
-    engine.dispose()
-    with admin.connect() as connection:
-        connection.execute(text("DROP DATABASE abbanoa_test WITH (FORCE)"))
-    admin.dispose()
+    with fresh_database(server) as settings:
+        engine = create_database_engine(settings)
+        yield engine
+        engine.dispose()

@@ -45,6 +45,10 @@ def create_hypertables(connection: Connection) -> None:
 def apply_policies(connection: Connection, settings: Settings) -> None:
     """Chunk interval, compression and retention as the settings say, replacing what an earlier run set.
 
+    Policies go by the server's own clock. Where another is injected they would delete by the wrong one, and at once:
+    there are none then, and the daily retention deletes by the injected clock. Nothing is compressed there, which
+    costs space and no rows.
+
     Only chunks older than any late arrival are compressed: upserts into compressed chunks are slow.
     """
     retention = {
@@ -53,28 +57,32 @@ def apply_policies(connection: Connection, settings: Settings) -> None:
         "data_quality_metrics": settings.retention_metrics_days,
         "ml_predictions_cache": settings.retention_predictions_days,
     }
+    compression = {
+        "computed_metrics": max(settings.timescale_compress_after_days, settings.late_arrival_lookback_days + 2)
+    }
     for table in HYPERTABLES:
         connection.execute(
             text("SELECT set_chunk_time_interval(CAST(:table AS regclass), make_interval(days => :days))"),
             {"table": f"{SCHEMA}.{table}", "days": settings.timescale_chunk_days},
         )
-    for table, days in retention.items():
-        name = {"table": f"{SCHEMA}.{table}", "days": days}
-        connection.execute(
-            text("SELECT remove_retention_policy(CAST(:table AS regclass), if_exists => true)"),
-            {"table": name["table"]},
-        )
-        connection.execute(
-            text("SELECT add_retention_policy(CAST(:table AS regclass), make_interval(days => :days))"), name
-        )
-    compressed = {
-        "table": f"{SCHEMA}.computed_metrics",
-        "days": max(settings.timescale_compress_after_days, settings.late_arrival_lookback_days + 2),
-    }
-    connection.execute(
-        text("SELECT remove_compression_policy(CAST(:table AS regclass), if_exists => true)"),
-        {"table": compressed["table"]},
+    for kind, policies in (("retention", retention), ("compression", compression)):
+        for table, days in policies.items():
+            name = {"table": f"{SCHEMA}.{table}"}
+            connection.execute(text(f"SELECT remove_{kind}_policy(CAST(:table AS regclass), if_exists => true)"), name)
+            if settings.clock == "live":
+                connection.execute(
+                    text(f"SELECT add_{kind}_policy(CAST(:table AS regclass), make_interval(days => :days))"),
+                    name | {"days": days},
+                )
+
+
+def retained_by_policy(connection: Connection) -> set[str]:
+    """The tables whose old rows a policy of the database deletes; none without TimescaleDB."""
+    # Only what this database has: a server may offer an extension that its schema was not made with.
+    if not connection.scalar(text("SELECT count(*) FROM pg_extension WHERE extname = 'timescaledb'")):
+        return set()
+    tables = text(
+        "SELECT hypertable_name FROM timescaledb_information.jobs "
+        "WHERE proc_name = 'policy_retention' AND hypertable_schema = :schema"
     )
-    connection.execute(
-        text("SELECT add_compression_policy(CAST(:table AS regclass), make_interval(days => :days))"), compressed
-    )
+    return set(connection.execute(tables, {"schema": SCHEMA}).scalars())

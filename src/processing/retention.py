@@ -1,4 +1,4 @@
-"""Retention: what is older than the settings keep is deleted; TimescaleDB drops its own chunks by policy."""
+"""Retention: what is older than the settings keep is deleted; what a policy of TimescaleDB drops is left to it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from sqlalchemy import ColumnElement, Engine, Table, delete, text, update
 
 from src.db import timescale
 from src.db.tables import (
-    HYPERTABLES,
     alerts,
     anomalies,
     api_key_usage,
@@ -75,7 +74,7 @@ def _delete_old(runtime: Runtime, as_of: datetime) -> Done:
         (api_key_usage, "hour", settings.retention_metrics_days),
     ]
     with database.connect() as connection:
-        by_policy = HYPERTABLES if timescale.is_present(connection) else {}
+        by_policy = timescale.retained_by_policy(connection)
     deleted: dict[str, int] = {}
     thinned: dict[str, int] = {}
     problems: list[str] = []

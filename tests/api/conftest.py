@@ -27,13 +27,13 @@ def served(
     server: dict[str, str], redis_address: dict[str, str], bigquery_address: dict[str, str]
 ) -> Iterator[Settings]:
     """Three nodes over eight days, processed by a real cycle; `silent` is registered and has no readings."""
-    with fresh_database(server, "api_test") as settings:
+    with fresh_database(server) as settings:
         kept = {name: str(getattr(settings, name)) for name in ("postgres_host", "postgres_port", "postgres_user")}
         full = Settings(
             **kept,
             **redis_address,
             **bigquery_address,
-            postgres_db="api_test",
+            postgres_db=settings.postgres_db,
             clock=f"frozen:{NOW.isoformat()}",
             api_port=engines.free_port(),
             api_requests_per_minute_and_key=0,

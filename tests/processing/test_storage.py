@@ -14,6 +14,7 @@ from sqlalchemy import Engine, inspect, text
 from src.db.bulk_read import read_rows
 from src.db.migrate import migrate
 from src.db.tables import HYPERTABLES, SCHEMA, computed_metrics, metadata
+from src.db.timescale import retained_by_policy
 from src.db.upsert import replace_metrics
 from src.domain.metrics import window_metrics
 from src.domain.readings import clean
@@ -118,6 +119,15 @@ def test_time_series_become_hypertables_with_policies(timescale: Engine, setting
     assert store(timescale, rows, ["n"]) == len(rows)
     assert store(timescale, rows, ["n"]) == 0
     migrate(timescale, settings, "base")
+
+
+def test_no_policy_goes_by_the_servers_clock_where_another_is_injected(timescale: Engine, settings: Settings):
+    policies = text("SELECT count(*) FROM timescaledb_information.jobs WHERE hypertable_name <> ''")
+    for clock, expected in (("live", 5), ("frozen:2023-05-10T00:00:00Z", 0), ("live", 5)):
+        migrate(timescale, settings.model_copy(update={"clock": clock}))
+        with timescale.connect() as connection:
+            assert connection.scalar(policies) == expected
+            assert len(retained_by_policy(connection)) == (4 if expected else 0)
 
 
 def test_bulk_reads_give_what_is_stored_whatever_it_is_called(database: Engine):
