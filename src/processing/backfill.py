@@ -20,6 +20,7 @@ from src.clock import parse_instant
 from src.db.migrate import wait_for_schema
 from src.db.tables import job_chunks, processing_jobs
 from src.domain.days import day_start
+from src.domain.names import problem_of_name
 from src.domain.readings import EARLIEST
 from src.observability import configure_logging
 from src.processing import chunks, jobs
@@ -56,6 +57,9 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--start must lie before --end, and before now")
     if (refused := beyond_retention(start, now, settings.retention_metrics_days, runtime.zone)) is not None:
         parser.error(refused)
+    for node_id in options.nodes:
+        if (problem := problem_of_name(node_id)) is not None:
+            parser.error(f"--nodes: a name {problem}")
     if problem := wait_for_schema(runtime.database, seconds=10):
         sys.stderr.write(problem + "\n")
         return 1
