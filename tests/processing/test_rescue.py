@@ -103,7 +103,9 @@ def test_a_systematic_failure_reads_the_warehouse_once(
     put(stack, readings_of([f"n{k}" for k in range(8)], days=1))
     job_id, read = planned(runtime), []
     original = Reader.read
-    monkeypatch.setattr(Reader, "read", lambda self, *given: read.append(given) or original(self, *given))
+    monkeypatch.setattr(
+        Reader, "read", lambda self, *given, **bounds: read.append(given) or original(self, *given, **bounds)
+    )
     refusing(database, "computed_metrics", "25006", "INSERT")
     assert work_off(runtime, job_id, 0) is Outcome.DONE_AND_LAST
     assert len(read) == 1
@@ -115,7 +117,9 @@ def test_one_bad_node_is_found_without_reading_again(
     put(stack, readings_of([f"n{k}" for k in range(8)], days=1))
     job_id, read = planned(runtime), []
     original = Reader.read
-    monkeypatch.setattr(Reader, "read", lambda self, *given: read.append(given) or original(self, *given))
+    monkeypatch.setattr(
+        Reader, "read", lambda self, *given, **bounds: read.append(given) or original(self, *given, **bounds)
+    )
     with database.begin() as connection:
         connection.execute(text("ALTER TABLE water_infrastructure.computed_metrics ADD CHECK (node_id <> 'n5')"))
     assert work_off(runtime, job_id, 0) is Outcome.DONE_AND_LAST

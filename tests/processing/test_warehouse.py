@@ -183,3 +183,12 @@ def test_a_refusal_for_its_cost_says_what_to_set_and_what_it_would_cost():
     sentence = "BIGQUERY_MAXIMUM_BYTES_BILLED allows 21474836480: set it to 1099511627776 or more; .* about 6.25 USD"
     with pytest.raises(WarehouseError, match=sentence), sentences(Settings(bigquery_project_id="demo")):
         raise refused
+
+
+def test_a_read_that_costs_more_than_is_allowed_is_refused_before_it_begins(warehouse: Settings):
+    reader, end = Reader(connect(warehouse), warehouse), START + timedelta(hours=24)
+    cost = reader.read(NODES, START, end).bytes_read
+    assert cost > 0
+    settings = warehouse.model_copy(update={"bigquery_maximum_bytes_billed": cost - 1})
+    with pytest.raises(WarehouseError, match=f"set it to {cost} or more"):
+        Reader(connect(settings), settings).read(NODES, START, end)
