@@ -24,6 +24,7 @@ from src.clock import Clock
 from src.db.engines import create_database_engine
 from src.domain.forecasting.model import Forecaster
 from src.processing.warehouse.client import Warehouse, connect
+from src.processing.warehouse.history import HourlyFlow
 from src.processing.warehouse.reader import Reader
 from src.settings import Settings
 
@@ -40,6 +41,8 @@ class Runtime:
     stopping: threading.Event = field(default_factory=threading.Event)
     # Models that were loaded, by their id: an artefact never changes.
     forecasters: dict[UUID, Forecaster] = field(default_factory=dict)
+    # What was read for the pools of a training that are still to come, by its job: trainings have one thread.
+    training_flow: dict[UUID, HourlyFlow] = field(default_factory=dict)
     _busy: Counter[UUID] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _warehouse: Warehouse | None = None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import numpy as np
 import orjson
 import pandas as pd
+import pyarrow as pa
 import pytest
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import IntegrityError
@@ -20,11 +22,12 @@ from src.processing import jobs
 from src.processing.alerts.review import run_alerts
 from src.processing.cycle.finish import finish
 from src.processing.cycle.work import work_off
-from src.processing.models import registry
+from src.processing.models import registry, training
 from src.processing.models.forecasts import recent_history, write_forecasts
 from src.processing.models.review import evaluate, review
 from src.processing.models.training import start_training
 from src.processing.runtime import Runtime, create_runtime
+from src.processing.warehouse.history import HourlyFlow, read_hourly_flow
 from src.quickstart.datasets import load_weather
 from src.settings import Settings
 from tests.processing.test_forecasting import town
@@ -227,6 +230,47 @@ def test_a_pool_that_three_replicas_are_offered_is_trained_once(runtime: Runtime
     finish(runtime, job_id)
     assert jobs.describe(database, job_id)["status"] == "completed"
     assert statuses(database) == ["active"]
+
+
+def test_all_pools_of_a_training_are_read_at_once_and_learn_what_they_would_alone(
+    runtime: Runtime, database: Engine, flow: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+):
+    alone = train_now(runtime)["result_summary"]["pools"]
+    with database.begin() as connection:
+        connection.execute(text("UPDATE water_infrastructure.nodes SET role = 'inlet' WHERE node_id = :node"),
+            {"node": str(flow.columns[0])})  # fmt: skip
+        connection.execute(text("UPDATE water_infrastructure.nodes SET role = 'outlet' WHERE node_id = :node"),
+            {"node": str(flow.columns[1])})  # fmt: skip
+    asked: list[int] = []
+
+    def listening(*arguments: Any) -> HourlyFlow:
+        asked.append(len(arguments[2]))
+        return read_hourly_flow(*arguments)
+
+    monkeypatch.setattr(training, "read_hourly_flow", listening)
+    told = train_now(runtime, NOW + HOUR)["result_summary"]["pools"]
+    assert asked == [3]
+    assert {pool["scope"] for pool in told} == {"inlet", "outlet", "monitoring"}
+    assert [pool["rows_read"] for pool in told] == [len(flow[flow.index < NOW + HOUR])] * 3
+    # The stand-in may not say what a read cost; whatever it was counts once.
+    assert sum(pool["bytes_processed"] > 0 for pool in told) == sum(pool["bytes_processed"] > 0 for pool in alone)
+    assert runtime.training_flow == {}
+
+
+def test_hours_that_come_in_any_order_and_in_parts_stand_in_their_places():
+    nodes = ["b", "a", "silent"]
+    start = datetime(2022, 3, 27, tzinfo=UTC)
+    read = HourlyFlow(nodes, start + timedelta(minutes=20), start + timedelta(days=2, minutes=1), 7)
+    hours = [start + timedelta(hours=hour) for hour in (30, 5, 48, 7)]
+    kinds = pa.schema([("node_id", pa.string()), ("hour", pa.timestamp("us", "UTC")), ("flow", pa.float64())])
+    for number in (2, 0, 3, 1):
+        rows = {"node_id": ["a", "b"], "hour": [hours[number]] * 2, "flow": [float(number), 10.0 + number]}
+        read.add(pa.RecordBatch.from_pydict(rows, kinds))
+    found = read.of(["a", "b"])
+    assert (found.index[0], found.index[-1], len(found)) == (hours[1], hours[2], 44)
+    assert found["a"].dropna().to_dict() == {hours[1]: 1.0, hours[3]: 3.0, hours[0]: 0.0, hours[2]: 2.0}
+    assert found["b"].dropna().tolist() == [11.0, 13.0, 10.0, 12.0]
+    assert read.of(["silent"]).empty
 
 
 def test_a_better_shadow_is_promoted_and_a_sabotaged_one_is_not(runtime: Runtime, database: Engine, flow: pd.DataFrame):

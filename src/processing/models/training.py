@@ -7,9 +7,11 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import pandas as pd
 import redis
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection, Row, select
 
+from src.db.tables import job_chunks
 from src.domain.forecasting.boosting import MEMBERS
 from src.domain.forecasting.model import LEARNED, USUAL, NotEnoughHistory, Trained, seasonal, train
 from src.domain.forecasting.series import history_of, public_holidays
@@ -47,16 +49,16 @@ def train_chunk(runtime: Runtime, connection: Connection, chunk: Row[Any]) -> di
     """
     scope, nodes = chunk.scope, list(chunk.node_ids)
     begun = runtime.clock.now()
-    read = read_hourly_flow(runtime.warehouse(), runtime.settings, nodes, chunk.read_start, chunk.read_end)
-    cost = {"rows_read": read.rows, "bytes_processed": read.bytes_processed}
+    flow, bytes_processed = _flow_of(runtime, connection, chunk)
+    cost = {"rows_read": int(flow.notna().to_numpy().sum()), "bytes_processed": bytes_processed}
     told: dict[str, Any] = {"scope": scope} | cost
-    if read.flow.empty:
+    if flow.empty:
         return told | {"not_trained": "none of its nodes has flow in the warehouse"}
-    start = read.flow.index[0].to_pydatetime()
+    start = flow.index[0].to_pydatetime()
     weather = read_hourly_weather(runtime.warehouse(), runtime.settings, start, chunk.read_end)
     last = chunk.read_end.date() + timedelta(days=10)
     festive = public_holidays(runtime.settings.utility_country, start.date() - timedelta(days=1), last)
-    history = history_of(read.flow, weather, festive, runtime.zone)
+    history = history_of(flow, weather, festive, runtime.zone)
     by = f"job {chunk.job_id}"
 
     def register(trained: Trained, method: str) -> UUID:
@@ -71,7 +73,7 @@ def train_chunk(runtime: Runtime, connection: Connection, chunk: Row[Any]) -> di
                 "weather": [] if weather is None else list(weather.columns),
             },
             "training_data_start": start,
-            "training_data_end": read.flow.index[-1].to_pydatetime() + timedelta(hours=1),
+            "training_data_end": flow.index[-1].to_pydatetime() + timedelta(hours=1),
             "training_samples": trained.examples,
         }
         artefact = trained.forecaster.to_bytes()
@@ -109,6 +111,32 @@ def train_chunk(runtime: Runtime, connection: Connection, chunk: Row[Any]) -> di
         return told | {"not_trained": f"{reason}; {error}"}
     registry.promote(connection, model_id, runtime.clock.now(), by, judge_baseline(reason).reason)
     return told
+
+
+def _flow_of(runtime: Runtime, connection: Connection, chunk: Row[Any]) -> tuple[pd.DataFrame, int]:
+    """The flow of a pool's nodes, and the bytes the warehouse read for it: 0 where it was read with an earlier pool.
+
+    A read costs the same for one pool as for all: the first pool of a job that this process trains has those read that
+    still wait as well, and each takes its part.
+    """
+    waiting = connection.execute(
+        select(job_chunks.c.chunk_number, job_chunks.c.node_ids).where(
+            job_chunks.c.job_id == chunk.job_id, job_chunks.c.status == "queued"
+        )
+    ).all()
+    read, bytes_processed = runtime.training_flow.get(chunk.job_id), 0
+    if read is None or not set(chunk.node_ids) <= set(read.node_ids):
+        # That of an earlier job, most of whose pools others trained, goes.
+        runtime.training_flow.clear()
+        nodes = sorted({node_id for pool in waiting for node_id in pool.node_ids})
+        read = read_hourly_flow(runtime.warehouse(), runtime.settings, nodes, chunk.read_start, chunk.read_end)
+        bytes_processed = read.bytes_processed
+    flow = read.of(chunk.node_ids)
+    if any(pool.chunk_number != chunk.chunk_number for pool in waiting):
+        runtime.training_flow[chunk.job_id] = read
+    else:
+        runtime.training_flow.clear()
+    return flow, bytes_processed
 
 
 def start_training(
