@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -43,6 +44,7 @@ from src.clock import SteppedClock
 from src.db.engines import create_database_engine
 from src.db.migrate import migrate
 from src.db.tables import SCHEMA
+from src.observability import configure_logging
 from src.processing import jobs
 from src.processing.alerts.review import run_alerts
 from src.processing.runtime import create_runtime
@@ -69,11 +71,13 @@ class Scenario:
     first: pd.DataFrame
     # Instant from which on rows can be seen -> the rows; the same with and without faults.
     later: Mapping[datetime, pd.DataFrame]
+    # Rows that no database can hold, from an instant on; without faults there are none.
+    unfit: tuple[datetime, pd.DataFrame]
     # Rows stamped hours before they can be seen; without faults they are there from the beginning.
     stamped_early: tuple[datetime, pd.DataFrame]
 
     def boundaries(self) -> list[datetime]:
-        return sorted({*self.later, self.stamped_early[0], self.end})
+        return sorted({*self.later, self.unfit[0], self.stamped_early[0], self.end})
 
 
 def scenario(days: int, seed: int) -> Scenario:
@@ -116,7 +120,8 @@ def scenario(days: int, seed: int) -> Scenario:
         BEGIN,
         BEGIN + days * DAY,
         everything,
-        {arrived: newcomer, nul_at: nul, late_at: late},
+        {arrived: newcomer, late_at: late},
+        (nul_at, nul),
         (early_at, frames[0][held]),
     )
 
@@ -249,6 +254,8 @@ class Fortnight:
                     append(self.settings, self.told.later[boundary])
                 if disturbed and boundary == early_at:
                     append(self.settings, early)
+                if disturbed and boundary == self.told.unfit[0]:
+                    append(self.settings, self.told.unfit[1])
             if self._backfill:
                 self._backfill.wait(300)
         finally:
@@ -478,6 +485,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     told = scenario(options.days, options.seed)
+    # Asked to end, it ends what it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    # Alerts are logged where they are reviewed: here.
+    configure_logging(Settings(log_level="ERROR"))
     log = Path(tempfile.mkdtemp(prefix="endurance-")) / "services.log"
     console.print(f"The services' own words: {log}")
 
