@@ -67,3 +67,12 @@ def process(arguments: list[str], environment: dict[str, str]) -> Iterator[subpr
         yield started
     finally:
         engines.end(started)
+
+
+def peak_mb(pid: int) -> float:
+    """The most memory (MB, resident) that a running process has had so far; 0 where it has ended."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM")), 0.0)

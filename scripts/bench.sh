@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Measures speed as ratios within one run, what detection finds, how well flow is forecast, and ninety days of models'
-# lives. Each suite ends with one JSON line: ./scripts/bench.sh processing | serving | anomalies | forecasting | lifecycle
+# Measures speed as ratios within one run, what detection finds, how well flow is forecast, ninety days of models'
+# lives, and a bad fortnight of the services. Each suite ends with one JSON line:
+# ./scripts/bench.sh processing | serving | anomalies | forecasting | lifecycle | endurance
 set -euo pipefail
 cd "$(dirname "$0")/.."
 suite="${1:-}"
 case "$suite" in
-    processing | anomalies | forecasting | lifecycle) ;;
+    processing | anomalies | forecasting | lifecycle | endurance) ;;
     serving)
         command -v wrk >/dev/null 2>&1 || {
             echo "The load generator wrk is needed: apt-get install wrk" >&2
@@ -13,7 +14,7 @@ case "$suite" in
         }
         ;;
     *)
-        echo "Usage: $0 processing|serving|anomalies|forecasting|lifecycle" >&2
+        echo "Usage: $0 processing|serving|anomalies|forecasting|lifecycle|endurance" >&2
         exit 2
         ;;
 esac

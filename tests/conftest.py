@@ -26,10 +26,10 @@ NOW = "frozen:2023-05-10T00:00:00Z"
 TIMESCALE_URL = os.environ.get("TEST_TIMESCALE_URL")
 
 
-def pytest_report_header() -> str:
-    if TIMESCALE_URL:
-        return f"database: TimescaleDB of TEST_TIMESCALE_URL, {make_url(TIMESCALE_URL).render_as_string()}"
-    return "database: embedded PostgreSQL, without TimescaleDB (TEST_TIMESCALE_URL is not set)"
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    # Not the header, which a quiet run leaves out.
+    name = f"TimescaleDB at {make_url(TIMESCALE_URL)!r}" if TIMESCALE_URL else "embedded PostgreSQL, no TimescaleDB"
+    terminalreporter.write_line(f"database of the tests: {name}")
 
 
 @pytest.fixture(scope="session")
