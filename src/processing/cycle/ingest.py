@@ -133,7 +133,10 @@ def read_span(
         .with_for_update(key_share=True)
     )
     taken_in = select(func.max(ingestion_watermarks.c.updated_at)).where(ingestion_watermarks.c.node_id.in_(node_ids))
-    as_of = max(as_of, connection.scalar(taken_in) or as_of)
+    known_until = connection.scalar(taken_in) or as_of
+    if known_until > as_of:
+        # What came in since the job was planned may lie in a district that was not known then.
+        as_of, districts = known_until, None
     if open_ended:
         end = as_of + INSTANT
     lead = day_start(first, zone, -LEAD_DAYS)

@@ -119,6 +119,8 @@ def _slice(runtime: Runtime, job_id: UUID, chunk_number: int) -> Outcome | None:
                 done = done + sparing.write(span.node_ids)
                 failures |= sparing.failures
                 end = reached
+                # One portion is held at a time.
+                del span, sparing
                 begun = time.perf_counter()
         summary = done.as_summary() | {"failures": failures, "days": chunks.days_between(chunk.resume_from, end)}
         if end < chunk.read_end:
