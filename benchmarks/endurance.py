@@ -451,9 +451,10 @@ def _figures(fortnight: Fortnight, seconds: float, undisturbed: Mapping[str, set
     cycles = fortnight.table("processing_jobs").query("job_type == @jobs.CYCLE and triggered_by == 'scheduler'")
     interval = timedelta(minutes=fortnight.settings.check_interval_minutes)
     due = list(pd.date_range(BEGIN, fortnight.told.end, freq=interval))
-    completed = set(cycles.query("status == 'completed'")["scheduled_for"])
-    done = sorted(completed & set(due))
-    gaps = [after - before for before, after in zip(done, done[1:], strict=False)]
+    completed = cycles.query("status == 'completed'")["scheduled_for"].sort_values()
+    # A cycle that failed may be made up for before the next tick.
+    done = sorted(set(completed.dt.floor(interval)) & set(due))
+    gaps = completed.diff().dropna()
     left = fortnight.left()
     different = {name: max(len(rows - left[name]), len(left[name] - rows)) for name, rows in undisturbed.items()}
     alerts = fortnight.table("alerts")
