@@ -227,6 +227,7 @@ class Fortnight:
     excused: set[datetime] = field(default_factory=set)
     peak: float = 0.0
     reached: datetime = BEGIN
+    reviewed: datetime = BEGIN - DAY
     alerts_refused: int = 0
 
     def __post_init__(self) -> None:
@@ -319,12 +320,14 @@ class Fortnight:
             fault = self.faults.pop(0)
             self.struck.append(f"{fault.name} at {self.reached:%m-%d %H:%M}")
             fault.strike()
-        if later:
+        if job.status in ("completed", "failed") and job.scheduled_for > self.reviewed:
+            self.reviewed = job.scheduled_for
             self._review_alerts()
         return later
 
     def _review_alerts(self) -> None:
-        # A replay leaves alerts out; here they are reviewed once a tick, as of that tick.
+        # A replay leaves alerts out; here they are reviewed once a tick, as of that tick, when its cycle has ended:
+        # before, the latest success is a whole interval old, and every tick would count as late.
         assert isinstance(self.runtime.clock, SteppedClock)
         self.runtime.clock.move_to(self.reached)
         try:

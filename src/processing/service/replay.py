@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from src.clock import SteppedClock
+from src.db.failures import is_passing
 from src.observability import logger
 from src.processing import jobs
 from src.processing.actors import Queue
@@ -48,6 +51,13 @@ def replay(runtime: Runtime, queue: Queue, timetable: Sequence[Entry], until: da
 
 
 def _wait(runtime: Runtime) -> None:
-    """Until every job has ended, or the process is asked to."""
-    while jobs.unfinished(runtime.database) and not runtime.stopping.wait(POLL_SECONDS):
-        pass
+    """Until every job has ended, or the process is asked to; a database that is away for a while is waited for."""
+    while not runtime.stopping.is_set():
+        try:
+            if not jobs.unfinished(runtime.database):
+                return
+        except SQLAlchemyError as error:
+            if not is_passing(error):
+                raise
+            logger(__name__).warning("the database does not answer", error=str(error).partition("\n")[0])
+        runtime.stopping.wait(POLL_SECONDS)
