@@ -283,3 +283,13 @@ def test_killed_by_its_chunk_again_and_again_the_service_gives_it_up_and_goes_on
     assert run_cycle(stack, stack.running_clock.now())["status"] == "completed"
     failed = table(database, "processing_jobs").query("status == 'failed'").iloc[0]
     assert f"begun {chunks.MOST_ATTEMPTS} times" in failed["error_message"]
+
+
+def test_while_a_cycle_runs_the_next_tick_is_skipped_and_says_so(stack: Settings, database: Engine, runtime: Runtime):
+    put(stack, readings_of(["a"], days=1))
+    running = planned(runtime)
+    run_tick(runtime, Queue(runtime), AS_OF + timedelta(minutes=30))
+    ticks = table(database, "processing_jobs").query("triggered_by == 'scheduler'")
+    assert ticks["status"].tolist() == ["completed"]
+    assert str(running) in ticks["result_summary"].iloc[0]["skipped"]
+    assert set(table(database, "job_chunks")["job_id"]) == {running}
