@@ -188,11 +188,11 @@ def _districts(row: Any) -> tuple[str, ...] | None:
 
 def _description(row: Any, rejected: Counter[str]) -> dict[str, str]:
     """What the readings tell of a node, without what cannot be stored."""
-    told = {name: row[name] for name in _DESCRIPTION if row.get(name)}
-    for name in [name for name, text in told.items() if problem_of_name(text)]:
+    description = {name: row[name] for name in _DESCRIPTION if row.get(name)}
+    for name in [name for name, text in description.items() if problem_of_name(text)]:
         rejected[f"invalid_{name}"] += 1
-        del told[name]
-    return told
+        del description[name]
+    return description
 
 
 def readings_between(
