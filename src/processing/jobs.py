@@ -91,9 +91,9 @@ def another_running(database: Engine, job_type: str, other_than: UUID | None = N
 
 
 def unfinished(database: Engine) -> bool:
-    """Whether any job is waiting or running."""
+    """Whether any job that the services themselves began is waiting or running."""
     with database.connect() as connection:
-        found = select(_jobs.job_id).where(_jobs.status.in_(UNFINISHED)).limit(1)
+        found = select(_jobs.job_id).where(_jobs.status.in_(UNFINISHED), _jobs.job_type != BACKFILL).limit(1)
         return connection.scalar(found) is not None
 
 

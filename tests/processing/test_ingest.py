@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pandas as pd
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from src.db.tables import SCHEMA
 from src.processing.cycle.ingest import INSTANT, Ingested, read_span, write_span
 from src.processing.warehouse.client import connect
-from src.processing.warehouse.reader import Reader
+from src.processing.warehouse.reader import Reader, Readings
 from src.settings import Settings
 from tests.processing.test_warehouse import NODES, START, warehouse
-from tests.system import put, readings_of, run_cycle
+from tests.system import eventually, put, readings_of, run_cycle
 
 __all__ = ["warehouse"]
 
@@ -64,6 +67,48 @@ def test_a_slow_job_never_takes_rows_of_a_later_one_back(database: Engine, wareh
     before = table(database, "computed_metrics")
     assert ingest(database, warehouse, START, START + timedelta(hours=30)).rows_changed == 0
     pd.testing.assert_frame_equal(table(database, "computed_metrics"), before)
+
+
+def test_what_was_read_first_is_written_first(database: Engine, stack: Settings):
+    """Of two that write the same node, the second reads once the first has committed."""
+    at_first = readings_of(["n"], days=1, minutes=60)
+    corrected = at_first.assign(flow_rate=99.0)
+    as_of = START + timedelta(days=1)
+    has_read, may_write = threading.Event(), threading.Event()
+
+    class Slow(Reader):
+        def read(self, *asked: Any, **bounds: Any) -> Readings:
+            found = super().read(*asked, **bounds)
+            has_read.set()
+            may_write.wait(60)
+            return found
+
+    def written(reader: Reader) -> None:
+        with database.begin() as connection:
+            write_span(connection, read_span(connection, reader, ["n"], START, as_of + INSTANT, as_of, ROME))
+
+    def somebody_waits() -> bool:
+        with database.connect() as connection:
+            waiting = (
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+            return bool(connection.scalar(text(waiting)))
+
+    put(stack, at_first)
+    run_cycle(stack, START)
+    with ThreadPoolExecutor(2) as threads:
+        try:
+            slow = threads.submit(written, Slow(connect(stack), stack))
+            assert has_read.wait(60)
+            put(stack, corrected)
+            quick = threads.submit(written, Reader(connect(stack), stack))
+            eventually(lambda: quick.done() or somebody_waits())
+        finally:
+            may_write.set()
+        slow.result(60)
+        quick.result(60)
+    hours = table(database, "computed_metrics").query("time_window == '1hour'")
+    assert set(hours["avg_flow_rate"]) == {99.0}
 
 
 def test_days_without_readings_between_others_are_no_obstacle(database: Engine, warehouse: Settings):

@@ -45,11 +45,20 @@ def _skip(runtime: Runtime, job_id: UUID, as_of: datetime, earlier: UUID) -> Non
 
 
 def run_retry(runtime: Runtime, queue: Queue, as_of: datetime) -> None:
-    """A cycle between two ticks, where the latest ones failed: 15 seconds after the first, then twice as long each."""
+    """A cycle between two ticks, where one is due (`retry_due`)."""
+    due = retry_due(runtime)
+    if due is not None and due <= runtime.clock.now():
+        run_tick(runtime, queue, as_of)
+
+
+def retry_due(runtime: Runtime) -> datetime | None:
+    """When cycles that failed are to be made up for: 15 seconds after the first failure, then twice as long each time.
+
+    None where the latest cycle did not fail.
+    """
     recent = jobs.latest(runtime.database, jobs.CYCLE, 12)
     failures = next((number for number, job in enumerate(recent) if job.status != "failed"), len(recent))
-    if failures and runtime.clock.now() - recent[0].created_at >= timedelta(seconds=15 * 2 ** (failures - 1)):
-        run_tick(runtime, queue, as_of)
+    return recent[0].created_at + timedelta(seconds=15 * 2 ** (failures - 1)) if failures else None
 
 
 def run(runtime: Runtime, queue: Queue, job_id: UUID, as_of: datetime) -> None:
