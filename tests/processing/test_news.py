@@ -12,7 +12,7 @@ import pytest
 from google.cloud import bigquery
 
 from src.domain.readings import EARLIEST
-from src.processing.warehouse import news
+from src.processing.warehouse import counts
 from src.processing.warehouse.client import connect, run_query
 from src.processing.warehouse.marks import Watermark, portions
 from src.processing.warehouse.news import find_news
@@ -132,7 +132,7 @@ def test_a_first_start_looks_at_the_table_once_and_a_new_node_later_on_is_looked
         asked.append(arguments[2])
         return run_query(*arguments)
 
-    monkeypatch.setattr(news, "run_query", counted)
+    monkeypatch.setattr(counts, "run_query", counted)
     assert len(news_of(warehouse, {})) == len(NODES)
     assert len(asked) == 1
     settings = warehouse.model_copy(update={"late_arrival_lookback_days": 1})
