@@ -268,7 +268,7 @@ class Fortnight:
     def _to(self, until: datetime, progress: Progress, task: Any) -> None:
         self._services = [self._start(until) for _ in range(self.replicas)]
         quiet_since, looked = time.monotonic(), 0.0
-        while any(service.poll() is None for service in self._services):
+        while any(service.poll() != 0 for service in self._services):
             for number, service in enumerate(self._services):
                 if service.poll() not in (None, 0):
                     self._services[number] = self._start(until)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from sqlalchemy import Engine, text
 
 
-def refusing(database: Engine, table_name: str, state: str, when: str = "INSERT OR UPDATE") -> None:
-    """Lets the server end every write to a table with this SQLSTATE."""
+def refusing(
+    database: Engine, table_name: str, state: str, when: str = "INSERT OR UPDATE", rows: str | None = None
+) -> None:
+    """Lets the server end every write to a table with this SQLSTATE, or (where a condition says which) of some rows."""
+    each = "STATEMENT" if rows is None else f"ROW WHEN ({rows})"
     with database.begin() as connection:
         connection.execute(
             text(
@@ -17,7 +20,7 @@ def refusing(database: Engine, table_name: str, state: str, when: str = "INSERT 
         connection.execute(
             text(
                 f"CREATE TRIGGER refuse BEFORE {when} ON water_infrastructure.{table_name} "
-                "FOR EACH STATEMENT EXECUTE FUNCTION refuse()"
+                f"FOR EACH {each} EXECUTE FUNCTION refuse()"
             )
         )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -104,24 +104,48 @@ def conclude(runtime: Runtime, job_id: UUID, as_of: datetime, given_up: str | No
         extents, taken = _extents(connection, job_id, as_of)
     concluded = Concluded(taken=taken)
     not_concluded: dict[str, Any] = {}
+    present = Extent(as_of - ALWAYS)
     for name, step in STEPS.items():
-        begun, rows, left = time.perf_counter(), 0, extents[name]
-        try:
-            if given_up is not None:
-                raise RuntimeError(given_up)
-            for progress in step(runtime, extents[name], as_of):
-                rows += progress.rows
-                left = left.after(progress.until)
-            concluded.summary[name] = rows
-        except Exception as error:
-            logger(__name__).exception("a conclusion could not be drawn", step=name, job_id=str(job_id))
-            concluded.problems.append(f"The {name} could not be computed: {type(error).__name__}: {error}"[:1000])
+        begun = time.perf_counter()
+        drawn = _draw(runtime, step, extents[name], as_of, given_up)
+        if drawn.error is not None:
+            log = logger(__name__).bind(step=name, job_id=str(job_id))
+            log.error("a conclusion could not be drawn", exc_info=drawn.error)
+            problem = f"{type(drawn.error).__name__}: {drawn.error}"
+            concluded.problems.append(f"The {name} could not be computed: {problem}"[:1000])
             if name in OF_HOURS:
-                not_concluded[name] = left.plain()
+                not_concluded[name] = drawn.left.plain()
+                if given_up is None and extents[name].first < present.start:
+                    # What stands in the way may lie in the past, and hides nothing of what happens now.
+                    drawn = replace(drawn, rows=drawn.rows + _draw(runtime, step, present, as_of).rows)
+        if drawn.error is None or drawn.rows:
+            concluded.summary[name] = drawn.rows
         concluded.summary["seconds"][name] = time.perf_counter() - begun
     if not_concluded:
         concluded.summary["not_concluded"] = not_concluded
     return concluded
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """How far a step came: rows written, what is `left`, and what stopped it."""
+
+    rows: int
+    left: Extent
+    error: Exception | None = None
+
+
+def _draw(runtime: Runtime, step: Step, extent: Extent, as_of: datetime, given_up: str | None = None) -> _Drawn:
+    rows, left = 0, extent
+    try:
+        if given_up is not None:
+            raise RuntimeError(given_up)
+        for progress in step(runtime, extent, as_of):
+            rows += progress.rows
+            left = left.after(progress.until)
+    except Exception as error:
+        return _Drawn(rows, left, error)
+    return _Drawn(rows, left)
 
 
 def mark_taken(connection: Connection, taken: list[UUID]) -> None:
