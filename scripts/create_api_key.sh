@@ -3,11 +3,12 @@
 set -euo pipefail
 usage() {
     cat <<END
-Usage: ./scripts/create_api_key.sh NAME [--scope read|write|admin] [--expires 90d|12h|52w|never]
+Usage: ./scripts/create_api_key.sh NAME [--scope read|write|admin] [--expires 90d|12h|52w|never] [--person "FULL NAME"]
        ./scripts/create_api_key.sh --list
        ./scripts/create_api_key.sh --revoke KEY_ID
 
-The key is printed once, on standard output; only its digest is stored. The default is a key that may read for a year.
+The key is printed once, on standard output; only its digest is stored. The default is a key that may read for a year. Events
+are acknowledged under the name of the key, or of the person it was made for.
 END
 }
 case "${1:-}" in

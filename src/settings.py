@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,13 @@ def _known_zone(name: str) -> str:
 
 def _known_clock(text: str) -> str:
     clock_from(text)
+    return text
+
+
+def _known_origins(text: str) -> str:
+    for origin in filter(None, (part.strip() for part in text.split(","))):
+        if not re.fullmatch(r"https?://[A-Za-z0-9.\-\[\]:]+", origin):
+            raise ValueError(f"'{origin}' is no origin: write it like https://dashboard.example.org")
     return text
 
 
@@ -114,7 +122,9 @@ class Settings(BaseSettings):
     api_requests_per_minute_and_key: int = Field(6_000, ge=0)
     api_requests_per_minute_and_address: int = Field(12_000, ge=0)
     api_trusted_proxies: str = "127.0.0.1"
-    session_minutes: int = Field(60, ge=1, le=60 * 24 * 7)
+    api_cors_origins: Annotated[str, AfterValidator(_known_origins)] = ""
+    session_minutes: int = Field(60, ge=1, le=60 * 24)
+    display_session_days: int = Field(90, ge=1, le=366)
 
     alert_rules_file: str = "alert-rules.yml"
     alert_webhook_url: SecretStr = SecretStr("")
@@ -148,6 +158,11 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, _SecretFiles(settings_cls)
+
+    @property
+    def allowed_origins(self) -> list[str]:
+        """The origins whose pages may ask the API from a browser, besides its own."""
+        return [origin.strip() for origin in self.api_cors_origins.split(",") if origin.strip()]
 
     @cached_property
     def running_clock(self) -> Clock:

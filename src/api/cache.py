@@ -16,7 +16,10 @@ import redis.asyncio
 from cachetools import TTLCache
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from src.api.headers import prefers_csv
+from src.api.identity import ANYBODY, Identity
 from src.api.measures import ANSWERS
+from src.credentials import allows
 from src.generation import GENERATION_KEY
 from src.observability import logger
 from src.settings import Settings
@@ -28,6 +31,10 @@ _UNCACHED = ("/api/v1/status",)
 # These depend on who asks.
 _PERSONAL = ("/api/v1/session", "/api/v1/keys")
 _SEPARATOR = b"\n\n"
+# Of two that write at once, the later generation stays.
+_RAISE = """
+if tonumber(ARGV[1]) > tonumber(redis.call('GET', KEYS[1]) or '-1') then redis.call('SET', KEYS[1], ARGV[1]) end
+"""
 _FROM_MEMORY, _FROM_REDIS, _FROM_DATABASE, _UNCHANGED = (
     ANSWERS.labels(source) for source in ("memory", "redis", "database", "unchanged")
 )
@@ -60,6 +67,15 @@ class Answer:
         return cls.of(body, content_type, link)
 
 
+def _may_have_written(scope: Scope) -> bool:
+    """Whether the caller may have changed something a moment ago, on whichever replica: it sees what it wrote.
+
+    Where nobody needs a key, everybody might, and learns of it as all others do.
+    """
+    identity: Identity | None = scope.get("state", {}).get("identity")
+    return identity is not None and identity is not ANYBODY and allows(identity.scope, "write")
+
+
 class AnswerCache:
     """ASGI middleware in front of the application; `watching` must be entered while it serves."""
 
@@ -84,14 +100,14 @@ class AnswerCache:
         ):
             await self._app(scope, receive, send)
             return
-        accept = if_none_match = b""
+        if_none_match = b""
         for name, value in scope["headers"]:
             if name == b"if-none-match":
                 if_none_match = value
-            elif name == b"accept":
-                accept = value
-        kind = b"csv?" if b"text/csv" in accept else b"json?"
+        kind = b"csv?" if prefers_csv(scope) else b"json?"
         key = kind + scope["raw_path"] + b"?" + scope["query_string"]
+        if _may_have_written(scope):
+            await self._look_at_generation()
         found = self._memory.get(key)
         if found is not None:
             _FROM_MEMORY.inc()
@@ -153,13 +169,7 @@ class AnswerCache:
         async def nothing_more() -> Message:
             return {"type": "http.request", "body": b"", "more_body": False}
 
-        try:
-            await self._app(scope, nothing_more, capture)
-        except Exception:
-            # The application has answered with its 500 before it lets the error pass.
-            logger(__name__).exception("a request failed", path=scope["path"])
-            if not messages:
-                raise
+        await self._app(scope, nothing_more, capture)
         if messages[0]["status"] != 200:
             return messages
         headers = dict(messages[0]["headers"])
@@ -184,14 +194,31 @@ class AnswerCache:
 
     async def _watch(self, serving: asyncio.Event) -> None:
         while serving.is_set():
-            try:
-                told = await self._redis.get(GENERATION_KEY)
-                generation = None if told is None else int(told)
-            except (redis.RedisError, OSError) as error:
-                generation = None
-                if self._generation is not None:
-                    logger(__name__).warning("Redis does not answer: serving from the database", error=str(error))
-            if generation != self._generation:
-                self._generation = generation
-                self._memory.clear()
+            await self._look_at_generation()
             await asyncio.sleep(_POLL_SECONDS)
+
+    async def _look_at_generation(self) -> None:
+        try:
+            stored = await self._redis.get(GENERATION_KEY)
+            generation = None if stored is None else int(stored)
+        except (redis.RedisError, OSError) as error:
+            generation = None
+            if self._generation is not None:
+                logger(__name__).warning("Redis does not answer: serving from the database", error=str(error))
+        self._follow(generation)
+
+    def _follow(self, generation: int | None) -> None:
+        if generation != self._generation:
+            self._generation = generation
+            self._memory.clear()
+
+    async def publish(self, generation: int) -> None:
+        """Says that rows have changed: to this replica at once, to the others through Redis, never back to before."""
+        if self._generation is not None and generation > self._generation:
+            self._follow(generation)
+        try:
+            await self._redis.eval(_RAISE, 1, GENERATION_KEY, generation)
+        except (redis.RedisError, OSError) as error:
+            logger(__name__).warning(
+                "Redis does not answer; other replicas learn of the change later", error=str(error)
+            )

@@ -13,17 +13,19 @@ import redis.asyncio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from src.api import problems
+from src.api.headers import values
 from src.api.identity import ANYBODY, Identities, Identity, Refused, presented
 from src.api.limits import RateLimiter, Standing
 from src.api.measures import REFUSED
+from src.api.routes import OPEN
 from src.api.usage import Usage
 from src.credentials import allows
 from src.observability import REQUEST_ID, logger
 from src.settings import Settings
 
-# Answered to everybody: they tell nothing of the network.
-OPEN = frozenset({"/health", "/ready", "/docs", "/redoc", "/openapi.json"})
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+# Methods that change nothing.
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class _Turned(Exception):
@@ -44,6 +46,7 @@ class Gate:
     ) -> None:
         self._app = app
         self._required = settings.api_auth == "required"
+        self._origins = frozenset(settings.allowed_origins)
         self._per_key = settings.api_requests_per_minute_and_key
         self._per_address = settings.api_requests_per_minute_and_address
         self._identities = identities
@@ -54,13 +57,15 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers: dict[bytes, bytes] = dict(scope["headers"])
-        given = headers.get(b"x-request-id")
-        request_id = given.decode() if given and _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
+        sent = next(iter(values(scope, b"x-request-id")), "")
+        request_id = sent if _REQUEST_ID.fullmatch(sent) else f"{random.getrandbits(128):032x}"
         added: list[tuple[bytes, bytes]] = [(b"x-request-id", request_id.encode())]
+        begun = False
 
         async def send_with_headers(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 # A copy: an error that many wait for is one message, sent to each.
                 message = {**message, "headers": [*message["headers"], *added]}
             await send(message)
@@ -68,7 +73,7 @@ class Gate:
         before = REQUEST_ID.set(request_id)
         try:
             if scope["path"] not in OPEN:
-                await self._let_in(scope, headers, added)
+                await self._let_in(scope, added)
             await self._app(scope, receive, send_with_headers)
         except _Turned as turned:
             REFUSED.labels(turned.reason).inc()
@@ -80,10 +85,15 @@ class Gate:
                 self._usage.count(turned.key_id, address, refused=True)
             answer = problems.problem(turned.status, turned.detail, turned.headers)
             await answer(scope, receive, send_with_headers)
+        except Exception:
+            logger(__name__).exception("a request failed", path=scope["path"])
+            if begun:
+                raise
+            await problems.problem(500, problems.UNFORESEEN_DETAIL)(scope, receive, send_with_headers)
         finally:
             REQUEST_ID.reset(before)
 
-    async def _let_in(self, scope: Scope, headers: dict[bytes, bytes], added: list[tuple[bytes, bytes]]) -> None:
+    async def _let_in(self, scope: Scope, added: list[tuple[bytes, bytes]]) -> None:
         """Names the caller in the request's state, or turns it away.
 
         Raises:
@@ -93,8 +103,8 @@ class Gate:
         standing = self._admit(_caller_at(address), self._per_address, now, added, None)
         identity = ANYBODY
         if self._required:
-            identity = await self._identity(scope, headers)
-            needed = "read" if scope["method"] in ("GET", "HEAD", "OPTIONS") or _own_session(scope) else "write"
+            identity = await self._identity(scope)
+            needed = "read" if scope["method"] in _SAFE or _own_session(scope) else "write"
             if not allows(identity.scope, needed):
                 detail = f"This needs the scope {needed}; the key has {identity.scope}"
                 raise _Turned(403, "scope", detail, key_id=identity.key_id)
@@ -120,13 +130,26 @@ class Gate:
             )
         return standing
 
-    async def _identity(self, scope: Scope, headers: dict[bytes, bytes]) -> Identity:
-        text = presented(headers)
+    def _is_from_our_pages(self, scope: Scope) -> bool:
+        """Whether a browser says that the request comes from a page that may use the session's cookie.
+
+        What is no browser says nothing of it, and holds the cookie because somebody gave it to it.
+        """
+        origins = values(scope, b"origin")
+        if origins:
+            return all(origin == _own_origin(scope) or origin in self._origins for origin in origins)
+        return all(site in ("same-origin", "none") for site in values(scope, b"sec-fetch-site"))
+
+    async def _identity(self, scope: Scope) -> Identity:
         challenge = {"WWW-Authenticate": 'Bearer realm="abbanoa"'}
-        if text is None:
-            raise _Turned(401, "no key", "An API key is needed: X-API-Key or Authorization: Bearer", challenge)
         try:
-            return await self._identities.of(text, scope["app"].state.pool)
+            credential = presented(scope)
+            if credential is None:
+                raise _Turned(401, "no key", "An API key is needed: X-API-Key or Authorization: Bearer", challenge)
+            if credential.by_cookie and scope["method"] not in _SAFE and not self._is_from_our_pages(scope):
+                detail = "A page of another origin may not use this session; API_CORS_ORIGINS names those that may"
+                raise _Turned(403, "origin", detail)
+            return await self._identities.of(credential.text, scope["app"].state.pool)
         except Refused as refused:
             raise _Turned(401, "bad key", str(refused), challenge) from None
         except redis.RedisError:
@@ -135,6 +158,11 @@ class Gate:
         except problems.DATABASE_AWAY as error:
             logger(__name__).error("the database does not answer", error=f"{type(error).__name__}: {error}")
             raise _Turned(503, "no database", problems.DATABASE_AWAY_DETAIL, {"Retry-After": "5"}) from None
+
+
+def _own_origin(scope: Scope) -> str:
+    host = next(iter(values(scope, b"host")), "")
+    return f"{scope['scheme']}://{host}"
 
 
 def client_address(scope: Scope) -> str:

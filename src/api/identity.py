@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass
-from datetime import timedelta
-from http.cookies import CookieError, SimpleCookie
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 import asyncpg
-import orjson
-import redis.asyncio
 from cachetools import TTLCache
+from starlette.types import Scope
 
 from src.api import queries
-from src.credentials import KEY_PREFIX, SESSION_PREFIX, Credential, digest_of, identifier_of, new_credential
+from src.api.headers import cookies, values
+from src.api.sessions import Sessions
+from src.credentials import KEY_PREFIX, SCOPES, SESSION_PREFIX, digest_of, identifier_of
 
 SESSION_COOKIE = "abbanoa_session"
+# Over TLS: no other host, not even one of the same domain, can set a cookie of this prefix.
+SECURE_SESSION_COOKIE = "__Host-abbanoa_session"
 # For so long a revoked key may still be let in.
 _BELIEVED_SECONDS = 2
 
@@ -31,6 +33,8 @@ class Identity:
     key_id: str
     key_name: str
     scope: str
+    # Who holds it, where it was made for one person.
+    person: str | None = None
     session_id: str | None = None
 
 
@@ -39,39 +43,42 @@ ANYBODY = Identity("anybody", "anybody", "admin")
 
 
 @dataclass(frozen=True)
-class Session:
-    """A session as it lies in Redis, without its token."""
+class Presented:
+    """A credential, and whether the browser added it to the request by itself."""
 
-    session_id: str
-    key_id: str
-    digest: str
-    created_at: str
-    expires_at: str
-    address: str
-    user_agent: str
+    text: str
+    by_cookie: bool
 
 
-def presented(headers: dict[bytes, bytes]) -> str | None:
-    """The credential of a request (headers by lower-case name): X-API-Key, Authorization: Bearer, or the cookie."""
-    if key := headers.get(b"x-api-key"):
-        return key.decode("latin-1").strip()
-    kind, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
-    if kind.lower() == "bearer" and token.strip():
-        return token.strip()
-    if cookies := headers.get(b"cookie"):
-        try:
-            morsel = SimpleCookie(cookies.decode("latin-1")).get(SESSION_COOKIE)
-        except CookieError:
-            return None
-        return morsel.value if morsel else None
-    return None
+def session_cookie(scheme: str) -> str:
+    """The name of the session's cookie for requests of a scheme (http, https)."""
+    return SECURE_SESSION_COOKIE if scheme == "https" else SESSION_COOKIE
+
+
+def presented(scope: Scope) -> Presented | None:
+    """The credential of a request: X-API-Key or Authorization: Bearer or, without these, the session's cookie.
+
+    Raises:
+        Refused: if the request presents two: whose it is must not depend on who reads it.
+    """
+    keys = {value.strip() for value in values(scope, b"x-api-key")} - {""}
+    for value in values(scope, b"authorization"):
+        kind, _, token = value.partition(" ")
+        if kind.lower() == "bearer" and token.strip():
+            keys.add(token.strip())
+    by_cookie = not keys
+    if by_cookie:
+        keys = set(cookies(scope, session_cookie(scope["scheme"]))) - {""}
+    if len(keys) > 1:
+        raise Refused("The request presents more than one credential; send one")
+    return Presented(keys.pop(), by_cookie) if keys else None
 
 
 class Identities:
     """Knows callers by what they present."""
 
-    def __init__(self, cache: redis.asyncio.Redis) -> None:
-        self._redis = cache
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
         self._believed: TTLCache[bytes, Identity | Refused] = TTLCache(10_000, _BELIEVED_SECONDS)
 
     async def of(self, text: str, database: asyncpg.Pool) -> Identity:
@@ -93,17 +100,24 @@ class Identities:
             raise Refused(*found.args)
         return found
 
+    def forget(self) -> None:
+        """Believes nobody any more without looking: a session has ended."""
+        self._believed.clear()
+
     async def _looked_up(self, text: str, digest: bytes, database: asyncpg.Pool) -> Identity:
-        if (session_id := identifier_of(text, SESSION_PREFIX)) is not None:
-            session = await self._session(session_id)
-            if session is None or not hmac.compare_digest(bytes.fromhex(session.digest), digest):
+        if identifier_of(text, SESSION_PREFIX) is not None:
+            # Sessions live in real time, as their keys do, whatever clock is injected.
+            session = await self._sessions.of_token(text, digest, datetime.now(UTC))
+            if session is None:
                 raise Refused("The session has ended or is not known; open another")
-            return await self._key(session.key_id, None, session_id, database)
+            identity = await self._key(session.key_id, None, database)
+            scope = min(identity.scope, session.scope, key=SCOPES.index)
+            return replace(identity, scope=scope, session_id=session.session_id)
         if (key_id := identifier_of(text, KEY_PREFIX)) is not None:
-            return await self._key(key_id, digest, None, database)
+            return await self._key(key_id, digest, database)
         raise Refused("The API key is not known")
 
-    async def _key(self, key_id: str, digest: bytes | None, session_id: str | None, database: asyncpg.Pool) -> Identity:
+    async def _key(self, key_id: str, digest: bytes | None, database: asyncpg.Pool) -> Identity:
         row = await database.fetchrow(queries.API_KEY, key_id)
         # Compared also where there is no such key, so that the time it takes tells nothing.
         known = hmac.compare_digest(bytes(32) if row is None else row["digest"], digest or bytes(32))
@@ -113,55 +127,4 @@ class Identities:
             raise Refused("The API key has been revoked")
         if row["expired"]:
             raise Refused("The API key has expired")
-        return Identity(key_id, row["key_name"], row["scope"], session_id)
-
-    async def _session(self, session_id: str) -> Session | None:
-        stored = await self._redis.get(_session_key(session_id))
-        return None if stored is None else Session(**orjson.loads(stored))
-
-    async def open_session(
-        self, identity: Identity, now: str, expires_at: str, lasts: timedelta, address: str, user_agent: str
-    ) -> Credential:
-        """A session for the holder of a key; its token is told once."""
-        token = new_credential(SESSION_PREFIX)
-        session = Session(
-            token.identifier, identity.key_id, token.digest.hex(), now, expires_at, address, user_agent[:200]
-        )
-        of_key = _sessions_of_key(identity.key_id)
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.set(_session_key(token.identifier), orjson.dumps(session), ex=lasts)
-            pipe.sadd(of_key, token.identifier)
-            pipe.expire(of_key, lasts)
-            await pipe.execute()
-        return token
-
-    async def sessions(self, key_id: str) -> list[Session]:
-        """The open sessions of a key, newest first."""
-        of_key = _sessions_of_key(key_id)
-        members = await self._redis.smembers(of_key)
-        names = sorted(name.decode() if isinstance(name, bytes) else name for name in members)
-        if not names:
-            return []
-        stored = await self._redis.mget([_session_key(name) for name in names])
-        if ended := [name for name, text in zip(names, stored, strict=True) if text is None]:
-            await self._redis.srem(of_key, *ended)
-        found = [Session(**orjson.loads(text)) for text in stored if text is not None]
-        return sorted(found, key=lambda session: session.created_at, reverse=True)
-
-    async def end_session(self, session_id: str, key_id: str | None) -> bool:
-        """Ends a session, of this key where one is named; False if there is none."""
-        session = await self._session(session_id)
-        if session is None or key_id not in (None, session.key_id):
-            return False
-        await self._redis.delete(_session_key(session_id))
-        await self._redis.srem(_sessions_of_key(session.key_id), session_id)
-        self._believed.clear()
-        return True
-
-
-def _session_key(session_id: str) -> str:
-    return f"abbanoa:session:{session_id}"
-
-
-def _sessions_of_key(key_id: str) -> str:
-    return f"abbanoa:sessions:{key_id}"
+        return Identity(key_id, row["key_name"], row["scope"], row["person"])

@@ -12,17 +12,21 @@ from typing import Any
 import uvicorn
 from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from src.api import problems
 from src.api.cache import AnswerCache
 from src.api.database import create_cache, create_pool
-from src.api.gate import OPEN, Gate
-from src.api.identity import SESSION_COOKIE, Identities
+from src.api.gate import Gate
+from src.api.head import Head
+from src.api.identity import SECURE_SESSION_COOKIE, Identities
 from src.api.limits import RateLimiter
 from src.api.measures import Measured
-from src.api.parameters import each_once
+from src.api.parameters import each_known_and_once
 from src.api.routers import insights, models, network, nodes, session, system
+from src.api.routes import OPEN, Routes
+from src.api.sessions import Sessions
 from src.api.usage import Usage
 from src.observability import configure_logging, serve_measures
 from src.settings import Settings, load_settings
@@ -48,19 +52,24 @@ def create_app(settings: Settings) -> FastAPI:
         "what is not known is null. Lists page by the `Link` header (rel=next). Answers carry an ETag: send it as "
         "If-None-Match, and what has not changed costs a 304.",
         lifespan=lifespan,
-        dependencies=[Depends(each_once)],
+        dependencies=[Depends(each_known_and_once)],
     )
     cache = create_cache(settings)
-    usage, limiter, identities = Usage(), RateLimiter(cache), Identities(cache)
-    app.state.settings, app.state.redis, app.state.identities = settings, cache, identities
+    usage, limiter, sessions = Usage(), RateLimiter(cache), Sessions(cache)
+    identities = Identities(sessions)
+    app.state.settings, app.state.redis = settings, cache
+    app.state.sessions, app.state.identities = sessions, identities
+    resources = (system, nodes, network, insights, models, session)
+    routes = Routes([*app.router.routes, *(route for resource in resources for route in resource.router.routes)])
 
     def assembled(inner: ASGIApp) -> ASGIApp:
         answers = app.state.answers = AnswerCache(inner, settings, cache)
-        return Measured(Gate(answers, settings, identities, limiter, usage), app)
+        gate = Gate(answers, settings, identities, limiter, usage)
+        return Measured(_cross_origin(Head(gate), settings), routes)
 
     app.add_middleware(assembled)
-    problems.install(app)
-    for resource in (system, nodes, network, insights, models, session):
+    problems.install(app, routes)
+    for resource in resources:
         app.include_router(resource.router)
 
     def openapi() -> dict[str, object]:
@@ -83,12 +92,29 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
+def _cross_origin(app: ASGIApp, settings: Settings) -> ASGIApp:
+    """Lets pages of the origins in API_CORS_ORIGINS ask, if there are any; a preflight needs no key."""
+    if not settings.allowed_origins:
+        return app
+    return CORSMiddleware(
+        app,
+        allow_origins=settings.allowed_origins,
+        allow_methods=["GET", "HEAD", "POST", "DELETE"],
+        allow_headers=["Authorization", "Content-Type", "If-None-Match", "X-API-Key", "X-Request-ID"],
+        allow_credentials=True,
+        expose_headers=[
+            "ETag", "Link", "RateLimit-Limit", "RateLimit-Policy", "RateLimit-Remaining", "RateLimit-Reset",
+            "Retry-After", "X-Request-ID",
+        ],
+    )  # fmt: skip
+
+
 def _describe_access(schema: dict[str, Any]) -> None:
     """Says in OpenAPI who may ask what."""
     schema["components"]["securitySchemes"] = {
         "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
         "bearer": {"type": "http", "scheme": "bearer", "description": "an API key or a session's token"},
-        "session": {"type": "apiKey", "in": "cookie", "name": SESSION_COOKIE},
+        "session": {"type": "apiKey", "in": "cookie", "name": SECURE_SESSION_COOKIE},
     }
     schema["security"] = [{name: []} for name in schema["components"]["securitySchemes"]]
     for path, operations in schema["paths"].items():

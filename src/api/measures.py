@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from functools import lru_cache
 
-from fastapi import FastAPI
 from prometheus_client import Counter, Histogram
-from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from src.api.routes import Routes
 
 REQUESTS = Counter("abbanoa_api_requests_total", "Requests answered", ["method", "route", "status"])
 SECONDS = Histogram(
@@ -25,18 +25,9 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS"})
 class Measured:
     """ASGI middleware that counts and times requests by route."""
 
-    def __init__(self, app: ASGIApp, application: FastAPI) -> None:
+    def __init__(self, app: ASGIApp, routes: Routes) -> None:
         self._app = app
-
-        @lru_cache(maxsize=10_000)
-        def route_of(method: str, path: str) -> str:
-            scope: Scope = {"type": "http", "method": method, "path": path, "root_path": "", "headers": []}
-            for route in application.router.routes:
-                if route.matches(scope)[0] is Match.FULL:
-                    return str(getattr(route, "path", path))
-            return "none"
-
-        self._route_of = route_of
+        self._routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -55,7 +46,7 @@ class Measured:
             await self._app(scope, receive, watched)
         finally:
             method = scope["method"] if scope["method"] in _METHODS else "other"
-            requests, seconds = _children(method, self._route_of(method, scope["path"]), status)
+            requests, seconds = _children(method, self._routes.template(scope["method"], scope["path"]), status)
             requests.inc()
             seconds.observe(time.perf_counter() - begun)
 

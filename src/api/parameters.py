@@ -7,21 +7,15 @@ import binascii
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
+from urllib.parse import quote
 from uuid import UUID
 
 from fastapi import HTTPException, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 
-
-def _storable(text: str) -> str:
-    if "\x00" in text:
-        raise ValueError("must not contain the character NUL")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError("must be valid UTF-8") from None
-    return text
+from src.api.routes import OPEN
+from src.api.schemas import storable
 
 
 def _iso_text(value: object) -> object:
@@ -37,9 +31,9 @@ def _in_our_time(instant: datetime) -> datetime:
     return instant.astimezone(UTC)
 
 
-_Text = AfterValidator(_storable)
+_Text = AfterValidator(storable)
 NodeId = Annotated[str, Path(max_length=300, examples=["node-santanna"]), _Text]
-Filter = Annotated[str | None, Query(max_length=300), AfterValidator(lambda text: text and _storable(text))]
+Filter = Annotated[str | None, Query(max_length=300), AfterValidator(lambda text: text and storable(text))]
 Instant = Annotated[
     AwareDatetime | None,
     Query(description="ISO 8601 with an offset", examples=["2023-03-01T00:00:00Z"]),
@@ -69,13 +63,21 @@ def invalid(field: str, message: str) -> RequestValidationError:
     return RequestValidationError([{"loc": ("query", field), "msg": message, "type": "value_error"}])
 
 
-async def each_once(request: Request) -> None:
-    """Refuses a parameter that is given twice: one of the two would be ignored in silence.
+async def each_known_and_once(request: Request) -> None:
+    """Refuses a parameter that is not known or given twice: it would be ignored in silence.
 
     Raises:
         RequestValidationError: naming it.
     """
     names = [name for name, _ in request.query_params.multi_items()]
+    if not names or request.scope["path"] in OPEN:
+        # Whoever checks health may add what it likes.
+        return
+    known = sorted(parameter.alias for parameter in request.scope["route"].dependant.query_params)
+    if unknown := [name for name in names if name not in known]:
+        raise invalid(
+            unknown[0][:100], f"is not known here; known are {', '.join(known)}" if known else "is not known here"
+        )
     if len(set(names)) < len(names):
         repeated = next(name for name in names if names.count(name) > 1)
         raise invalid(repeated, "is given more than once")
@@ -120,15 +122,16 @@ def _instant(text: str) -> datetime:
 
 def _storable_cursor(text: str) -> str:
     try:
-        return _storable(text)
+        return storable(text)
     except ValueError:
         raise invalid("cursor", "is not one that this API gave out") from None
 
 
 def next_link(request: Request, cursor: str) -> dict[str, str]:
     """The header that leads to the next page (RFC 8288)."""
-    url = request.url.include_query_params(cursor=cursor)
-    return {"Link": f'<{url.path}?{url.query}>; rel="next"'}
+    query = request.url.include_query_params(cursor=cursor).query
+    # A header holds ASCII only, and a reference no blanks: names of nodes may have anything.
+    return {"Link": f'<{quote(request.scope["path"])}?{query}>; rel="next"'}
 
 
 def no_such_node(node_id: str) -> HTTPException:

@@ -13,8 +13,8 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
-from starlette.routing import Match, Route
 
+from src.api.routes import Routes
 from src.observability import logger
 
 # What asyncpg raises when there is no database to work with.
@@ -32,6 +32,7 @@ DATABASE_AWAY: tuple[type[Exception], ...] = (
     asyncpg.exceptions.InvalidSchemaNameError,
 )
 DATABASE_AWAY_DETAIL = "The database does not answer; try again shortly"
+UNFORESEEN_DETAIL = "This should not have happened; the log says more"
 
 
 class Problem(BaseModel):
@@ -63,20 +64,14 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def install(app: FastAPI) -> None:
+def install(app: FastAPI, routes: Routes) -> None:
     """Makes every error of the app a problem."""
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:
         if error.status_code == 405:
             # Routes are declared one method at a time; the header is for all that share the path.
-            allowed = {
-                method
-                for route in app.routes
-                if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
-                for method in route.methods or ()
-            }
-            return problem(405, str(error.detail), {"Allow": ", ".join(sorted(allowed))})
+            return problem(405, str(error.detail), {"Allow": ", ".join(routes.methods(request.scope["path"]))})
         return problem(error.status_code, str(error.detail), error.headers)
 
     @app.exception_handler(RequestValidationError)
@@ -98,7 +93,3 @@ def install(app: FastAPI) -> None:
     async def no_sessions(request: Request, error: Exception) -> Response:
         # Cached answers do without Redis; only sessions cannot.
         return problem(503, "Redis does not answer, so there are no sessions now", {"Retry-After": "5"})
-
-    @app.exception_handler(Exception)
-    async def unforeseen(request: Request, error: Exception) -> Response:
-        return problem(500, "This should not have happened; the log says more")

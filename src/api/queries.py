@@ -238,12 +238,14 @@ LAST_UPDATE = """
 """
 
 API_KEY = """
-    SELECT key_name, digest, scope, revoked_at IS NOT NULL AS revoked, coalesce(expires_at <= now(), false) AS expired
+    SELECT key_name, person, digest, scope, revoked_at IS NOT NULL AS revoked,
+        coalesce(expires_at <= now(), false) AS expired
     FROM water_infrastructure.api_keys WHERE key_id = $1
 """
 
 API_KEYS = """
-    SELECT key_id, key_name, scope, created_at, created_by, expires_at, revoked_at, last_used_at, requests, refused
+    SELECT key_id, key_name, person, scope, created_at, created_by, expires_at, revoked_at, last_used_at, requests,
+        refused
     FROM water_infrastructure.api_keys LEFT JOIN LATERAL (
         SELECT max(last_used_at) AS last_used_at, sum(requests)::bigint AS requests, sum(refused)::bigint AS refused
         FROM water_infrastructure.api_key_usage WHERE api_key_usage.key_id = api_keys.key_id

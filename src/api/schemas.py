@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Flow = Annotated[float | None, Field(description="L/s", examples=[8.42])]
 Pressure = Annotated[float | None, Field(description="bar", examples=[3.6])]
@@ -20,6 +20,21 @@ Score = Annotated[float | None, Field(description="0..1", examples=[0.97])]
 Count = Annotated[int | None, Field(description="null where nothing was counted", examples=[0])]
 NodeName = Annotated[str, Field(examples=["node-santanna"])]
 TimeWindow = Literal["5min", "1hour", "1day"]
+
+
+def storable(text: str) -> str:
+    """The text, if the database can hold it.
+
+    Raises:
+        ValueError: saying why it cannot.
+    """
+    if "\x00" in text:
+        raise ValueError("must not contain the character NUL")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must be valid UTF-8") from None
+    return text
 
 
 class Row(BaseModel):
@@ -172,13 +187,15 @@ class Remark(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    note: str | None = Field(None, max_length=2000, examples=["Crew sent to via Roma"])
+    note: Annotated[str, AfterValidator(storable)] | None = Field(
+        None, max_length=2000, examples=["Crew sent to via Roma"]
+    )
 
 
 class Verdict(Remark):
     """How an event was dealt with."""
 
-    is_confirmed: bool | None = Field(None, description="true: it was real; false: a false alarm")
+    is_confirmed: bool | None = Field(None, strict=True, description="true: it was real; false: a false alarm")
 
 
 class Alert(Row):
@@ -348,17 +365,30 @@ class Job(Row):
     triggered_by: str
 
 
+class SessionRequest(BaseModel):
+    """What kind of session is wanted."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    is_display: bool = Field(
+        False, strict=True, description="for a screen on the wall: it may only read, and lasts DISPLAY_SESSION_DAYS"
+    )
+
+
 class NewSession(Row):
     session_id: str
     token: str = Field(description="shown once; also set as an HttpOnly cookie")
-    expires_at: datetime
+    expires_at: datetime = Field(description="unless it is used before")
+    ends_at: datetime = Field(description="however much it is used")
     scope: Literal["read", "write", "admin"]
 
 
 class Session(Row):
     session_id: str
+    scope: Literal["read", "write", "admin"]
     created_at: datetime
-    expires_at: datetime
+    expires_at: datetime = Field(description="unless it is used before")
+    ends_at: datetime = Field(description="however much it is used")
     address: str = Field(description="from where it was opened")
     user_agent: str
     is_current: bool = Field(description="whether it makes this request")
@@ -367,6 +397,7 @@ class Session(Row):
 class ApiKey(Row):
     key_id: str
     key_name: str
+    person: str | None = Field(description="who holds it, where it was made for one person")
     scope: Literal["read", "write", "admin"]
     created_at: datetime
     created_by: str

@@ -21,8 +21,14 @@ _keys, _usage = api_keys.c, api_key_usage.c
 _UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 
 
-def create(connection: Connection, name: str, scope: str, lasts: timedelta | None, created_by: str) -> Credential:
-    """Stores the digest of a new key; without `lasts` it is good until it is revoked."""
+def create(
+    connection: Connection, name: str, scope: str, lasts: timedelta | None, created_by: str, person: str | None = None
+) -> Credential:
+    """Stores the digest of a new key; without `lasts` it is good until it is revoked.
+
+    Args:
+        person: who holds it; events are acknowledged under this name.
+    """
     key = new_credential(KEY_PREFIX)
     connection.execute(
         insert(api_keys).values(
@@ -30,6 +36,7 @@ def create(connection: Connection, name: str, scope: str, lasts: timedelta | Non
             key_name=name,
             digest=key.digest,
             scope=scope,
+            person=person,
             # Real time, whatever clock is injected: a key is good or not in the world.
             created_at=func.now(),
             created_by=created_by,
@@ -64,6 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
     creating.add_argument(
         "--expires", type=_lifetime, default="365d", metavar="AFTER", help="12h, 90d, 52w or never (%(default)s)"
     )
+    creating.add_argument("--person", help="who holds it; events are acknowledged and resolved under this name")
     creating.add_argument("--by", default="the command line", help="who makes it, for the list")
     creating.add_argument("--quiet", action="store_true", help="print the key and nothing else")
     listing = commands.add_parser("list", help="every key and its use")
@@ -79,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     with database.begin() as connection:
         if options.command == "create":
-            key = create(connection, options.name, options.scope, options.expires, options.by)
+            key = create(connection, options.name, options.scope, options.expires, options.by, options.person)
             if not options.quiet:
                 sys.stderr.write(f"Key {key.identifier} ({options.name}, {options.scope}); it is not shown again:\n")
             sys.stdout.write(key.text + "\n")
@@ -97,6 +105,7 @@ def _list(connection: Connection, as_json: bool) -> None:
     query = select(
         _keys.key_id,
         _keys.key_name,
+        _keys.person,
         _keys.scope,
         _keys.created_at,
         _keys.expires_at,
@@ -115,8 +124,9 @@ def _list(connection: Connection, as_json: bool) -> None:
                 if row["last_used_at"]
                 else "unused"
             )
+            name = f"{row['key_name']} of {row['person']}" if row["person"] else row["key_name"]
             until = f"until {row['expires_at']:%Y-%m-%d}" if row["expires_at"] else "no end"
-            sys.stdout.write(f"{row['key_id']}  {row['scope']:5}  {state:7}  {until:16}  {row['key_name']}  ({used})\n")
+            sys.stdout.write(f"{row['key_id']}  {row['scope']:5}  {state:7}  {until:16}  {name}  ({used})\n")
 
 
 if __name__ == "__main__":

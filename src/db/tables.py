@@ -477,6 +477,8 @@ api_keys = Table(
     Column("created_by", Text, nullable=False),
     _instant("expires_at"),
     _instant("revoked_at"),
+    # Who holds it, where it was made for one person.
+    Column("person", Text),
     CheckConstraint("scope IN ('read', 'write', 'admin')", name="api_keys_scope_is_known"),
 )
 

@@ -153,7 +153,8 @@ def test_a_session_stands_in_for_its_key_until_it_is_ended(api: httpx.Client, ke
     assert [(row["session_id"], row["is_current"]) for row in listed] == [(opened.json()["session_id"], True)]
     stored = b" ".join(cache.get(name) for name in cache.keys("abbanoa:session:*"))
     assert token.split("_")[2].encode() not in stored
-    assert 3500 < cache.ttl(f"abbanoa:session:{opened.json()['session_id']}") <= 3600
+    # What has a time to live may be evicted to make room for answers.
+    assert cache.ttl(f"abbanoa:session:{opened.json()['session_id']}") == -1
     assert browser.post("/api/v1/session").status_code == 401
     assert browser.delete("/api/v1/session").status_code == 204
     assert browser.get(NODES).status_code == 401

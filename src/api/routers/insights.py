@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 import asyncpg
-import redis
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 
 from src.api import queries, schemas
@@ -15,8 +14,6 @@ from src.api.database import Database, Now, as_json
 from src.api.identity import Identity
 from src.api.parameters import Cursor, Filter, NodeId, cursor_of, event_from, next_link, no_such_node
 from src.api.problems import documented
-from src.generation import GENERATION_KEY
-from src.observability import logger
 
 router = APIRouter(prefix="/api/v1", tags=["insights"])
 
@@ -115,7 +112,7 @@ async def resolve(
 
 def _who(request: Request) -> str:
     identity: Identity = request.state.identity
-    return identity.key_name
+    return identity.person or identity.key_name
 
 
 async def _dealt_with(
@@ -129,10 +126,7 @@ async def _dealt_with(
                 raise HTTPException(409, f"The event '{anomaly_id}' is resolved already")
             raise HTTPException(404, f"There is no event '{anomaly_id}'")
         generation = await connection.fetchval(queries.ADVANCE_GENERATION)
-    try:
-        await request.app.state.redis.set(GENERATION_KEY, generation)
-    except redis.RedisError as error:
-        logger(__name__).warning("Redis does not answer; cached answers learn of the event later", error=str(error))
+    await request.app.state.answers.publish(generation)
     answer = as_json(row)
     answer.headers["cache-control"] = "no-store"
     return answer

@@ -11,6 +11,7 @@ from fastapi import APIRouter, HTTPException, Query, Request, Response
 
 from src.api import queries, schemas
 from src.api.database import Database, Now, as_json
+from src.api.headers import prefers_csv
 from src.api.parameters import (
     Cursor,
     Filter,
@@ -81,7 +82,7 @@ async def node_history(
         raise no_such_node(node_id)
     # A page begins where the one before stopped, also where the default span has moved on with the clock.
     more = next_link(request, cursor_of(rows[limit]["window_start"])) if len(rows) > limit else None
-    if "text/csv" in request.headers.get("accept", ""):
+    if prefers_csv(request.scope):
         return Response(_as_csv(rows[:limit]), media_type="text/csv; charset=utf-8", headers=more)
     return as_json(rows[:limit], more)
 

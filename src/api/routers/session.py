@@ -10,8 +10,9 @@ from fastapi import APIRouter, HTTPException, Path, Request, Response
 from src.api import queries, schemas
 from src.api.database import Database, as_json
 from src.api.gate import client_address
-from src.api.identity import SESSION_COOKIE, Identities, Identity
+from src.api.identity import Identities, Identity, session_cookie
 from src.api.problems import documented, problem
+from src.api.sessions import Sessions, text_of
 from src.credentials import allows
 from src.observability import logger
 from src.settings import Settings
@@ -19,11 +20,16 @@ from src.settings import Settings
 router = APIRouter(tags=["access"])
 
 
-@router.post("/api/v1/session", response_model=schemas.NewSession, status_code=201, responses=documented(401, 409))
-async def open_session(request: Request) -> Response:
-    """Exchanges an API key for a session: a token that lasts SESSION_MINUTES, as an HttpOnly cookie and in the answer.
+# However much it is used, a session ends with the working day.
+LONGEST_SESSION = timedelta(days=1)
 
-    The token is accepted as that cookie, or as `Authorization: Bearer`.
+
+@router.post("/api/v1/session", response_model=schemas.NewSession, status_code=201, responses=documented(401, 409))
+async def open_session(request: Request, wanted: schemas.SessionRequest | None = None) -> Response:
+    """Exchanges an API key for a session: a token, as an HttpOnly cookie and in the answer.
+
+    The token is accepted as that cookie, or as `Authorization: Bearer`. It lasts SESSION_MINUTES from its last use, and
+    a day at most; a session for a display may only read, and lasts DISPLAY_SESSION_DAYS.
     """
     settings: Settings = request.app.state.settings
     identity: Identity = request.state.identity
@@ -31,22 +37,25 @@ async def open_session(request: Request) -> Response:
         raise HTTPException(409, "API_AUTH is off: nobody needs a session")
     if identity.session_id is not None:
         raise HTTPException(401, "A session is opened with an API key, not with another session")
-    # Sessions live in real time, as their keys do, whatever clock is injected.
-    now, lasts = datetime.now(UTC), timedelta(minutes=settings.session_minutes)
-    expires_at = _text(now + lasts)
+    is_display = wanted is not None and wanted.is_display
+    scope = "read" if is_display else identity.scope
+    longest = timedelta(days=settings.display_session_days) if is_display else LONGEST_SESSION
+    idle = longest if is_display else timedelta(minutes=settings.session_minutes)
     address = client_address(request.scope)
-    token = await _identities(request).open_session(
-        identity, _text(now), expires_at, lasts, address, request.headers.get("user-agent", "")
+    user_agent = request.headers.get("user-agent", "")
+    token, session = await _sessions(request).open(
+        identity.key_id, scope, idle, longest, address, user_agent, datetime.now(UTC)
     )
     logger(__name__).info("session opened", key_id=identity.key_id, session_id=token.identifier, address=address)
-    told = {"session_id": token.identifier, "token": token.text, "expires_at": expires_at, "scope": identity.scope}
-    answer = as_json(told)
+    instants = {name: text_of(getattr(session, name)) for name in ("expires_at", "ends_at")}
+    answer = as_json({"session_id": token.identifier, "token": token.text, **instants, "scope": scope})
     answer.status_code = 201
     answer.headers["cache-control"] = "no-store"
     answer.set_cookie(
-        SESSION_COOKIE,
+        session_cookie(request.url.scheme),
         token.text,
-        max_age=int(lasts.total_seconds()),
+        # The session ends when the server says so; the cookie outlives every renewal.
+        max_age=int(longest.total_seconds()),
         httponly=True,
         secure=request.url.scheme == "https",
         samesite="strict",
@@ -58,20 +67,21 @@ async def open_session(request: Request) -> Response:
 async def sessions(request: Request) -> Response:
     """The open sessions of the caller's key, newest first."""
     identity: Identity = request.state.identity
-    found = await _identities(request).sessions(identity.key_id)
-    answer = as_json(
-        [
-            {
-                "session_id": session.session_id,
-                "created_at": session.created_at,
-                "expires_at": session.expires_at,
-                "address": session.address,
-                "user_agent": session.user_agent,
-                "is_current": session.session_id == identity.session_id,
-            }
-            for session in found
-        ]
-    )
+    found = await _sessions(request).of_key(identity.key_id, datetime.now(UTC))
+    shown = [
+        {
+            "session_id": session.session_id,
+            "scope": session.scope,
+            "created_at": text_of(session.created_at),
+            "expires_at": text_of(session.expires_at),
+            "ends_at": text_of(session.ends_at),
+            "address": session.address,
+            "user_agent": session.user_agent,
+            "is_current": session.session_id == identity.session_id,
+        }
+        for session in found
+    ]
+    answer = as_json(shown)
     answer.headers["cache-control"] = "no-store"
     return answer
 
@@ -94,12 +104,15 @@ async def end_session(request: Request, session_id: Annotated[str, Path(max_leng
 async def _ended(request: Request, session_id: str) -> Response:
     identity: Identity = request.state.identity
     of_key = None if allows(identity.scope, "admin") else identity.key_id
-    if not await _identities(request).end_session(session_id, of_key):
+    if not await _sessions(request).end(session_id, of_key, datetime.now(UTC)):
         raise HTTPException(404, f"There is no session '{session_id}'")
+    identities: Identities = request.app.state.identities
+    identities.forget()
     logger(__name__).info("session ended", session_id=session_id, by=identity.key_id)
     answer = Response(status_code=204)
     if session_id == identity.session_id:
-        answer.delete_cookie(SESSION_COOKIE)
+        scheme = request.url.scheme
+        answer.delete_cookie(session_cookie(scheme), secure=scheme == "https", httponly=True, samesite="strict")
     return answer
 
 
@@ -114,10 +127,6 @@ async def keys(request: Request, database: Database) -> Response:
     return answer
 
 
-def _identities(request: Request) -> Identities:
-    found: Identities = request.app.state.identities
+def _sessions(request: Request) -> Sessions:
+    found: Sessions = request.app.state.sessions
     return found
-
-
-def _text(instant: datetime) -> str:
-    return instant.isoformat(timespec="seconds").replace("+00:00", "Z")
