@@ -24,7 +24,7 @@ from src.api.identity import SECURE_SESSION_COOKIE, Identities
 from src.api.limits import RateLimiter
 from src.api.measures import Measured
 from src.api.parameters import each_known_and_once
-from src.api.routers import insights, models, network, nodes, session, system
+from src.api.routers import districts, insights, models, network, nodes, session, system
 from src.api.routes import OPEN, Routes
 from src.api.sessions import Sessions
 from src.api.usage import Usage
@@ -59,7 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
     identities = Identities(sessions)
     app.state.settings, app.state.redis = settings, cache
     app.state.sessions, app.state.identities = sessions, identities
-    resources = (system, nodes, network, insights, models, session)
+    resources = (system, nodes, districts, network, insights, models, session)
     routes = Routes([*app.router.routes, *(route for resource in resources for route in resource.router.routes)])
 
     def assembled(inner: ASGIApp) -> ASGIApp:

@@ -103,6 +103,16 @@ def instant_from(cursor: str | None) -> datetime | None:
     return None if cursor is None else _instant(_parts(cursor)[0])
 
 
+def number_from(cursor: str | None) -> int:
+    """How many rows the pages before have shown."""
+    if cursor is None:
+        return 0
+    text = _parts(cursor)[0]
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise invalid("cursor", "is not one that this API gave out")
+    return int(text)
+
+
 def event_from(cursor: str | None) -> tuple[datetime | None, UUID | None]:
     if cursor is None:
         return None, None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from src.api.pages import bounded
+
 _LATEST_WINDOW = """
     LEFT JOIN LATERAL (
         SELECT * FROM water_infrastructure.computed_metrics
@@ -15,13 +17,21 @@ READY = "SELECT generation FROM water_infrastructure.data_generation"
 
 NODE_EXISTS = "SELECT EXISTS (SELECT FROM water_infrastructure.nodes WHERE node_id = $1)"
 
-NODES = """
-    SELECT node_id, node_name, node_type, location_name, district_id, latitude, longitude, is_active, last_reading
+_NODE = """node_id, node_name, node_type, role, location_name, district_id, latitude, longitude, is_active,
+        last_reading"""
+NODES = f"""
+    SELECT {_NODE}
     FROM water_infrastructure.nodes LEFT JOIN water_infrastructure.ingestion_watermarks USING (node_id)
     WHERE node_id > $1 AND ($2::boolean IS NULL OR is_active = $2) AND ($3::text IS NULL OR district_id = $3)
         AND ($4::text IS NULL OR node_type = $4)
     ORDER BY node_id LIMIT $5
-"""
+"""  # noqa: S608 - built from this module's own text
+
+NODE = f"""
+    SELECT {_NODE}, installation_date::text, metadata, created_at, nodes.updated_at
+    FROM water_infrastructure.nodes LEFT JOIN water_infrastructure.ingestion_watermarks USING (node_id)
+    WHERE node_id = $1
+"""  # noqa: S608 - built from this module's own text
 
 # $3: windows that are still running then are not shown, they would pass for low flow.
 NODE_METRICS = f"""
@@ -56,29 +66,47 @@ NETWORK_METRICS = """
     WHERE time_range = $1 ORDER BY computation_timestamp DESC LIMIT 1
 """
 
-NETWORK_EFFICIENCY = """
+# Newest first, from before the cursor ($4); of one district ($5) where one is named, with what it says of itself.
+NETWORK_EFFICIENCY = bounded(
+    """
     SELECT computation_timestamp, window_start, window_end, total_input_volume, total_output_volume,
         total_loss_volume, efficiency_percentage, method, coverage, reason, active_nodes, total_nodes,
-        network_availability, total_anomalies, zone_metrics
+        network_availability, total_anomalies,
+        CASE WHEN $5::text IS NULL THEN zone_metrics
+            WHEN zone_metrics ? $5 THEN jsonb_build_object($5, zone_metrics -> $5) ELSE '{}' END AS zone_metrics
     FROM water_infrastructure.network_efficiency
-    WHERE time_window = $1 AND window_start >= $2 AND window_start < $3
-    ORDER BY window_start LIMIT $4
-"""
+    WHERE time_window = $1 AND window_start >= $2 AND window_start < least($3, $4::timestamptz)
+    ORDER BY window_start DESC LIMIT $6
+    """,
+    "window_start DESC",
+    "zone_metrics",
+)
 
-PREDICTIONS = """
+_PREDICTION = """node_id, prediction_timestamp, target_timestamp, predicted_flow_rate AS predicted_value,
+        flow_rate_lower AS lower_bound, flow_rate_upper AS upper_bound, confidence_score, $2::text AS model_type,
+        version AS model_version, model_id"""
+PREDICTIONS = f"""
     WITH latest AS (
         SELECT model_id, prediction_timestamp, version FROM water_infrastructure.ml_predictions_cache
         JOIN water_infrastructure.ml_models USING (model_id)
         WHERE node_id = $1 AND model_type = $2 AND is_active
         ORDER BY prediction_timestamp DESC LIMIT 1
     )
-    SELECT node_id, prediction_timestamp, target_timestamp, predicted_flow_rate AS predicted_value,
-        flow_rate_lower AS lower_bound, flow_rate_upper AS upper_bound, confidence_score, $2::text AS model_type,
-        version AS model_version
+    SELECT {_PREDICTION}
     FROM latest JOIN water_infrastructure.ml_predictions_cache USING (model_id, prediction_timestamp)
     WHERE node_id = $1 AND prediction_horizon_hours <= $3
     ORDER BY target_timestamp
-"""
+"""  # noqa: S608 - built from this module's own text
+
+# Of each hour of a span the last forecast made before it, by models that were active or are.
+PAST_PREDICTIONS = f"""
+    SELECT DISTINCT ON (target_timestamp) {_PREDICTION}
+    FROM water_infrastructure.ml_predictions_cache JOIN water_infrastructure.ml_models USING (model_id)
+    WHERE node_id = $1 AND model_type = $2 AND activated_at IS NOT NULL AND prediction_horizon_hours <= $3
+        AND target_timestamp >= $4 AND target_timestamp < $5 AND prediction_timestamp <= target_timestamp
+        AND prediction_timestamp >= $4::timestamptz - interval '8 days' AND prediction_timestamp < $5
+    ORDER BY target_timestamp, prediction_timestamp DESC LIMIT 10000
+"""  # noqa: S608 - built from this module's own text
 
 QUALITY = """
     SELECT node_id, check_timestamp, time_window, completeness_score, validity_score, consistency_score,
@@ -90,22 +118,99 @@ QUALITY = """
 _EVENT = """anomaly_id, timestamp, "end", node_id, node_name, anomaly_type, severity, measurement_type, actual_value,
         expected_value, deviation_percentage, detection_method, resolved_at, resolved_by, is_confirmed, detected_at,
         acknowledged_at, acknowledged_by, note, {table}.district_id, incident_id, {table}.metadata"""
-# Newest first, from before the cursor ($6, $7); what was going on since $1.
+# Newest first, from before the cursor ($5, $6); what was going on since $1.
 _ANOMALIES = """
     SELECT {event}
     FROM water_infrastructure.anomalies LEFT JOIN water_infrastructure.nodes USING (node_id)
     WHERE {status} AND timestamp <= $2 AND ($3::text IS NULL OR node_id = $3) AND ($4::text IS NULL OR severity = $4)
-        AND ($6::timestamptz IS NULL OR (timestamp, anomaly_id) < ($6, $7::uuid))
-    ORDER BY timestamp DESC, anomaly_id DESC LIMIT $5
+        AND ($5::timestamptz IS NULL OR (timestamp, anomaly_id) < ($5, $6::uuid))
+        AND ($7::text IS NULL OR anomalies.district_id = $7) AND ($8::uuid IS NULL OR incident_id = $8)
+    ORDER BY timestamp DESC, anomaly_id DESC LIMIT $9
 """
-ANOMALIES = {
-    status: _ANOMALIES.format(status=condition, event=_EVENT.format(table="anomalies"))
-    for status, condition in (
-        ("open", "resolved_at IS NULL AND $1::timestamptz IS NOT NULL"),
-        ("resolved", "resolved_at >= $1"),
-        ("all", "(resolved_at IS NULL OR resolved_at >= $1)"),
-    )
+_STATUS = {
+    "open": "resolved_at IS NULL AND $1::timestamptz IS NOT NULL",
+    "resolved": "resolved_at >= $1",
+    "all": "(resolved_at IS NULL OR resolved_at >= $1)",
 }
+ANOMALIES = {
+    status: bounded(
+        _ANOMALIES.format(status=condition, event=_EVENT.format(table="anomalies")),
+        "timestamp DESC, anomaly_id DESC",
+        "metadata, note",
+    )
+    for status, condition in _STATUS.items()
+}
+
+ANOMALY = f"""
+    SELECT {_EVENT.format(table="anomalies")}
+    FROM water_infrastructure.anomalies LEFT JOIN water_infrastructure.nodes USING (node_id) WHERE anomaly_id = $1
+"""  # noqa: S608 - built from this module's own text
+
+_DASHBOARD_EVENTS = """
+    SELECT {event}
+    FROM water_infrastructure.anomalies LEFT JOIN water_infrastructure.nodes USING (node_id)
+    WHERE (resolved_at IS NULL OR resolved_at >= $1) AND timestamp <= $2
+    ORDER BY resolved_at DESC NULLS FIRST, array_position(ARRAY['critical', 'warning', 'info'], severity),
+        timestamp DESC, anomaly_id LIMIT $3
+"""
+# What a landing page shows: what is open, the worst first, then what was over last.
+DASHBOARD_EVENTS = bounded(
+    _DASHBOARD_EVENTS.format(event=_EVENT.format(table="anomalies")),
+    "resolved_at DESC NULLS FIRST, array_position(ARRAY['critical', 'warning', 'info'], severity), timestamp DESC, "
+    "anomaly_id",
+    "metadata, note",
+)
+
+# Events of one district that belong together, newest first, from before the cursor ($5, $6).
+INCIDENTS = bounded(
+    """
+    SELECT coalesce(incident_id, anomaly_id) AS incident_id, max(district_id) AS district_id,
+        min(timestamp) AS timestamp, CASE WHEN bool_and("end" IS NOT NULL) THEN max("end") END AS "end",
+        CASE WHEN bool_and(resolved_at IS NOT NULL) THEN max(resolved_at) END AS resolved_at,
+        (ARRAY['info', 'warning', 'critical'])[max(array_position(ARRAY['info', 'warning', 'critical'], severity))]
+            AS severity,
+        count(*) AS events, count(*) FILTER (WHERE resolved_at IS NULL) AS open_events,
+        array_agg(DISTINCT node_id) AS nodes, array_agg(DISTINCT anomaly_type) AS anomaly_types,
+        bool_and(acknowledged_at IS NOT NULL) AS is_acknowledged,
+        (array_agg(metadata ->> 'explanation' ORDER BY array_position(ARRAY['critical', 'warning', 'info'], severity),
+            timestamp))[1] AS explanation
+    FROM water_infrastructure.anomalies
+    WHERE (resolved_at IS NULL OR resolved_at >= $1) AND timestamp <= $2
+        AND ($4::text IS NULL OR district_id = $4)
+    GROUP BY 1
+    HAVING ($3 = 'all' OR ($3 = 'open') = bool_or(resolved_at IS NULL))
+        AND ($5::timestamptz IS NULL OR (min(timestamp), coalesce(incident_id, anomaly_id)) < ($5, $6::uuid))
+    ORDER BY timestamp DESC, incident_id DESC LIMIT $7
+    """,
+    "timestamp DESC, incident_id DESC",
+    "nodes",
+)
+
+# A district is one that nodes are in, or that somebody has described; from after the cursor ($1), or the one named $2.
+DISTRICTS = """
+    SELECT district_id, district_name, mains_km, connections, private_pipe_km, mean_pressure_metres, night_use_litres,
+        leakage_exponent, coalesce(nodes, 0) AS nodes, coalesce(roles, '{}') AS roles,
+        (
+            SELECT count(*) FROM water_infrastructure.anomalies
+            WHERE resolved_at IS NULL
+                AND anomalies.district_id = coalesce(counted.district_id, described.district_id)
+        ) AS open_anomalies
+    FROM (
+        SELECT district_id, sum(of_role)::bigint AS nodes, jsonb_object_agg(coalesce(role, 'unknown'), of_role) AS roles
+        FROM (
+            SELECT district_id, role, count(*) AS of_role FROM water_infrastructure.nodes
+            WHERE is_active AND district_id IS NOT NULL GROUP BY 1, 2
+        ) AS by_role GROUP BY 1
+    ) AS counted FULL JOIN water_infrastructure.districts AS described USING (district_id)
+    WHERE district_id > $1 AND ($2::text IS NULL OR district_id = $2) ORDER BY district_id LIMIT $3
+"""
+# The latest balance of a district, by window.
+DISTRICT_BALANCES = """
+    SELECT DISTINCT ON (time_window) time_window, window_start, window_end, zone_metrics -> $1 AS balance
+    FROM water_infrastructure.network_efficiency
+    WHERE zone_metrics ? $1 AND window_end <= $2 AND window_start >= $2::timestamptz - interval '7 days'
+    ORDER BY time_window, window_start DESC
+"""
 
 ANOMALY_RESOLVED = "SELECT resolved_at IS NOT NULL FROM water_infrastructure.anomalies WHERE anomaly_id = $1"
 
@@ -133,7 +238,7 @@ RESOLVE = f"""
 
 ADVANCE_GENERATION = "UPDATE water_infrastructure.data_generation SET generation = generation + 1 RETURNING generation"
 
-# Newest first, from before the cursor ($4, $5); those firing, or over since $1.
+# Newest first, from before the cursor ($3, $4); those firing, or over since $1.
 _ALERTS = """
     SELECT alert_id, rule, subject, severity, state, summary, details, since, fired_at, notified_at, resolved_at,
         (
@@ -142,11 +247,11 @@ _ALERTS = """
         ) AS undelivered
     FROM water_infrastructure.alerts
     WHERE fired_at IS NOT NULL AND {state} AND ($2::text IS NULL OR severity = $2)
-        AND ($4::timestamptz IS NULL OR (since, alert_id) < ($4, $5::uuid))
-    ORDER BY since DESC, alert_id DESC LIMIT $3
+        AND ($3::timestamptz IS NULL OR (since, alert_id) < ($3, $4::uuid))
+    ORDER BY since DESC, alert_id DESC LIMIT $5
 """
 ALERTS = {
-    state: _ALERTS.format(state=condition)
+    state: bounded(_ALERTS.format(state=condition), "since DESC, alert_id DESC", "details, summary")
     for state, condition in (
         ("firing", "state = 'firing' AND $1::timestamptz IS NOT NULL"),
         ("resolved", "state = 'resolved' AND resolved_at >= $1"),
@@ -161,13 +266,19 @@ LAST_JOB = """
     WHERE job_type = 'processing_cycle' AND NOT result_summary ? 'skipped' ORDER BY created_at DESC LIMIT 1
 """
 
-JOBS = """
+# Newest first, from before the cursor ($3, $4).
+JOBS = bounded(
+    """
     SELECT job_id, job_type, job_name, status, scheduled_for, created_at, started_at, completed_at, duration_seconds,
         total_items, processed_items, failed_items, progress_percentage, result_summary, error_message, triggered_by
     FROM water_infrastructure.processing_jobs
     WHERE ($1::text IS NULL OR job_type = $1) AND ($2::text IS NULL OR status = $2)
-    ORDER BY created_at DESC LIMIT $3
-"""
+        AND ($3::timestamptz IS NULL OR (created_at, job_id) < ($3, $4::uuid))
+    ORDER BY created_at DESC, job_id DESC LIMIT $5
+    """,
+    "created_at DESC, job_id DESC",
+    "result_summary, error_message",
+)
 
 REPLICAS = """
     SELECT count(*) AS replicas, min(next_run) AS next_run FROM water_infrastructure.processing_replicas
@@ -193,10 +304,16 @@ _MODEL = """
         ) AS latest) AS latest_performance
     FROM water_infrastructure.ml_models
 """
-MODELS = f"""{_MODEL}
+# Newest first, from before the cursor ($3, $4).
+MODELS = bounded(
+    f"""{_MODEL}
     WHERE ($1::text IS NULL OR status = $1) AND ($2::text IS NULL OR model_type = $2)
-    ORDER BY created_at DESC, version DESC LIMIT $3
-"""
+        AND ($3::timestamptz IS NULL OR (created_at, model_id) < ($3, $4::uuid))
+    ORDER BY created_at DESC, model_id DESC LIMIT $5
+    """,
+    "created_at DESC, model_id DESC",
+    "metrics, validation_metrics, latest_performance, library_versions",
+)
 MODEL = f"{_MODEL} WHERE model_id = $1"
 MODEL_DECISIONS = """
     SELECT decided_at, decision, decided_by, reason FROM water_infrastructure.model_decisions
@@ -209,13 +326,18 @@ MODEL_PERFORMANCE = """
     WHERE model_id = $1 ORDER BY evaluation_timestamp DESC LIMIT 30
 """
 
-RECOMMENDATIONS = """
+# The largest saving first, from after as many as the cursor ($3) says: there is one row a district.
+RECOMMENDATIONS = bounded(
+    """
     SELECT district_id, computed_at, outcome, reason, model_id, inlet_node_id, critical_node_id, minimum_pressure,
         schedule, leakage_volume, saving_volume, saving_volume_lower, saving_volume_upper
     FROM water_infrastructure.recommendations
     WHERE ($1::text IS NULL OR district_id = $1) AND ($2::text IS NULL OR outcome = $2)
-    ORDER BY saving_volume DESC NULLS LAST, district_id
-"""
+    ORDER BY saving_volume DESC NULLS LAST, district_id OFFSET $3 LIMIT $4
+    """,
+    "saving_volume DESC NULLS LAST, district_id",
+    "schedule",
+)
 
 FRESHNESS = """
     SELECT (SELECT max(last_reading) FROM water_infrastructure.ingestion_watermarks WHERE last_reading <= $1)

@@ -5,7 +5,7 @@ Instants are UTC, windows are [window_start, window_end), what is not known is n
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -20,6 +20,9 @@ Score = Annotated[float | None, Field(description="0..1", examples=[0.97])]
 Count = Annotated[int | None, Field(description="null where nothing was counted", examples=[0])]
 NodeName = Annotated[str, Field(examples=["node-santanna"])]
 TimeWindow = Literal["5min", "1hour", "1day"]
+Severity = Literal["info", "warning", "critical"]
+Role = Literal["inlet", "outlet", "consumption", "storage", "monitoring"]
+ModelType = Literal["flow_prediction", "anomaly_detection", "efficiency_optimization"]
 
 
 def storable(text: str) -> str:
@@ -50,12 +53,47 @@ class Node(Row):
     node_id: NodeName
     node_name: str
     node_type: str | None
+    role: Role | None = Field(description="what it measures in its district's balance")
     location_name: str | None
     district_id: str | None = Field(description="district metered area")
     latitude: float | None
     longitude: float | None
     is_active: bool
     last_reading: datetime | None
+
+
+class NodeDetail(Node):
+    installation_date: date | None
+    metadata: dict[str, Any] = Field(
+        description="what people said of it: limits, tank_area_m2, feeding_district_id ..."
+    )
+    created_at: datetime
+    updated_at: datetime
+
+
+class District(Row):
+    district_id: str
+    district_name: str | None
+    mains_km: float | None
+    connections: int | None
+    private_pipe_km: float | None
+    mean_pressure_metres: float | None = Field(description="head, m")
+    night_use_litres: float | None = Field(description="legitimate use at night, L per connection and hour")
+    leakage_exponent: float | None = Field(description="N1, of leakage against pressure")
+    nodes: int = Field(description="active ones")
+    roles: dict[str, int] = Field(description="how many of them have which role", examples=[{"inlet": 1}])
+    open_anomalies: int
+
+
+class DistrictBalance(Row):
+    time_window: Literal["1hour", "1day"]
+    window_start: datetime
+    window_end: datetime
+    balance: dict[str, Any] = Field(description="as in zone_metrics of /api/v1/network/efficiency")
+
+
+class DistrictDetail(District):
+    balances: list[DistrictBalance] = Field(description="the latest of an hour and of a day")
 
 
 class NodeMetrics(Row):
@@ -139,8 +177,9 @@ class Prediction(Row):
     lower_bound: Flow
     upper_bound: Flow
     confidence_score: Score
-    model_type: str
+    model_type: ModelType
     model_version: str
+    model_id: UUID
 
 
 class Quality(Row):
@@ -180,6 +219,21 @@ class Anomaly(Row):
     district_id: str | None
     incident_id: UUID | None = Field(description="shared by events of one district that belong together")
     metadata: dict[str, Any] = Field(description="`explanation` in words, and the figures it rests on")
+
+
+class Incident(Row):
+    incident_id: UUID
+    district_id: str | None
+    timestamp: datetime = Field(description="when its first event began")
+    end: datetime | None = Field(description="null while any of its events goes on")
+    resolved_at: datetime | None = Field(description="null while any of its events is open")
+    severity: Severity = Field(description="of its worst event")
+    events: int
+    open_events: int
+    nodes: list[str]
+    anomaly_types: list[str]
+    is_acknowledged: bool = Field(description="whether every event of it is")
+    explanation: str | None = Field(description="of its worst event")
 
 
 class Remark(BaseModel):

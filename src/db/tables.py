@@ -177,6 +177,7 @@ anomalies = Table(
     CheckConstraint("severity IN ('info', 'warning', 'critical')", name="anomalies_severity_is_known"),
     Index("anomalies_by_time", "timestamp", "anomaly_id"),
     Index("anomalies_by_node", "node_id", "timestamp"),
+    Index("anomalies_by_resolution", "resolved_at"),
     Index("anomalies_open", "timestamp", postgresql_where=text("resolved_at IS NULL")),
 )
 

@@ -34,8 +34,11 @@ def asking(api: httpx.Client, key: str | None = None, **headers: str) -> httpx.C
     return httpx.Client(base_url=api.base_url, timeout=10, headers=({"X-API-Key": key} if key else {}) | headers)
 
 
+IDENTIFIERS = {"node_id": "n1", "session_id": "0", "district_id": "d1"} | dict.fromkeys(
+    ("anomaly_id", "model_id"), UUID(int=0)
+)
 DOCUMENTED = [
-    (method.upper(), path.format(node_id="n1", session_id="0", anomaly_id=UUID(int=0), model_id=UUID(int=0)))
+    (method.upper(), path.format(**IDENTIFIERS))
     for path, operations in create_app(Settings()).openapi()["paths"].items()
     for method in operations
     if path not in OPEN

@@ -61,11 +61,12 @@ FILL = (
 SMALL = {
     *("nodes", "ingestion_watermarks", "processing_replicas", "ml_models", "data_generation", "api_keys"),
     "recommendations",
+    "districts",
 }
 NOW = START
 DAY = NOW - timedelta(days=1)
 ANYTHING = UUID(int=1)
-EVENTS = (DAY, NOW, None, None, 20, None, None)
+EVENTS = (DAY, NOW, None, None, None, None, None, None, 20)
 ASKED: list[tuple[str, str, tuple[Any, ...]]] = [
     ("ready", queries.READY, ()),
     ("node exists", queries.NODE_EXISTS, ("n1",)),
@@ -73,10 +74,17 @@ ASKED: list[tuple[str, str, tuple[Any, ...]]] = [
     ("node metrics", queries.NODE_METRICS, ("n1", "1hour", NOW)),
     ("history", queries.HISTORY, ("n1", "1hour", NOW - timedelta(days=7), NOW, 5000)),
     ("network metrics", queries.NETWORK_METRICS, ("24h",)),
-    ("network efficiency", queries.NETWORK_EFFICIENCY, ("1hour", DAY, NOW, 100)),
+    ("network efficiency", queries.NETWORK_EFFICIENCY, ("1hour", DAY, NOW, None, None, 100)),
+    ("node", queries.NODE, ("n1",)),
+    ("districts", queries.DISTRICTS, ("", None, 100)),
+    ("district balances", queries.DISTRICT_BALANCES, ("d1", NOW)),
     ("predictions", queries.PREDICTIONS, ("n1", "flow_prediction", 24)),
+    ("past predictions", queries.PAST_PREDICTIONS, ("n1", "flow_prediction", 24, DAY, NOW)),
     ("quality", queries.QUALITY, ("n1",)),
-    ("recommendations", queries.RECOMMENDATIONS, (None, None)),
+    ("recommendations", queries.RECOMMENDATIONS, (None, None, 0, 100)),
+    ("anomaly", queries.ANOMALY, (ANYTHING,)),
+    ("incidents", queries.INCIDENTS, (DAY, NOW, "open", None, None, None, 20)),
+    ("dashboard events", queries.DASHBOARD_EVENTS, (DAY, NOW, 20)),
     ("anomalies open", queries.ANOMALIES["open"], EVENTS),
     ("anomalies resolved", queries.ANOMALIES["resolved"], EVENTS),
     ("anomalies all", queries.ANOMALIES["all"], EVENTS),
@@ -84,14 +92,14 @@ ASKED: list[tuple[str, str, tuple[Any, ...]]] = [
     ("acknowledge", queries.ACKNOWLEDGE, (ANYTHING, NOW, "somebody", "a note")),
     ("resolve", queries.RESOLVE, (ANYTHING, NOW, "somebody", "a note", True)),
     ("advance generation", queries.ADVANCE_GENERATION, ()),
-    ("alerts firing", queries.ALERTS["firing"], (DAY, None, 20, None, None)),
-    ("alerts resolved", queries.ALERTS["resolved"], (DAY, None, 20, None, None)),
-    ("alerts all", queries.ALERTS["all"], (DAY, None, 20, None, None)),
+    ("alerts firing", queries.ALERTS["firing"], (DAY, None, None, None, 20)),
+    ("alerts resolved", queries.ALERTS["resolved"], (DAY, None, None, None, 20)),
+    ("alerts all", queries.ALERTS["all"], (DAY, None, None, None, 20)),
     ("last job", queries.LAST_JOB, ()),
-    ("jobs", queries.JOBS, (None, None, 20)),
+    ("jobs", queries.JOBS, (None, None, None, None, 20)),
     ("replicas", queries.REPLICAS, (timedelta(minutes=1),)),
     ("active models", queries.ACTIVE_MODELS, ()),
-    ("models", queries.MODELS, (None, None, 100)),
+    ("models", queries.MODELS, (None, None, None, None, 100)),
     ("model", queries.MODEL, (ANYTHING,)),
     ("model decisions", queries.MODEL_DECISIONS, (ANYTHING,)),
     ("model performance", queries.MODEL_PERFORMANCE, (ANYTHING,)),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import asyncpg
@@ -12,7 +13,19 @@ from fastapi import APIRouter, HTTPException, Query, Request, Response
 from src.api import queries, schemas
 from src.api.database import Database, Now, as_json
 from src.api.identity import Identity
-from src.api.parameters import Cursor, Filter, NodeId, cursor_of, event_from, next_link, no_such_node
+from src.api.pages import page
+from src.api.parameters import (
+    Cursor,
+    Filter,
+    Instant,
+    NodeId,
+    cursor_of,
+    event_from,
+    invalid,
+    next_link,
+    no_such_node,
+    span,
+)
 from src.api.problems import documented
 
 router = APIRouter(prefix="/api/v1", tags=["insights"])
@@ -22,11 +35,23 @@ router = APIRouter(prefix="/api/v1", tags=["insights"])
 async def predictions(
     node_id: NodeId,
     database: Database,
-    model_type: Literal["flow_prediction", "anomaly_detection", "efficiency_optimization"] = "flow_prediction",
+    clock: Now,
+    model_type: schemas.ModelType = "flow_prediction",
     horizon_hours: Annotated[int, Query(ge=1, le=168)] = 24,
+    start_time: Instant = None,
+    end_time: Instant = None,
 ) -> Response:
-    """The active model's latest forecast; empty where no model is active yet."""
-    rows = await database.fetch(queries.PREDICTIONS, node_id, model_type, horizon_hours)
+    """The active model's latest forecast; empty where no model is active yet.
+
+    With a start_time or an end_time: of each hour of that span, of a year at most, what was forecast last before it.
+    """
+    if start_time is None and end_time is None:
+        rows = await database.fetch(queries.PREDICTIONS, node_id, model_type, horizon_hours)
+    else:
+        start, end = span(start_time, end_time, clock.now(), timedelta(days=7))
+        if end - start > timedelta(days=366):
+            raise invalid("start_time", "must lie within a year before end_time")
+        rows = await database.fetch(queries.PAST_PREDICTIONS, node_id, model_type, horizon_hours, start, end)
     if not rows and not await database.fetchval(queries.NODE_EXISTS, node_id):
         raise no_such_node(node_id)
     return as_json(rows)
@@ -50,7 +75,9 @@ async def anomalies(
     clock: Now,
     hours: Annotated[int, Query(ge=1, le=24 * 366, description="what was going on within the last hours")] = 24,
     node_id: Filter = None,
-    severity: Literal["info", "warning", "critical"] | None = None,
+    district_id: Filter = None,
+    incident_id: UUID | None = None,
+    severity: schemas.Severity | None = None,
     status: Literal["open", "resolved", "all"] = "open",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: Cursor = None,
@@ -58,13 +85,40 @@ async def anomalies(
     """Events, newest first. Whatever is still open is going on."""
     now = clock.now()
     since = now - timedelta(hours=hours)
-    rows = await database.fetch(
-        queries.ANOMALIES[status], since, now, node_id, severity, limit + 1, *event_from(cursor)
-    )
-    if len(rows) <= limit:
-        return as_json(rows)
-    last = rows[limit - 1]
-    return as_json(rows[:limit], next_link(request, cursor_of(last["timestamp"], str(last["anomaly_id"]))))
+    rows, more = await page(
+        database, queries.ANOMALIES[status], since, now, node_id, severity, *event_from(cursor), district_id,
+        incident_id, limit=limit,
+    )  # fmt: skip
+    return as_json(rows, _next(request, rows[-1], "timestamp", "anomaly_id") if more else None)
+
+
+@router.get("/anomalies/{anomaly_id}", response_model=schemas.Anomaly, responses=documented(404))
+async def anomaly(anomaly_id: UUID, database: Database) -> Response:
+    """One event, however long it has been over."""
+    row = await database.fetchrow(queries.ANOMALY, anomaly_id)
+    if row is None:
+        raise HTTPException(404, f"There is no event '{anomaly_id}'")
+    return as_json(row)
+
+
+@router.get("/incidents", response_model=list[schemas.Incident], responses=documented())
+async def incidents(
+    request: Request,
+    database: Database,
+    clock: Now,
+    hours: Annotated[int, Query(ge=1, le=24 * 366, description="what was going on within the last hours")] = 24,
+    district_id: Filter = None,
+    status: Literal["open", "resolved", "all"] = "open",
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    cursor: Cursor = None,
+) -> Response:
+    """Events that belong together, as one; newest first. `/anomalies?incident_id=` has the events themselves."""
+    now = clock.now()
+    rows, more = await page(
+        database, queries.INCIDENTS, now - timedelta(hours=hours), now, status, district_id, *event_from(cursor),
+        limit=limit,
+    )  # fmt: skip
+    return as_json(rows, _next(request, rows[-1], "timestamp", "incident_id") if more else None)
 
 
 @router.get("/alerts", response_model=list[schemas.Alert], responses=documented())
@@ -73,18 +127,19 @@ async def alerts(
     database: Database,
     clock: Now,
     hours: Annotated[int, Query(ge=1, le=24 * 366, description="of those that are over, the last hours'")] = 24,
-    severity: Literal["info", "warning", "critical"] | None = None,
+    severity: schemas.Severity | None = None,
     state: Literal["firing", "resolved", "all"] = "firing",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: Cursor = None,
 ) -> Response:
     """What somebody should know of, newest first; the rules stand in alert-rules.yml."""
     since = clock.now() - timedelta(hours=hours)
-    rows = await database.fetch(queries.ALERTS[state], since, severity, limit + 1, *event_from(cursor))
-    if len(rows) <= limit:
-        return as_json(rows)
-    last = rows[limit - 1]
-    return as_json(rows[:limit], next_link(request, cursor_of(last["since"], str(last["alert_id"]))))
+    rows, more = await page(database, queries.ALERTS[state], since, severity, *event_from(cursor), limit=limit)
+    return as_json(rows, _next(request, rows[-1], "since", "alert_id") if more else None)
+
+
+def _next(request: Request, last: Mapping[str, Any], instant: str, identifier: str) -> dict[str, str]:
+    return next_link(request, cursor_of(last[instant], str(last[identifier])))
 
 
 @router.post("/anomalies/{anomaly_id}/acknowledge", response_model=schemas.Anomaly, responses=documented(404))

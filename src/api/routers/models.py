@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, HTTPException, Query, Response
+from fastapi import APIRouter, HTTPException, Query, Request, Response
 
 from src.api import queries, schemas
 from src.api.database import Database, as_json
-from src.api.parameters import Filter
+from src.api.pages import page
+from src.api.parameters import Cursor, Filter, cursor_of, event_from, next_link, number_from
 from src.api.problems import documented
 
 router = APIRouter(prefix="/api/v1", tags=["models"])
@@ -17,13 +18,17 @@ router = APIRouter(prefix="/api/v1", tags=["models"])
 
 @router.get("/models", response_model=list[schemas.Model], responses=documented())
 async def models(
+    request: Request,
     database: Database,
     status: Literal["shadow", "active", "retired", "failed"] | None = None,
-    model_type: Literal["flow_prediction", "anomaly_detection", "efficiency_optimization"] | None = None,
+    model_type: schemas.ModelType | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    cursor: Cursor = None,
 ) -> Response:
     """Models, newest first."""
-    return as_json(await database.fetch(queries.MODELS, status, model_type, limit))
+    rows, more = await page(database, queries.MODELS, status, model_type, *event_from(cursor), limit=limit)
+    last = rows[-1] if rows else {}
+    return as_json(rows, next_link(request, cursor_of(last["created_at"], str(last["model_id"]))) if more else None)
 
 
 @router.get("/models/{model_id}", response_model=schemas.ModelHistory, responses=documented(404))
@@ -39,7 +44,14 @@ async def model(model_id: UUID, database: Database) -> Response:
 
 @router.get("/recommendations", response_model=list[schemas.Recommendation], responses=documented())
 async def recommendations(
-    database: Database, district_id: Filter = None, outcome: Literal["recommended", "refused"] | None = None
+    request: Request,
+    database: Database,
+    district_id: Filter = None,
+    outcome: Literal["recommended", "refused"] | None = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 1000,
+    cursor: Cursor = None,
 ) -> Response:
     """Pressure set-points that would save water in each district, or why there are none; the largest saving first."""
-    return as_json(await database.fetch(queries.RECOMMENDATIONS, district_id, outcome))
+    shown = number_from(cursor)
+    rows, more = await page(database, queries.RECOMMENDATIONS, district_id, outcome, shown, limit=limit)
+    return as_json(rows, next_link(request, cursor_of(str(shown + len(rows)))) if more else None)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, HTTPException, Query, Response
+from fastapi import APIRouter, HTTPException, Query, Request, Response
 
 from src.api import queries, schemas
 from src.api.database import Database, Now, as_json
-from src.api.parameters import Instant, span
+from src.api.pages import page
+from src.api.parameters import Cursor, Filter, Instant, cursor_of, instant_from, next_link, span
 from src.api.problems import documented
 
 router = APIRouter(prefix="/api/v1/network", tags=["network"])
@@ -28,13 +29,25 @@ async def network_metrics(
 
 @router.get("/efficiency", response_model=list[schemas.NetworkEfficiency], responses=documented())
 async def network_efficiency(
+    request: Request,
     database: Database,
     clock: Now,
     start_time: Instant = None,
     end_time: Instant = None,
     time_window: Literal["1hour", "1day"] = "1hour",
-    limit: Annotated[int, Query(ge=1, le=10_000)] = 5000,
+    district_id: Filter = None,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+    cursor: Cursor = None,
 ) -> Response:
-    """The water balance, window by window, by default of the last day; empty where none was computed."""
+    """The water balance, window by window, newest first, by default of the last day; empty where none was computed.
+
+    With a district_id, `zone_metrics` holds that district alone; the totals are the network's.
+    """
     start, end = span(start_time, end_time, clock.now(), timedelta(days=1))
-    return as_json(await database.fetch(queries.NETWORK_EFFICIENCY, time_window, start, end, limit))
+    # A page begins where the one before stopped, also where the default span has moved on with the clock.
+    before = instant_from(cursor)
+    rows, more = await page(
+        database, queries.NETWORK_EFFICIENCY, time_window, min(start, before or start), end, before, district_id,
+        limit=limit,
+    )  # fmt: skip
+    return as_json(rows, next_link(request, cursor_of(rows[-1]["window_start"])) if more else None)

@@ -87,6 +87,15 @@ async def node_history(
     return as_json(rows[:limit], more)
 
 
+@router.get("/{node_id:path}", response_model=schemas.NodeDetail, responses=documented(404))
+async def node(node_id: NodeId, database: Database) -> Response:
+    """One node, with everything that is known of it."""
+    row = await database.fetchrow(queries.NODE, node_id)
+    if row is None:
+        raise no_such_node(node_id)
+    return as_json(row)
+
+
 def _as_csv(rows: list[dict[str, object]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text)

@@ -11,7 +11,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from src.api import queries, schemas
 from src.api.database import Database, Now, as_json
-from src.api.parameters import Filter
+from src.api.pages import page
+from src.api.parameters import Cursor, Filter, cursor_of, event_from, next_link
 from src.api.problems import Problem, documented
 from src.settings import Settings
 
@@ -100,25 +101,29 @@ async def _redis_status(request: Request) -> dict[str, Any]:
 
 @router.get("/api/v1/jobs", response_model=list[schemas.Job], responses=documented())
 async def jobs(
+    request: Request,
     database: Database,
     job_type: Filter = None,
     status: Literal["queued", "running", "completed", "failed"] | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 20,
+    cursor: Cursor = None,
 ) -> Response:
     """Processing jobs, newest first."""
-    return as_json(await database.fetch(queries.JOBS, job_type, status, limit))
+    rows, more = await page(database, queries.JOBS, job_type, status, *event_from(cursor), limit=limit)
+    last = rows[-1] if rows else {}
+    return as_json(rows, next_link(request, cursor_of(last["created_at"], str(last["job_id"]))) if more else None)
 
 
 @router.get("/api/v1/dashboard/summary", response_model=schemas.Dashboard, responses=documented())
 async def dashboard_summary(database: Database, clock: Now) -> Response:
-    """Everything a landing page needs in one call."""
+    """Everything a landing page needs in one call; of events the open ones first, the worst of them at the top."""
     now = clock.now()
-    since = now - timedelta(days=1)
+    events, _ = await page(database, queries.DASHBOARD_EVENTS, now - timedelta(days=1), now, limit=20)
     return as_json(
         {
             "nodes": await database.fetch(queries.DASHBOARD_NODES, now),
             "network": await database.fetchrow(queries.NETWORK_METRICS, "24h"),
-            "recent_anomalies": await database.fetch(queries.ANOMALIES["all"], since, now, None, None, 20, None, None),
+            "recent_anomalies": events,
             "last_update": await database.fetchval(queries.LAST_UPDATE),
         }
     )
