@@ -17,7 +17,7 @@ from src.api.headers import values
 from src.api.identity import ANYBODY, Identities, Identity, Refused, presented
 from src.api.limits import RateLimiter, Standing
 from src.api.measures import REFUSED
-from src.api.routes import OPEN
+from src.api.routes import is_open
 from src.api.usage import Usage
 from src.credentials import allows
 from src.observability import REQUEST_ID, logger
@@ -72,7 +72,7 @@ class Gate:
 
         before = REQUEST_ID.set(request_id)
         try:
-            if scope["path"] not in OPEN:
+            if not is_open(scope["path"]):
                 await self._let_in(scope, added)
             await self._app(scope, receive, send_with_headers)
         except _Turned as turned:

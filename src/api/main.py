@@ -15,7 +15,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from src.api import problems
+from src.api import documentation, problems
 from src.api.cache import AnswerCache
 from src.api.database import create_cache, create_pool
 from src.api.gate import Gate
@@ -53,7 +53,10 @@ def create_app(settings: Settings) -> FastAPI:
         "If-None-Match, and what has not changed costs a 304.",
         lifespan=lifespan,
         dependencies=[Depends(each_known_and_once)],
+        docs_url=None,
+        redoc_url=None,
     )
+    documentation.install(app)
     cache = create_cache(settings)
     usage, limiter, sessions = Usage(), RateLimiter(cache), Sessions(cache)
     identities = Identities(sessions)

@@ -10,10 +10,16 @@ from starlette.types import Scope
 
 # Answered to everybody: they say nothing of the network.
 OPEN = frozenset({"/health", "/ready", "/docs", "/redoc", "/openapi.json"})
+_OPEN_FILES = "/docs-files/"
 # What no route answers.
 NONE = "none"
 # Longer paths are not remembered: whoever sends them would fill the memory.
 _LONGEST_REMEMBERED = 300
+
+
+def is_open(path: str) -> bool:
+    """Whether a path is answered without asking who wants to know."""
+    return path in OPEN or path.startswith(_OPEN_FILES)
 
 
 class Routes:

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
 from src.api.database import create_cache
-from src.api.gate import OPEN
 from src.api.identity import SESSION_COOKIE
 from src.api.limits import WINDOW_SECONDS, RateLimiter
 from src.api.main import create_app
+from src.api.routes import OPEN
 from src.quickstart import engines
 from src.settings import Settings
 from tests.system import eventually, process, run

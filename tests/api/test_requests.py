@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterator
 from urllib.parse import quote
 
@@ -240,3 +241,14 @@ def test_what_should_not_happen_says_so_under_its_request_id(api: httpx.Client):
     assert answer.status_code == 500
     assert answer.headers["x-request-id"] == "r42"
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc"])
+def test_the_documentation_needs_no_file_from_elsewhere(api: httpx.Client, path: str):
+    page = asking(api).get(path).text
+    wanted = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert wanted
+    for url in wanted:
+        assert url.startswith("/docs-files/")
+        assert asking(api).get(url).status_code == 200
+    assert "//" not in re.sub(r"<!--.*?-->", "", page, flags=re.DOTALL).replace("://validator", "")
