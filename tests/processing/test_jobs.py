@@ -101,7 +101,7 @@ def test_a_skipped_tick_hides_no_failure(database: Engine):
     with database.begin() as connection:
         jobs.end_job(connection, failed, NOW, {}, "no", failed=True)
         jobs.end_job(connection, skipped, NOW, {"skipped": "another is running"}, None, failed=False)
-    assert [row.status for row in jobs.latest(database, "cycle", 12)] == ["failed"]
+    assert [row.status for row in jobs.latest(database, "cycle", NOW, 12)] == ["failed"]
 
 
 def test_a_chunk_is_begun_a_few_times_in_vain_and_as_often_as_it_gets_on(database: Engine):

@@ -183,6 +183,7 @@ class Stored:
     """An event as it is kept: `resolved_at` when it ended or was declared over, `resolved_by` by whom.
 
     `judged_until` where nobody has looked further yet: it was going on then, and whether it still does is not known.
+    `is_shown_open` where people see it as open.
     """
 
     anomaly_id: UUID
@@ -192,6 +193,7 @@ class Stored:
     incident_id: UUID
     district_id: str | None
     judged_until: datetime | None = None
+    is_shown_open: bool = False
 
 
 @dataclass(frozen=True)
