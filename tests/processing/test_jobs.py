@@ -66,6 +66,17 @@ def test_a_failed_node_is_counted_and_named(database: Engine):
     assert (row["status"], row["duration_seconds"], row["error_message"]) == ("failed", 90, "1 of 2 nodes failed")
 
 
+def test_progress_counts_whatever_became_of_a_node_and_ends_at_a_hundred(database: Engine):
+    job_id, seen = with_chunks(database, 4), []
+    for number, failures in enumerate([{"a0": "bad", "b0": "bad"}, {}, {"a2": "bad"}]):
+        ended(database, job_id, number, failures)
+        seen.append(job(database, job_id)["progress_percentage"])
+    assert seen == [25, 50, 75]
+    with database.begin() as connection:
+        jobs.end_job(connection, job_id, NOW, {}, None, failed=False)
+    assert job(database, job_id)["progress_percentage"] == 100
+
+
 def silenced(database: Engine) -> None:
     with database.begin() as connection:
         connection.execute(
