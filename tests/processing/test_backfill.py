@@ -81,6 +81,17 @@ def test_where_the_database_takes_nothing_it_ends_and_goes_on_later(
     assert orjson.loads(capsys.readouterr().out.splitlines()[-1])["job_id"] == str(job_id)
 
 
+def test_a_backfill_moves_no_watermark(stack: Settings, database: Engine, runtime: Runtime):
+    readings = readings_of(["a", "b"], days=6, minutes=60)
+    readings["ingestion_timestamp"] = readings["timestamp"] + pd.Timedelta(minutes=1)
+    put(stack, readings[readings["timestamp"] <= pd.Timestamp(START + 3 * DAY)])
+    run_cycle(stack, START + 3 * DAY)
+    before = table(database, "ingestion_watermarks")
+    put(stack, readings)
+    assert backfill(runtime, START, END, []) == 0
+    pd.testing.assert_frame_equal(table(database, "ingestion_watermarks"), before)
+
+
 def test_what_retention_would_delete_again_is_refused_with_both_ways_out(stack: Settings, database: Engine):
     put(stack, readings_of(["a"], days=6, minutes=60))
     span = ("--start", "2023-05-01", "--end", "2023-05-04")

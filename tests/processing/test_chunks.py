@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,6 +43,17 @@ def test_nodes_of_one_district_share_chunks_and_a_chunk_knows_its_districts():
     assert [(c.node_ids, c.districts) for c in planned] == [(["n0", "n2"], ["north"]), (["n1", "n3"], ["south"])]
     unknown = chunks.plan([*news[:1], NodeNews("x", FIRST, 1)], FIRST + timedelta(days=1), MOST, ROME)
     assert [c.districts for c in unknown] == [None]
+
+
+@pytest.mark.parametrize("days", [1, 2, 3, 7])
+def test_after_a_slice_that_had_to_be_shorter_the_next_is_at_most_twice_as_long(days: int):
+    end = day_start(FIRST, ROME, DAYS)
+    chunk = SimpleNamespace(
+        read_start=FIRST, read_end=end, resume_from=FIRST, expected_readings=1, result_summary={"days": days}
+    )
+    assert chunks.slice_end(chunk, MOST, ROME) == day_start(FIRST, ROME, 2 * days)
+    chunk.result_summary = {}
+    assert chunks.slice_end(chunk, MOST, ROME) == end
 
 
 @given(

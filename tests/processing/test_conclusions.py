@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from src.processing import jobs, patience
-from src.processing.cycle import detect, finish
+from src.processing.cycle import detect
 from src.processing.cycle.detect import concerned_by, judge_anomalies, parts_of
 from src.processing.cycle.extent import Extent, extent_of, together
 from src.processing.cycle.finish import finish as finish_job
@@ -111,20 +111,6 @@ def _waits(database: Engine) -> bool:
     with database.connect() as connection:
         waiting = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
         return bool(connection.scalar(waiting))
-
-
-def test_conclusions_that_end_their_process_again_and_again_are_left_out(
-    stack: Settings, database: Engine, runtime: Runtime
-):
-    put(stack, readings_of(["n1"], days=4, minutes=15))
-    job_id = ingested(runtime, AS_OF)
-    for _ in range(finish.MOST_ATTEMPTS):
-        finish._begin(runtime, job_id)
-    finish_job(runtime, job_id)
-    job = jobs.describe(database, job_id)
-    assert job["status"] == "completed"
-    assert "each time the process ended" in job["error_message"]
-    assert run_cycle(stack, AS_OF + HOUR)["error_message"] is None
 
 
 def test_conclusions_go_on_where_they_failed_and_an_event_is_open_only_at_the_end(

@@ -75,6 +75,22 @@ def test_late_readings_that_fill_a_silence_close_it_and_a_second_look_changes_no
     assert counted["anomaly_count"].sum() == 0
 
 
+def test_a_silence_that_ended_and_is_filled_afterwards_was_none(
+    stack: Settings, database: Engine, readings: pd.DataFrame
+):
+    first, last = START + timedelta(days=2), START + timedelta(days=2, hours=8)
+    gap = missing(readings, "n2", first, last)
+    put(stack, readings[~gap & (readings["timestamp"] <= pd.Timestamp(last + timedelta(hours=2)))])
+    run_cycle(stack, last + timedelta(hours=2))
+    assert events(database)["resolved_at"].tolist() == [last]
+    put(stack, readings)
+    run_cycle(stack, last + timedelta(hours=4))
+    withdrawn = events(database).iloc[0]
+    assert (withdrawn["timestamp"], withdrawn["end"]) == (first, first)
+    assert withdrawn["metadata"]["closed_because"] == "later readings show nothing of it"
+    assert set(table(database, "computed_metrics")["anomaly_count"]) == {0}
+
+
 def test_windows_and_the_network_count_the_events_they_lie_under(
     stack: Settings, database: Engine, readings: pd.DataFrame
 ):

@@ -23,6 +23,8 @@ from tests.system import eventually, put, readings_of, run_cycle
 __all__ = ["warehouse"]
 
 ROME = ZoneInfo("Europe/Rome")
+# Later than whatever is taken in here.
+NOW = START + timedelta(days=365)
 
 
 def table(database: Engine, name: str) -> pd.DataFrame:
@@ -33,7 +35,9 @@ def table(database: Engine, name: str) -> pd.DataFrame:
 def ingest(database: Engine, warehouse: Settings, start: datetime, as_of: datetime) -> Ingested:
     with database.begin() as connection:
         reader = Reader(connect(warehouse), warehouse)
-        return write_span(connection, read_span(connection, reader, NODES, start, as_of + INSTANT, as_of, ROME))
+        return write_span(
+            connection, read_span(connection, reader, NODES, start, as_of + INSTANT, as_of, ROME, now=NOW)
+        )
 
 
 def test_ingestion_writes_windows_and_watermarks_and_a_second_run_changes_nothing(
@@ -85,7 +89,7 @@ def test_what_was_read_first_is_written_first(database: Engine, stack: Settings)
 
     def written(reader: Reader) -> None:
         with database.begin() as connection:
-            write_span(connection, read_span(connection, reader, ["n"], START, as_of + INSTANT, as_of, ROME))
+            write_span(connection, read_span(connection, reader, ["n"], START, as_of + INSTANT, as_of, ROME, now=NOW))
 
     def somebody_waits() -> bool:
         with database.connect() as connection:
@@ -116,7 +120,7 @@ def test_days_without_readings_between_others_are_no_obstacle(database: Engine, 
     with database.begin() as connection:
         reader = Reader(connect(warehouse), warehouse)
         end, as_of = later + timedelta(days=1), later + timedelta(days=9)
-        done = write_span(connection, read_span(connection, reader, NODES, later, end, as_of, ROME))
+        done = write_span(connection, read_span(connection, reader, NODES, later, end, as_of, ROME, now=NOW))
     assert (done.readings, done.rows_changed) == (0, 0)
 
 

@@ -66,6 +66,17 @@ def test_a_failed_node_is_counted_and_named(database: Engine):
     assert (row["status"], row["duration_seconds"], row["error_message"]) == ("failed", 90, "1 of 2 nodes failed")
 
 
+def test_progress_counts_whatever_became_of_a_node_and_ends_at_a_hundred(database: Engine):
+    job_id, seen = with_chunks(database, 4), []
+    for number, failures in enumerate([{"a0": "bad", "b0": "bad"}, {}, {"a2": "bad"}]):
+        ended(database, job_id, number, failures)
+        seen.append(job(database, job_id)["progress_percentage"])
+    assert seen == [25, 50, 75]
+    with database.begin() as connection:
+        jobs.end_job(connection, job_id, NOW, {}, None, failed=False)
+    assert job(database, job_id)["progress_percentage"] == 100
+
+
 def silenced(database: Engine) -> None:
     with database.begin() as connection:
         connection.execute(
@@ -101,7 +112,7 @@ def test_a_skipped_tick_hides_no_failure(database: Engine):
     with database.begin() as connection:
         jobs.end_job(connection, failed, NOW, {}, "no", failed=True)
         jobs.end_job(connection, skipped, NOW, {"skipped": "another is running"}, None, failed=False)
-    assert [row.status for row in jobs.latest(database, "cycle", 12)] == ["failed"]
+    assert [row.status for row in jobs.latest(database, "cycle", NOW, 12)] == ["failed"]
 
 
 def test_a_chunk_is_begun_a_few_times_in_vain_and_as_often_as_it_gets_on(database: Engine):

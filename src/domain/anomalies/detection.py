@@ -183,6 +183,7 @@ class Stored:
     """An event as it is kept: `resolved_at` when it ended or was declared over, `resolved_by` by whom.
 
     `judged_until` where nobody has looked further yet: it was going on then, and whether it still does is not known.
+    `is_shown_open` where people see it as open.
     """
 
     anomaly_id: UUID
@@ -192,6 +193,7 @@ class Stored:
     incident_id: UUID
     district_id: str | None
     judged_until: datetime | None = None
+    is_shown_open: bool = False
 
 
 @dataclass(frozen=True)
@@ -208,9 +210,10 @@ def reconcile(
 ) -> Changes:
     """Matches findings with stored events of the same subject that overlap in time.
 
-    A stored event that went on or began in the judged hours and that no finding supports was withdrawn by later
-    readings, as when those missing in a silence arrive; unless its node sent nothing at all that could be judged, or
-    hours before these are still to be judged. Leaks are never withdrawn: where the flow is normal, they are over.
+    A stored event that went on or lies in the judged hours and that no finding supports was withdrawn by later
+    readings, as when those missing in a silence arrive, also after it has ended; unless its node sent nothing at all
+    that could be judged, or hours before these are still to be judged. Leaks are never withdrawn: where the flow is
+    normal, they are over.
 
     Args:
         stored: events that were open at `judged_from` or began since.
@@ -232,11 +235,17 @@ def reconcile(
         event
         for event in left
         if event.finding.node_id in judged_nodes
-        and event.resolved_at is None
+        and (event.resolved_at is None or _is_within(event, judged_from))
         and not _is_leak(event.finding)
         and not (event.judged_until is not None and event.judged_until < judged_from)
     ]
     return Changes(new, changed, withdrawn)
+
+
+def _is_within(event: Stored, judged_from: datetime) -> bool:
+    """Whether an event that is over began and ended in hours that were judged again, and nobody has dealt with it."""
+    finding = event.finding
+    return event.resolved_by is None and finding.begin >= judged_from and finding.end not in (None, finding.begin)
 
 
 def _is_leak(finding: Finding) -> bool:

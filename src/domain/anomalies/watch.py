@@ -30,6 +30,8 @@ LEAD = LEAD_HOURS * HOUR
 # Why an event is over although nothing was seen to end.
 WITHDRAWN = "later readings show nothing of it"
 UNWATCHED = "its district's detector is no longer active"
+INACTIVE = "its node is no longer active"
+AHEAD = "it lies in the future: a clock ran ahead"
 
 
 @dataclass
@@ -97,12 +99,22 @@ class Watch:
         }
 
     def close_unwatched(self, watched: set[str], now: datetime) -> None:
-        """Ends the open events of multivariate detectors in districts that no active one watches any more."""
+        """Ends open events that nobody looks after: of nodes that are no longer active, and of multivariate detectors
+        in districts that no active one watches any more; and those that begin after the last hour judged."""
         for event in list(self.stored):
-            is_open = event.finding.end is None and event.resolved_at is None
-            if event.finding.anomaly_type == TOGETHER and is_open and event.district_id not in watched:
-                why = event.finding.why | {"closed_because": UNWATCHED}
-                self._replace(event, replace(event, finding=replace(event.finding, end=now, why=why), resolved_at=now))
+            finding = event.finding
+            if finding.end is not None or event.resolved_at is not None:
+                continue
+            if finding.begin >= now:
+                self._close(event, finding.begin, now, AHEAD)
+            elif finding.node_id != EVERY_NODE and finding.node_id not in self.district_of:
+                self._close(event, now, now, INACTIVE)
+            elif finding.anomaly_type == TOGETHER and event.district_id not in watched:
+                self._close(event, now, now, UNWATCHED)
+
+    def _close(self, event: Stored, end: datetime, now: datetime, reason: str) -> None:
+        finding = replace(event.finding, end=end, why=event.finding.why | {"closed_because": reason})
+        self._replace(event, replace(event, finding=finding, resolved_at=now, judged_until=None))
 
     def _add(self, finding: Finding) -> None:
         district = self.district_of.get(finding.node_id)

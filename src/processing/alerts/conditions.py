@@ -35,9 +35,9 @@ _RECENT_JOBS = text(
 )
 _LAST_SUCCESS = text(
     """
-    SELECT max(completed_at) AS succeeded, min(created_at) AS first FROM water_infrastructure.processing_jobs
-    WHERE job_type = 'processing_cycle' AND (status = 'completed' AND NOT result_summary ? 'skipped' OR created_at = (
-        SELECT min(created_at) FROM water_infrastructure.processing_jobs WHERE job_type = 'processing_cycle'))
+    SELECT max(completed_at) FILTER (WHERE status = 'completed' AND NOT result_summary ? 'skipped') AS succeeded,
+        min(created_at) AS first
+    FROM water_infrastructure.processing_jobs WHERE job_type = 'processing_cycle' AND created_at <= :now
     """
 )
 _LATEST_READING = text("SELECT max(last_reading) FROM water_infrastructure.ingestion_watermarks")
@@ -104,7 +104,7 @@ def _of_rule(connection: Connection, runtime: Runtime, rule: Rule, now: datetime
         case FailedJobs():
             return _failed_jobs(connection, rule, now)
         case LateCycle():
-            last = connection.execute(_LAST_SUCCESS).one()
+            last = connection.execute(_LAST_SUCCESS, {"now": now}).one()
             return _overdue(rule, last.succeeded or last.first, now, rule.minutes, "No processing cycle has succeeded")
         case StaleData():
             latest = connection.scalar(_LATEST_READING)
@@ -189,7 +189,7 @@ def _service_health(connection: Connection, runtime: Runtime, rule: ServiceHealt
         told = f"{alive} processing replica{'' if alive == 1 else 's'} of at least {rule.replicas} alive"
         found.append(wrong("replicas", told, alive=alive))
     try:
-        queued = waiting(runtime.redis, CHUNK_QUEUE, TRAINING_QUEUE)
+        queued = waiting(runtime.redis_now, CHUNK_QUEUE, TRAINING_QUEUE)
     except redis.RedisError as error:
         return [*found, wrong("redis", f"Redis does not answer: {error}"[:500])]
     if queued > rule.queued:

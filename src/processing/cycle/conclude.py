@@ -6,9 +6,10 @@ not concluded stands in the job's `result_summary`, and the next job takes it in
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -25,20 +26,29 @@ from src.processing.patience import patiently
 from src.processing.quality import DAILY, write_quality
 from src.processing.runtime import Runtime
 
+# Conclusions that were begun so often without an end are drawn of the last day only, then not at all.
+MOST_ATTEMPTS = 3
+_TOO_OFTEN = (
+    f"conclusions were begun {MOST_ATTEMPTS} times, each time the process ended in the middle (was it out of memory?)"
+)
 # Where nothing came in, what is missing is still to be noticed: of the whole network so much is always looked at.
 ALWAYS = timedelta(days=1)
 # What other jobs have left: conclusions that failed, and what jobs have written that failed before any.
 _LEFT = text(
     """
-    SELECT job_id, result_summary -> 'not_concluded' AS not_concluded, (
-        SELECT jsonb_object_agg(node.key, node.value) FROM water_infrastructure.job_chunks AS chunk,
-            jsonb_each(chunk.result_summary -> 'touched') AS node
-        WHERE chunk.job_id = job.job_id AND job.status = 'failed' AND job.job_type = :cycle
-            AND NOT job.result_summary ? 'concluded_later'
+    SELECT job_id, completed_at, result_summary -> 'not_concluded' AS not_concluded, (
+        SELECT jsonb_object_agg(node.key, node.first) FROM (
+            SELECT key, min(value) AS first FROM water_infrastructure.job_chunks AS chunk,
+                jsonb_each_text(chunk.result_summary -> 'touched') AS touched
+            WHERE chunk.job_id = job.job_id AND job.status = 'failed' AND NOT job.result_summary ? 'concluded_later'
+            GROUP BY key
+        ) AS node
     ) AS touched
     FROM water_infrastructure.processing_jobs AS job
     WHERE job_id <> :job_id AND (result_summary ? 'not_concluded'
-        OR status = 'failed' AND job_type = :cycle AND NOT result_summary ? 'concluded_later')
+        OR status = 'failed' AND NOT result_summary ? 'concluded_later' AND (job_type = :cycle
+            -- Whoever interrupted a backfill goes on with it soon, or not at all.
+            OR job_type = :backfill AND heartbeat_at < now() - interval '1 hour'))
     """
 )
 _TAKEN = text(
@@ -93,59 +103,84 @@ class Concluded:
     taken: list[UUID] = field(default_factory=list)
 
 
-def conclude(runtime: Runtime, job_id: UUID, as_of: datetime, given_up: str | None = None) -> Concluded:
-    """Draws every conclusion from what a job has written and from what others have left.
+def conclude(runtime: Runtime, job_id: UUID, as_of: datetime, attempt: int, *, is_cycle: bool) -> Concluded:
+    """Draws every conclusion from what a job has written and, in a cycle, from what others have left.
+
+    What lies in the past hides nothing of the present: where a past part fails, or takes more than half the time
+    between two ticks, the last day is looked at all the same, and what is left stands in `not_concluded`. Where the
+    process ended in the middle before, less is tried: no leftovers, then the last day only, then nothing.
 
     Args:
         as_of: the instant the job stands for.
-        given_up: a reason for which nothing is concluded now; all is left to the next job.
+        attempt: how often the job's conclusions have been begun.
     """
     with runtime.database.connect() as connection:
-        extents, taken = _extents(connection, job_id, as_of)
-    concluded = Concluded(taken=taken)
-    not_concluded: dict[str, Any] = {}
+        own = _own_extent(connection, job_id, as_of)
+        others = _leftovers(connection, job_id, as_of, runtime.clock.now()) if is_cycle else _Leftovers()
+    concluded = Concluded(taken=others.jobs)
     present = Extent(as_of - ALWAYS)
+    deadline = time.monotonic() + 30 * runtime.settings.check_interval_minutes if is_cycle else math.inf
+    if attempt > MOST_ATTEMPTS:
+        concluded.problems.append(_TOO_OFTEN)
+    left: dict[str, Extent] = {}
     for name, step in STEPS.items():
         begun = time.perf_counter()
-        drawn = _draw(runtime, step, extents[name], as_of, given_up)
-        if drawn.error is not None:
+        drawing = _Drawing(runtime, step, as_of, deadline)
+        if attempt <= MOST_ATTEMPTS + 1:
+            drawing.draw(own if attempt <= MOST_ATTEMPTS else present)
+            if drawing.left is not None and own.first < present.start and attempt <= MOST_ATTEMPTS:
+                drawing.draw(present, even_if_late=True)
+        unseen = [own] if attempt > MOST_ATTEMPTS else []
+        if (other := others.of_step.get(name)) is not None:
+            if attempt == 1:
+                drawing.draw(other)
+            else:
+                unseen.append(other)
+        if drawing.error is not None:
             log = logger(__name__).bind(step=name, job_id=str(job_id))
-            log.error("a conclusion could not be drawn", exc_info=drawn.error)
-            problem = f"{type(drawn.error).__name__}: {drawn.error}"
-            concluded.problems.append(f"The {name} could not be computed: {problem}"[:1000])
-            if name in OF_HOURS:
-                not_concluded[name] = drawn.left.plain()
-                if given_up is None and extents[name].first < present.start:
-                    # What stands in the way may lie in the past, and hides nothing of what happens now.
-                    drawn = replace(drawn, rows=drawn.rows + _draw(runtime, step, present, as_of).rows)
-        if drawn.error is None or drawn.rows:
-            concluded.summary[name] = drawn.rows
+            log.error("a conclusion could not be drawn", exc_info=drawing.error)
+            problem = f"The {name} could not be computed: {type(drawing.error).__name__}: {drawing.error}"
+            concluded.problems.append(problem[:1000])
+        else:
+            concluded.summary[name] = drawing.rows
+        remaining = [*unseen, *([drawing.left] if drawing.left is not None else [])]
+        if remaining and name in OF_HOURS:
+            left[name] = together(remaining)
         concluded.summary["seconds"][name] = time.perf_counter() - begun
-    if not_concluded:
-        concluded.summary["not_concluded"] = not_concluded
+    if "balances" in left:
+        # What a balance tells is judged once there is one.
+        left["anomalies"] = together([left["balances"], left.get("anomalies", present)])
+    if left:
+        given_up = others.given_up + 1 if attempt > 1 else 0
+        concluded.summary["not_concluded"] = {
+            name: extent.plain() | ({"given_up": given_up} if given_up else {}) for name, extent in left.items()
+        }
     return concluded
 
 
-@dataclass(frozen=True)
-class _Drawn:
-    """How far a step came: rows written, what is `left`, and what stopped it."""
+class _Drawing:
+    """One step's conclusions: the rows written, and of the extents drawn what is `left`."""
 
-    rows: int
-    left: Extent
-    error: Exception | None = None
+    def __init__(self, runtime: Runtime, step: Step, as_of: datetime, deadline: float) -> None:
+        self._runtime, self._step, self._as_of, self._deadline = runtime, step, as_of, deadline
+        self.rows = 0
+        self.left: Extent | None = None
+        self.error: Exception | None = None
 
-
-def _draw(runtime: Runtime, step: Step, extent: Extent, as_of: datetime, given_up: str | None = None) -> _Drawn:
-    rows, left = 0, extent
-    try:
-        if given_up is not None:
-            raise RuntimeError(given_up)
-        for progress in step(runtime, extent, as_of):
-            rows += progress.rows
-            left = left.after(progress.until)
-    except Exception as error:
-        return _Drawn(rows, left, error)
-    return _Drawn(rows, left)
+    def draw(self, extent: Extent, *, even_if_late: bool = False) -> None:
+        """Draws part after part of an extent, up to a failure or to the deadline."""
+        left = extent
+        try:
+            for progress in self._step(self._runtime, extent, self._as_of):
+                self.rows += progress.rows
+                left = left.after(progress.until)
+                if time.monotonic() > self._deadline and left.first < self._as_of - ALWAYS and not even_if_late:
+                    break
+            else:
+                return
+        except Exception as error:
+            self.error = self.error or error
+        self.left = left if self.left is None else together([self.left, left])
 
 
 def mark_taken(connection: Connection, taken: list[UUID]) -> None:
@@ -154,19 +189,39 @@ def mark_taken(connection: Connection, taken: list[UUID]) -> None:
         connection.execute(_TAKEN, {"job_ids": taken})
 
 
-def _extents(connection: Connection, job_id: UUID, as_of: datetime) -> tuple[dict[str, Extent], list[UUID]]:
-    """What each step has to conclude, and the jobs that left a part of it."""
-    start = as_of - ALWAYS
+@dataclass
+class _Leftovers:
+    """What other jobs have left of each step, these jobs, and how often a process ended over it."""
+
+    of_step: dict[str, Extent] = field(default_factory=dict)
+    jobs: list[UUID] = field(default_factory=list)
+    given_up: int = 0
+
+
+def _own_extent(connection: Connection, job_id: UUID, as_of: datetime) -> Extent:
     rows = connection.execute(_TOUCHED, {"job_id": job_id}).all()
-    touched = Extent(start, {row.node_id: datetime.fromisoformat(row.first) for row in rows})
-    of_step = {name: [touched] for name in STEPS}
-    taken = []
-    for row in connection.execute(_LEFT, {"job_id": job_id, "cycle": jobs.CYCLE}):
-        taken.append(row.job_id)
+    return Extent(as_of - ALWAYS, {row.node_id: datetime.fromisoformat(row.first) for row in rows})
+
+
+def _leftovers(connection: Connection, job_id: UUID, as_of: datetime, now: datetime) -> _Leftovers:
+    found = _Leftovers()
+    parts: dict[str, list[Extent]] = {}
+    for row in connection.execute(_LEFT, {"job_id": job_id, "cycle": jobs.CYCLE, "backfill": jobs.BACKFILL}):
+        given_up = max((plain.get("given_up", 0) for plain in (row.not_concluded or {}).values()), default=0)
+        if given_up and row.completed_at is not None and now - row.completed_at < _pause(given_up):
+            continue
+        found.jobs.append(row.job_id)
+        found.given_up = max(found.given_up, given_up)
         if row.touched:
-            nodes = {node: datetime.fromisoformat(at) for node, at in row.touched.items()}
-            for extents in of_step.values():
-                extents.append(Extent(start, nodes))
+            touched = Extent(as_of - ALWAYS, {n: datetime.fromisoformat(at) for n, at in row.touched.items()})
+            for name in OF_HOURS:
+                parts.setdefault(name, []).append(touched)
         for name, plain in (row.not_concluded or {}).items():
-            of_step[name].append(extent_of(plain))
-    return {name: together(extents) for name, extents in of_step.items()}, taken
+            parts.setdefault(name, []).append(extent_of(plain))
+    found.of_step = {name: together(extents) for name, extents in parts.items()}
+    return found
+
+
+def _pause(given_up: int) -> timedelta:
+    """How long what ended a process is left alone."""
+    return min(timedelta(hours=2**given_up), timedelta(days=1))

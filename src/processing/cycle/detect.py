@@ -40,6 +40,7 @@ _JUDGED = text(
     """
     SELECT max(scheduled_for) FROM water_infrastructure.processing_jobs
     WHERE job_type = 'processing_cycle' AND status = 'completed' AND NOT result_summary ? 'skipped'
+        AND scheduled_for <= :now
         AND NOT coalesce(result_summary -> 'not_concluded', '{}') ? 'anomalies'
     """
 )
@@ -75,7 +76,9 @@ def judge_anomalies(runtime: Runtime, extent: Extent, as_of: datetime) -> Iterat
     """
     with runtime.database.connect() as connection:
         network = active_nodes(connection)
-        until = floor_hour(max(filter(None, [as_of, connection.scalar(_JUDGED)])))
+        # A job of a clock that ran ahead says nothing of the present.
+        judged_until = connection.scalar(_JUDGED, {"now": runtime.clock.now()})
+        until = floor_hour(max(filter(None, [as_of, judged_until])))
     if network.empty:
         return
     parts = parts_of(runtime, network, extent, until)
@@ -129,13 +132,14 @@ def _judge_part(
     connection.execute(_ONE_AT_A_TIME)
     zone, country = runtime.zone, runtime.settings.utility_country
     start, end = part.monday - LEAD, part.end
-    described = habits_of_week(connection, part.monday, part.node_ids)
+    now = max(as_of, runtime.clock.now())
+    described = habits_of_week(connection, part.monday, now, part.node_ids)
     wanted = set(network.index if part.node_ids is None else part.node_ids)
     if part.node_ids is not None:
         # What others' habits expect of these nodes is not looked at again; what theirs rest on is.
         peers = {key.split(" ", 1)[1] for habits in described.values() for key in habits.get("peers", {})}
         wanted |= peers & set(network.index)
-        described = habits_of_week(connection, part.monday, wanted)
+        described = habits_of_week(connection, part.monday, now, wanted)
     signals = hourly_signals(connection, network, sorted(wanted), start, end, part.monday - _RECENT)
     keys = keys_of(signals)
     judged = [part.node_ids is None or node in part.node_ids for node in signals.listed["node_id"]]
@@ -159,7 +163,7 @@ def _judge_part(
         districts = set(network.loc[sorted(part.node_ids), "district_id"].dropna())
         detectors = [detector for detector in detectors if detector.district_id in districts]
         outage = outages_of_network(connection, network, start, end)
-    watch = _watch(connection, network, part)
+    watch = _watch(connection, network, part, is_last)
     before = {event.anomaly_id: as_written(event, event.judged_until) for event in watch.stored}
     circumstances = Circumstances(limits, rejections, detectors, outage)
     alarms = watch.judge(signals, habits, circumstances, zone, country, (part.first, end), part.node_ids)
@@ -179,8 +183,9 @@ def _judge_part(
     return len(changed)
 
 
-def _watch(connection: Connection, network: pd.DataFrame, part: Part) -> Watch:
-    stored = stored_events(connection, part.first - HISTORY - timedelta(days=7), part.end)
+def _watch(connection: Connection, network: pd.DataFrame, part: Part, is_last: bool) -> Watch:
+    # Nothing begins after the last hour of all; what does is found, too, and ended.
+    stored = stored_events(connection, part.first - HISTORY - timedelta(days=7), None if is_last else part.end)
     watch = Watch(stored, {str(node_id): district for node_id, district in network["district_id"].items()})
     # What was not judged to its end is written again, whatever these hours say of it.
     watch.touched |= {event.anomaly_id for event in stored if _goes_on(event, part)}

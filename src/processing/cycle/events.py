@@ -20,12 +20,13 @@ from src.domain.anomalies.events import Finding
 _JUDGED_UNTIL = "judged_until"
 
 
-def stored_events(connection: Connection, since: datetime, until: datetime) -> list[Stored]:
-    """Events that were open at `since` or began later; one that was not judged to its end yet has none."""
-    rows = connection.execute(
-        select(anomalies).where(anomalies.c.timestamp < until, (anomalies.c.end.is_(None)) | (anomalies.c.end >= since))
-    )
-    return [_stored(row) for row in rows]
+def stored_events(connection: Connection, since: datetime, until: datetime | None) -> list[Stored]:
+    """Events that were open at `since` or began later, and before `until` where that is said; one that was not judged
+    to its end yet has none."""
+    query = select(anomalies).where(anomalies.c.end.is_(None) | (anomalies.c.end >= since))
+    if until is not None:
+        query = query.where(anomalies.c.timestamp < until)
+    return [_stored(row) for row in connection.execute(query)]
 
 
 def _stored(row: Row[Any]) -> Stored:
@@ -52,15 +53,18 @@ def _stored(row: Row[Any]) -> Stored:
         row.incident_id or row.anomaly_id,
         row.district_id,
         datetime.fromisoformat(judged_until) if judged_until else None,
+        is_shown_open=row.end is None and row.resolved_at is None,
     )
 
 
 def as_written(event: Stored, judged_until: datetime | None) -> Stored:
     """An event as it is written where hours after `judged_until` are still to be judged: with that end, if it has none
-    of its own. None: nothing is left to judge."""
+    of its own and nobody sees it as open by now. None: nothing is left to judge."""
     if judged_until is None or event.finding.end is not None or event.resolved_by is not None:
         return event
     why = event.finding.why | {_JUDGED_UNTIL: judged_until.isoformat()}
+    if event.is_shown_open:
+        return replace(event, finding=replace(event.finding, why=why), judged_until=judged_until)
     finding = replace(event.finding, end=judged_until, why=why)
     return replace(event, finding=finding, resolved_at=judged_until, judged_until=judged_until)
 

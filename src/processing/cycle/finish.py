@@ -65,9 +65,6 @@ _EVENTS = text(
 )
 
 
-# Conclusions that were begun so often without an end are left to the next job.
-MOST_ATTEMPTS = 3
-_TOO_OFTEN = f"begun {MOST_ATTEMPTS} times, each time the process ended in the middle (was it out of memory?)"
 _BEGUN = text(
     """
     UPDATE water_infrastructure.processing_jobs SET heartbeat_at = now(),
@@ -97,7 +94,7 @@ def finish(runtime: Runtime, job_id: UUID) -> None:
             return
         as_of = jobs.instant_of(job)
         begun = patiently(runtime, lambda: _begin(runtime, job_id), "end of a job")
-        concluded = conclude(runtime, job_id, as_of, _TOO_OFTEN if begun > MOST_ATTEMPTS else None)
+        concluded = conclude(runtime, job_id, as_of, begun, is_cycle=job.job_type == jobs.CYCLE)
         ended = patiently(runtime, lambda: _end(runtime, job_id, as_of, concluded), "end of a job")
     announce(runtime)
     if ended is None:
@@ -130,7 +127,8 @@ def _end(runtime: Runtime, job_id: UUID, as_of: datetime, concluded: Concluded) 
         ).one()
         summary, error_message = _summed_up(connection, job)
         summary |= concluded.summary | {"seconds": summary["seconds"] | concluded.summary["seconds"]}
-        error_message = "; ".join(filter(None, [error_message, *concluded.problems]))[:8000] or None
+        problems = [summary.get("planning_problem"), error_message, *concluded.problems]
+        error_message = "; ".join(filter(None, problems))[:8000] or None
         failed = job.failed_items > 0 and job.processed_items == 0
         mark_taken(connection, concluded.taken)
         if not jobs.end_job(connection, job_id, now, summary, error_message, failed):
@@ -158,7 +156,7 @@ def announce(runtime: Runtime) -> None:
     """Tells the API that there is something new; where Redis is away, the next heartbeat tells it."""
     try:
         with runtime.database.connect() as connection:
-            generation.publish(connection, runtime.redis)
+            generation.publish(connection, runtime.redis_now)
     except redis.RedisError as error:
         logger(__name__).warning("Redis does not answer; the API hears of the new data later", error=str(error))
 

@@ -7,7 +7,7 @@ a part of it, and a process that ends in the middle has not learned in vain.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -32,17 +32,21 @@ from src.processing.runtime import Runtime
 
 # So many nodes' history is held at once, and so many signals' habits are stored in one transaction.
 PART = 200
+# What a clock that ran ahead has learned is not known: it had not seen the weeks before.
 _HABITS = """
-    SELECT measurement || ' ' || node_id, habits FROM water_infrastructure.node_habits
+    SELECT measurement || ' ' || node_id, habits - 'learned_at' FROM water_infrastructure.node_habits
     WHERE valid_from = %(monday)s AND (%(every)s OR node_id = ANY(%(nodes)s))
+        AND coalesce(CAST(habits ->> 'learned_at' AS timestamptz) <= %(now)s, true)
 """
 # By the name of a signal ("flow_rate n1"), what is known of it.
 Described = dict[str, Mapping[str, Any]]
 
 
-def habits_of_week(connection: Connection, monday: datetime, node_ids: Collection[str] | None = None) -> Described:
+def habits_of_week(
+    connection: Connection, monday: datetime, now: datetime, node_ids: Collection[str] | None = None
+) -> Described:
     """The habits stored for a week, of these nodes or (None) of all; nothing for a signal that is not learned yet."""
-    bound = {"monday": monday, "every": node_ids is None, "nodes": sorted(node_ids or ())}
+    bound = {"monday": monday, "now": now, "every": node_ids is None, "nodes": sorted(node_ids or ())}
     rows = read_rows(connection, _HABITS, bound, {"key": "text", "habits": "text"})
     return {key: orjson.loads(habits) for key, habits in zip(rows["key"], rows["habits"], strict=True)}
 
@@ -60,7 +64,7 @@ def learn_week(
         missing: the signals of which nothing is stored for the week.
     """
     with runtime.database.connect() as connection:
-        described = habits_of_week(connection, monday)
+        described = habits_of_week(connection, monday, max(as_of, runtime.clock.now()))
         stored = stored_events(connection, monday - HISTORY, monday)
     parts: list[_Part] = []
     for first in range(0, len(network), PART):
@@ -78,7 +82,7 @@ def learn_week(
         learned = relatives.habits(columns).described(names) if len(columns) else []
         found = dict(zip([names[column] for column in columns], learned, strict=True))
         described.update({key: found.get(key, {}) for key in group})
-        rows = [_row(key, monday, described[key]) for key in group]
+        rows = [_row(key, monday, described[key], as_of) for key in group]
         detectors: Callable[[Connection], None] | None = None
         # With the last of the signals, so that a week whose habits are all there has its detectors.
         if group is groups[-1] and as_of - monday <= WEEK:
@@ -99,7 +103,13 @@ def learn_week(
 
 def _store(runtime: Runtime, rows: Sequence[Mapping[str, Any]], detectors: Callable[[Connection], None] | None) -> None:
     with runtime.database.begin() as connection:
-        connection.execute(insert(node_habits).on_conflict_do_nothing(), rows)
+        statement = insert(node_habits)
+        new = {name: statement.excluded[name] for name in ("history_days", "habits")}
+        # Two that learn at once have learned the same.
+        ahead = node_habits.c.habits["learned_at"].as_string() > statement.excluded.habits["learned_at"].as_string()
+        connection.execute(
+            statement.on_conflict_do_update(index_elements=list(node_habits.primary_key), set_=new, where=ahead), rows
+        )
         if detectors is not None:
             detectors(connection)
 
@@ -135,12 +145,12 @@ def _part(
     return _Part(profile_of(history, cells, usable), history.mean, usable)
 
 
-def _row(key: str, monday: datetime, habits: Mapping[str, Any]) -> dict[str, Any]:
+def _row(key: str, monday: datetime, habits: Mapping[str, Any], as_of: datetime) -> dict[str, Any]:
     measurement, node_id = key.split(" ", 1)
     return {
         "node_id": node_id,
         "measurement": measurement,
         "valid_from": monday,
         "history_days": habits.get("history", 0.0) / 24,
-        "habits": dict(habits),
+        "habits": dict(habits) | {"learned_at": as_of.astimezone(UTC).isoformat()},
     }

@@ -107,6 +107,7 @@ def read_span(
     as_of: datetime,
     zone: ZoneInfo,
     *,
+    now: datetime,
     districts: Sequence[str] | None = None,
     most_readings: int | None = None,
 ) -> Span:
@@ -116,6 +117,7 @@ def read_span(
         end: exclusive; the beginning of a local day, or later than `as_of`, where what is known ends.
         as_of: the instant the job stands for. Where a later one has already been taken in, that one counts: a slow
             job never takes rows back.
+        now: what a clock that ran ahead of it has taken in does not count.
         districts: as of `Reader.read`.
         most_readings: as of `Reader.read`.
 
@@ -132,7 +134,8 @@ def read_span(
         .order_by(nodes.c.node_id)
         .with_for_update(key_share=True)
     )
-    taken_in = select(func.max(ingestion_watermarks.c.updated_at)).where(ingestion_watermarks.c.node_id.in_(node_ids))
+    mark = ingestion_watermarks.c
+    taken_in = select(func.max(mark.updated_at)).where(mark.node_id.in_(node_ids), mark.updated_at <= max(now, as_of))
     known_until = connection.scalar(taken_in) or as_of
     if known_until > as_of:
         # What came in since the job was planned may lie in a district that was not known then.

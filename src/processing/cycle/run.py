@@ -56,7 +56,7 @@ def retry_due(runtime: Runtime) -> datetime | None:
 
     None where the latest cycle did not fail.
     """
-    recent = jobs.latest(runtime.database, jobs.CYCLE, 12)
+    recent = jobs.latest(runtime.database, jobs.CYCLE, runtime.clock.now(), 12)
     failures = next((number for number, job in enumerate(recent) if job.status != "failed"), len(recent))
     return recent[0].created_at + timedelta(seconds=15 * 2 ** (failures - 1)) if failures else None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Engine, bindparam, select, update
@@ -30,7 +31,7 @@ def plan_cycle(runtime: Runtime, job_id: UUID, as_of: datetime) -> list[int]:
     news = find_news(runtime.warehouse(), runtime.settings, marks, as_of, keep_from)
     registered = _register(runtime.database, news.unknown, as_of)
     _count_fewer(runtime.database, marks, news.fewer)
-    _note(runtime.database, job_id, news.rejected, registered, news.bytes_read)
+    _note(runtime.database, job_id, news.rejected, registered, news.bytes_read, news.problem)
     planned = chunks.plan(news.nodes, as_of + INSTANT, runtime.settings.chunk_readings, runtime.zone)
     chunks.add(runtime.database, job_id, planned)
     return list(range(len(planned)))
@@ -114,14 +115,21 @@ def _register(database: Engine, described: Mapping[str, Mapping[str, str]], as_o
 
 
 def _note(
-    database: Engine, job_id: UUID, rejected: Mapping[str, int], registered: Sequence[str], bytes_read: int
+    database: Engine,
+    job_id: UUID,
+    rejected: Mapping[str, int],
+    registered: Sequence[str],
+    bytes_read: int,
+    problem: str | None = None,
 ) -> None:
     """Keeps in the job's row what its chunks will not see."""
-    summary = {
+    summary: dict[str, Any] = {
         "rejected": dict(rejected),
         "nodes_registered": list(registered),
         "bytes_read": {"news": bytes_read},
     }
+    if problem is not None:
+        summary["planning_problem"] = problem
     with database.begin() as connection:
         connection.execute(
             update(processing_jobs).where(processing_jobs.c.job_id == job_id).values(result_summary=summary)

@@ -76,6 +76,10 @@ def _next_slice(runtime: Runtime, job_id: UUID, chunk_number: int) -> Outcome | 
     try:
         return patiently(runtime, lambda: _slice(runtime, job_id, chunk_number), "slice of a chunk")
     except WarehouseError as error:
+        if jobs.describe(runtime.database, job_id)["job_type"] == jobs.BACKFILL:
+            # No tick makes up for it: the same command does, once BigQuery answers.
+            logger(__name__).error("a chunk cannot be read", job_id=str(job_id), error=str(error))
+            return _hand_back(runtime, job_id, chunk_number)
         return _give_up(runtime, job_id, chunk_number, str(error))
     except Exception as error:
         if is_passing(error):
@@ -106,7 +110,7 @@ def _slice(runtime: Runtime, job_id: UUID, chunk_number: int) -> Outcome | None:
             def read(node_ids: Sequence[str], until: datetime, most_readings: int | None) -> Span:
                 return read_span(
                     connection, runtime.reader(), node_ids, chunk.resume_from, until, as_of, runtime.zone,
-                    districts=chunk.districts, most_readings=most_readings,
+                    now=runtime.clock.now(), districts=chunk.districts, most_readings=most_readings,
                 )  # fmt: skip
 
             begun = time.perf_counter()

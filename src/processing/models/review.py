@@ -220,5 +220,5 @@ def _scores(rows: pd.DataFrame) -> dict[str, float | None]:
 
 
 def _last_training(runtime: Runtime) -> datetime:
-    latest = jobs.latest(runtime.database, jobs.TRAINING, 1)
+    latest = jobs.latest(runtime.database, jobs.TRAINING, runtime.clock.now(), 1)
     return latest[0].created_at if latest else datetime.min.replace(tzinfo=runtime.zone)

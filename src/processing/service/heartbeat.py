@@ -43,32 +43,42 @@ class Heartbeat:
         self._replica = replica
         self._silence = timedelta(seconds=runtime.settings.replica_timeout_seconds)
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        # What needs Redis has a thread of its own: a Redis that hangs makes nobody appear dead.
+        self._threads = [
+            threading.Thread(target=self._repeat, args=(self.beat,), name="heartbeat", daemon=True),
+            threading.Thread(target=self._repeat, args=(self.look_around,), name="lookout", daemon=True),
+        ]
 
     def start(self) -> None:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         self._ended.set()
-        self._thread.join(timeout=10)
+        for thread in self._threads:
+            thread.join(timeout=10)
         with contextlib.suppress(SQLAlchemyError), self._runtime.database.begin() as connection:
             own = processing_replicas.c.replica == self._runtime.replica
             connection.execute(delete(processing_replicas).where(own))
 
-    def _run(self) -> None:
+    def _repeat(self, work: Callable[[], None]) -> None:
         while True:
-            self.beat()
+            work()
             if self._ended.wait(min(5.0, self._silence.total_seconds() / 4)):
                 return
 
     def beat(self) -> None:
-        """One beat; each part of it fails alone, so that no trouble of one job silences the others."""
+        """One beat, which needs the database and nothing else: its jobs are being worked on, and this replica lives."""
         runtime = self._runtime
         self._do("vouching", lambda: jobs.beat(runtime.database, runtime.busy()))
         if (replica := self._replica) is not None:
             self._do("signing in", lambda: self._sign_in(replica.rhythm))
-            if not runtime.stopping.is_set():
-                self._do("rescue", lambda: rescue(runtime, replica.queue, self._silence))
+
+    def look_around(self) -> None:
+        """What a replica does for the others; each part fails alone."""
+        runtime = self._runtime
+        if (replica := self._replica) is not None and not runtime.stopping.is_set():
+            self._do("rescue", lambda: rescue(runtime, replica.queue, self._silence))
         self._do("announcement", lambda: announce(runtime))
         self._do("measuring", self._measure)
 
@@ -83,9 +93,9 @@ class Heartbeat:
 
     def _measure(self) -> None:
         with contextlib.suppress(redis.RedisError), self._runtime.database.connect() as connection:
-            HEARTBEAT.set_to_current_time()
             NOW.set(self._runtime.clock.now().timestamp())
-            observe_state(connection, self._runtime.redis, self._silence.total_seconds())
+            now = self._runtime.clock.now()
+            observe_state(connection, self._runtime.redis_now, now, self._silence.total_seconds())
 
     def _sign_in(self, rhythm: Rhythm) -> None:
         """Keeps this replica in the list that /api/v1/status shows."""
@@ -102,3 +112,4 @@ class Heartbeat:
                 .values(row | {"started_at": func.now()})
                 .on_conflict_do_update(index_elements=["replica"], set_=row)
             )
+        HEARTBEAT.set_to_current_time()

@@ -12,7 +12,7 @@ import orjson
 from apscheduler.schedulers.background import BackgroundScheduler
 from sqlalchemy.exc import SQLAlchemyError
 
-from src.clock import Clock, SteppedClock, parse_instant
+from src.clock import SteppedClock, parse_instant
 from src.db.migrate import wait_for_schema
 from src.observability import configure_logging, logger, serve_measures
 from src.processing import jobs
@@ -27,6 +27,7 @@ from src.processing.models.training import start_training
 from src.processing.quality import run_quality
 from src.processing.retention import run_retention
 from src.processing.runtime import Runtime, create_runtime
+from src.processing.service.ahead import clock_problem
 from src.processing.service.heartbeat import Heartbeat, Replica
 from src.processing.service.replay import replay
 from src.processing.service.timetable import ClockTrigger, Daily, Entry, Every, Rhythm, Weekly
@@ -119,7 +120,7 @@ def _serve(runtime: Runtime, queue: Queue, rhythm: Rhythm) -> int:
     ]
     for entry in _timetable(runtime, queue, rhythm) + between:
         scheduler.add_job(
-            partial(_run_due, entry, runtime.clock),
+            partial(_run_due, entry, runtime),
             ClockTrigger(entry.when, runtime.clock),
             name=entry.name,
             max_instances=1,
@@ -131,7 +132,7 @@ def _serve(runtime: Runtime, queue: Queue, rhythm: Rhythm) -> int:
     scheduler.add_job(delivery, "interval", seconds=DELIVERY_SECONDS, name="alert delivery", coalesce=True)
     # What came in while no replica was up is not left waiting for the next tick.
     first = Entry("first cycle", rhythm, partial(run_tick, runtime, queue))
-    scheduler.add_job(partial(_run_due, first, runtime.clock), name=first.name)
+    scheduler.add_job(partial(_run_due, first, runtime), name=first.name)
     scheduler.start()
     logger(__name__).info("processing service started", replica=runtime.replica, now=runtime.clock.now().isoformat())
     runtime.stopping.wait()
@@ -139,8 +140,15 @@ def _serve(runtime: Runtime, queue: Queue, rhythm: Rhythm) -> int:
     return 0
 
 
-def _run_due(entry: Entry, clock: Clock) -> None:
-    _alone(entry.name, lambda: entry.job(entry.when.last(clock.now())))
+def _run_due(entry: Entry, runtime: Runtime) -> None:
+    _alone(entry.name, lambda: _run_unless_ahead(entry, runtime))
+
+
+def _run_unless_ahead(entry: Entry, runtime: Runtime) -> None:
+    if (problem := clock_problem(runtime)) is not None:
+        logger(__name__).error("a job is not done", job=entry.name, reason=problem)
+        return
+    entry.job(entry.when.last(runtime.clock.now()))
 
 
 def _alone(name: str, work: Callable[[], object]) -> None:
@@ -158,6 +166,9 @@ def _once(runtime: Runtime, queue: Queue) -> int:
         logger(__name__).info("waiting for the cycle that is running", job_id=str(earlier))
         if runtime.stopping.wait(1):
             return 1
+    if (problem := clock_problem(runtime)) is not None:
+        sys.stderr.write(problem + "\n")
+        return 1
     now = runtime.clock.now()
     job_id = jobs.claim_by_hand(runtime.database, jobs.CYCLE, f"Processing cycle {now:%Y-%m-%d %H:%M}", now, "--once")
     run(runtime, queue, job_id, now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -121,6 +122,9 @@ def _sentence(error: exceptions.GoogleAPICallError, table: str, settings: Settin
     return f"BigQuery did not answer: {error}"
 
 
+_CANCEL_SECONDS = 5
+
+
 def run_query(
     warehouse: Warehouse,
     settings: Settings,
@@ -142,5 +146,12 @@ def run_query(
             retry=warehouse.retry,
             job_retry=None,
         )
-        rows = job.result(timeout=warehouse.timeout, retry=warehouse.retry)
+        try:
+            rows = job.result(timeout=warehouse.timeout, retry=warehouse.retry)
+        except Exception:
+            # What nobody waits for any more is not billed, if BigQuery hears of it in time.
+            with contextlib.suppress(Exception):
+                if job.state != "DONE":
+                    job.cancel(retry=None, timeout=_CANCEL_SECONDS)
+            raise
     return rows, int(job.total_bytes_processed or 0)

@@ -74,7 +74,7 @@ def count_recent(
     query = rf"""
         WITH known AS ({KNOWN}),
         seen AS (
-            SELECT reading.{node} AS node_id, reading.{instant} AS instant, reading.{arrival} AS arrival{description},
+            SELECT reading.{node} AS node_id, reading.{instant} AS instant, {_stamp(arrival)} AS arrival{description},
                 known.last_row, known.last_arrival, known.recent_then,
                 reading.{instant} >= @since AND reading.{instant} <= @as_of AS timely,
                 IFNULL(REGEXP_CONTAINS(reading.{node}, {_NOT_BLANK}), FALSE) AS named,
@@ -152,7 +152,7 @@ def count_past(
     query = f"""
         WITH known AS ({KNOWN}),
         seen AS (
-            SELECT reading.{node} AS node_id, reading.{instant} AS instant, reading.{arrival} AS arrival{described},
+            SELECT reading.{node} AS node_id, reading.{instant} AS instant, {_stamp(arrival)} AS arrival{described},
                 reading.{instant} >= @keep_from AND reading.{instant} > known.last_row AS unread
             FROM `{_table(settings)}` AS reading JOIN known ON known.known_id = reading.{node}
             WHERE reading.{instant} >= @lead AND reading.{instant} <= @as_of
@@ -166,6 +166,7 @@ def count_past(
     """  # noqa: S608
     parameters = [
         bigquery.ArrayQueryParameter("marks", "STRING", portion.entries),
+        _scalar("earliest", "TIMESTAMP", EARLIEST),
         _scalar("keep_from", "TIMESTAMP", keep_from),
         _scalar("lead", "TIMESTAMP", max(EARLIEST, keep_from - BEFORE)),
         _scalar("since", "TIMESTAMP", question.since),
@@ -203,6 +204,12 @@ def count_between(
         bigquery.ArrayQueryParameter("node_ids", "STRING", list(node_ids)),
     ]
     return run_query(warehouse, settings, query, parameters)
+
+
+def _stamp(arrival: str) -> str:
+    """When a row arrived; unknown where that was never stamped, and as long as the stamp lies in the future: a loader's
+    clock that runs ahead must not make what comes after it look old."""
+    return f"IF(reading.{arrival} BETWEEN @earliest AND @as_of, reading.{arrival}, NULL)"
 
 
 def descriptions(warehouse: Warehouse, settings: Settings) -> dict[str, str]:

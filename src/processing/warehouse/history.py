@@ -103,7 +103,9 @@ def read_hourly_flow(
     )
     read = HourlyFlow(node_ids, start, end, bytes_processed)
     with sentences(settings):
-        for batch in rows.to_arrow_iterable(_fast_way(warehouse, settings), max_queue_size=_WAITING):
+        for batch in rows.to_arrow_iterable(
+            _fast_way(warehouse, settings), max_queue_size=_WAITING, timeout=warehouse.timeout
+        ):
             read.add(batch)
     return read
 
@@ -141,7 +143,7 @@ def read_hourly_weather(
     answer, _ = run_query(warehouse, settings, query, _span(start, end))
     with sentences(settings):
         rows: pd.DataFrame = answer.to_arrow(
-            bqstorage_client=_fast_way(warehouse, settings), create_bqstorage_client=False
+            bqstorage_client=_fast_way(warehouse, settings), create_bqstorage_client=False, timeout=warehouse.timeout
         ).to_pandas()
     rows.index = pd.DatetimeIndex(rows["hour"]).tz_convert("UTC")
     hourly: pd.DataFrame = rows[told].astype("float64").sort_index()

@@ -31,6 +31,11 @@ class Watermark:
     last_arrival: datetime | None
     recent_rows: int | None = None
 
+    def until(self, now: datetime) -> Watermark:
+        """The watermark without what lies after an instant."""
+        arrival = None if self.last_arrival is None else min(self.last_arrival, now)
+        return Watermark(min(self.last_row, now), arrival, self.recent_rows)
+
 
 @dataclass(frozen=True)
 class Portion:

@@ -10,7 +10,7 @@ from typing import Any
 
 from src.domain.names import problem_of_name, problem_of_text
 from src.domain.readings import EARLIEST
-from src.processing.warehouse.client import Warehouse
+from src.processing.warehouse.client import Warehouse, WarehouseError
 from src.processing.warehouse.counts import (
     BEFORE,
     DESCRIPTION,
@@ -54,6 +54,7 @@ class News:
         unknown: what the readings tell of nodes that have no watermark.
         fewer: nodes with nothing new, of whose recent rows some are out of sight by now: how many are left.
         bytes_read: what finding out processed.
+        problem: why some nodes could not be looked up.
     """
 
     nodes: list[NodeNews] = field(default_factory=list)
@@ -61,6 +62,7 @@ class News:
     unknown: dict[str, dict[str, str]] = field(default_factory=dict)
     fewer: dict[str, int] = field(default_factory=dict)
     bytes_read: int = 0
+    problem: str | None = None
 
 
 def find_news(
@@ -83,6 +85,8 @@ def find_news(
         WarehouseError: with a sentence that says what to do.
     """
     lookback = timedelta(days=settings.late_arrival_lookback_days)
+    # A clock that ran ahead, ours or a loader's, hides nothing that comes after it was put right.
+    marks = {node_id: mark.until(as_of) for node_id, mark in marks.items()}
     keep_from = max(EARLIEST, keep_from)
     # Counted from the newest watermark, so that a service that was down for months misses nothing.
     newest = max((mark.last_row for mark in marks.values()), default=None)
@@ -101,6 +105,7 @@ def find_news(
     news: list[NodeNews] = []
     distant: dict[str, Watermark] = {}
     bytes_read = 0
+    problem: str | None = None
     for portion in portions(marks):
         rows, processed = count_recent(warehouse, settings, portion, question)
         bytes_read += processed
@@ -128,13 +133,18 @@ def find_news(
                 fewer[row.node_id] = row.recent_now
     if distant:
         for portion in portions(distant):
-            rows, processed = count_past(warehouse, settings, portion, question, keep_from)
+            try:
+                rows, processed = count_past(warehouse, settings, portion, question, keep_from)
+            except WarehouseError as error:
+                # The nodes of every day do not wait for those that were not seen for long.
+                problem = f"{len(distant)} nodes with an unknown past were left out: {error}"
+                break
             bytes_read += processed
             for row in rows:
                 news.append(_of(row, row.first_reading, row.readings))
                 if row.node_id not in marks:
                     unknown[row.node_id] = _description(row, rejected)
-    return News(sorted(news, key=lambda n: (n.read_from, n.node_id)), +rejected, unknown, fewer, bytes_read)
+    return News(sorted(news, key=lambda n: (n.read_from, n.node_id)), +rejected, unknown, fewer, bytes_read, problem)
 
 
 def _again(row: Any, mark: Watermark, question: Question) -> NodeNews | None:

@@ -176,7 +176,9 @@ class Reader:
         _Limit(most_readings).count(rows.total_rows or 0)
         # A stand-in cannot serve query results by the Storage API.
         storage = None if self._settings.bigquery_rest_endpoint else self._warehouse.storage
-        return self._renamed(rows.to_arrow(bqstorage_client=storage, create_bqstorage_client=False)), bytes_read
+        bounds = {"timeout": self._warehouse.timeout}
+        arrow = rows.to_arrow(bqstorage_client=storage, create_bqstorage_client=False, **bounds)
+        return self._renamed(arrow), bytes_read
 
     def _renamed(self, arrow: pa.Table) -> pa.Table:
         return arrow.select(list(self._column.values())).rename_columns(SCHEMA.names).cast(SCHEMA)
