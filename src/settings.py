@@ -116,7 +116,7 @@ class Settings(BaseSettings):
     api_trusted_proxies: str = "127.0.0.1"
     session_minutes: int = Field(60, ge=1, le=60 * 24 * 7)
 
-    alert_rules_file: str = "alert-rules.yml"
+    alert_rules_file: str = "alerts/alert-rules.yml"
     alert_webhook_url: SecretStr = SecretStr("")
     alert_alertmanager_url: str = ""
     alert_smtp_host: str = ""
