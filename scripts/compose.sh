@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Sourced by the scripts that work on the containers: `compose` is whichever Compose this machine has, on our file and
-# on .env.processing; names of containers, and sentences for people.
+# on .env.processing; names of containers, versions of images, and sentences for people.
 set -euo pipefail
+# shellcheck disable=SC2034 # Where the caller was, to whom relative paths mean something.
+called_from="$PWD"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 fail() { # the sentence, the next step
@@ -11,6 +13,14 @@ fail() { # the sentence, the next step
 }
 
 say() { echo "$*" >&2; }
+
+quietly() { # a command, whose output is shown where it fails
+    local told code=0
+    told="$("$@" 2>&1)" || code=$?
+    [ $code = 0 ] && return
+    printf '%s\n' "$told" | tail -n 20 >&2
+    fail "'$*' failed." "see the lines above"
+}
 
 need_engine() {
     command -v docker >/dev/null 2>&1 ||
@@ -36,30 +46,43 @@ setting() { # name, default -> as Compose sees it: the environment first, then .
     printf %s "${value:-${2:-}}"
 }
 
+secret_given() { # the name of a secret -> what secrets/ or .env.processing give, as containers/setup takes it
+    local file
+    file="secrets/$(printf %s "$1" | tr '[:upper:]' '[:lower:]')"
+    if [ -s "$file" ]; then cat -- "$file"; else (unset "$1" && setting "$1"); fi
+}
+
 # shellcheck disable=SC2034 # by those who source this
 postgres=abbanoa-postgres-processing redis=abbanoa-redis-processing
 sql() { # options and a statement, as the owner, over the socket
     timeout "${SQL_TIMEOUT:-15}" docker exec -i "$postgres" psql -X -q -v ON_ERROR_STOP=1 \
-        -U "$(setting POSTGRES_USER abbanoa_user)" -d "$(setting POSTGRES_DB abbanoa_processing)" "$@"
+        -U "$(setting POSTGRES_USER abbanoa_user)" -d "${DATABASE:-$(setting POSTGRES_DB abbanoa_processing)}" "$@"
 }
 
-containers_of() { compose ps -q "$1" 2>/dev/null; } # a service -> ids of its containers that are there
+project_name() { setting COMPOSE_PROJECT_NAME "$(basename "$PWD" | tr '[:upper:]' '[:lower:]' | tr -dc 'a-z0-9_-')"; }
+
+containers_of() { # a service -> ids of its containers, whether they run or not
+    docker ps -aq --filter "label=com.docker.compose.project=$(project_name)" \
+        --filter label=com.docker.compose.oneoff=False --filter "label=com.docker.compose.service=$1"
+}
 
 health_of() { # container -> healthy, unhealthy, starting, or its state where it has no check
     docker inspect -f '{{if .State.Health}}{{if .State.Running}}{{.State.Health.Status}}{{else}}{{.State.Status}}{{end}}{{else}}{{.State.Status}}{{end}}' "$1" 2>/dev/null || echo missing
 }
 
 wait_for_health() { # seconds, services ...
-    local deadline=$((SECONDS + $1)) service id state pending
+    local deadline=$((SECONDS + $1)) service ids id state pending
     shift
     while :; do
         pending=""
         for service in "$@"; do
-            for id in $(containers_of "$service"); do
+            ids="$(containers_of "$service")"
+            for id in $ids; do
                 state="$(health_of "$id")"
-                [ "$state" = healthy ] || pending="$pending $service ($state)"
+                # Those without a check of their own need only run.
+                [ "$state" = healthy ] || [ "$state" = running ] || pending="$pending $service ($state)"
             done
-            [ -n "$(containers_of "$service")" ] || pending="$pending $service (not there)"
+            [ -n "$ids" ] || pending="$pending $service (not there)"
         done
         [ -n "$pending" ] || break
         if [ $SECONDS -ge $deadline ]; then
@@ -70,4 +93,138 @@ wait_for_health() { # seconds, services ...
         sleep 1
     done
     [ ! -t 2 ] || printf '\r\033[K' >&2
+}
+
+run_to_end() { # a service that does one thing and ends: its container is replaced where it changed, and runs
+    local id
+    quietly compose up -d --no-deps "$1"
+    id="$(containers_of "$1" | head -n 1)"
+    if [ "$(timeout 600 docker wait "$id")" != 0 ]; then
+        docker logs --tail 10 "$id" >&2
+        fail "$1 failed." "see the lines above"
+    fi
+}
+
+# --- files that containers were given: Compose replaces a container whose image or settings changed, and does not see
+# that a mounted file or a secret did.
+changed_at() { # container -> when the newest file it was given changed, in seconds; rules are read again by themselves
+    {
+        docker inspect -f '{{range .Mounts}}{{if eq .Type "bind"}}{{.Destination}}|{{.Source}}{{println}}{{end}}{{end}}' "$1" |
+            while IFS='|' read -r destination source; do
+                case "$destination" in "" | /srv/abbanoa/alerts) ;; *) find "$source" -printf '%C@\n' 2>/dev/null || true ;; esac
+            done
+        docker exec "$1" sh -c 'stat -c %Z /run/secrets /run/secrets/*' 2>/dev/null || true
+    } | sort -n | tail -n 1
+}
+
+loaded_at() { # container -> when it last read them
+    docker exec "$1" stat -c %Y /tmp/loaded 2>/dev/null || date -d "$(docker inspect -f '{{.State.StartedAt}}' "$1")" +%s.%N
+}
+
+is_stale() { # container
+    awk -v changed="$(changed_at "$1")" -v loaded="$(loaded_at "$1")" 'BEGIN {exit !(changed + 0 > loaded + 0)}'
+}
+
+refresh() { # a service whose files may have changed: it reads them, without a gap where it can
+    local id
+    for id in $(containers_of "$1"); do
+        is_stale "$id" || continue
+        say "What $1 was given has changed: it reads it again ..."
+        case "$1" in
+            nginx) quietly docker exec "$id" sh /etc/abbanoa/start.sh reload ;;
+            postgres) quietly docker exec -u 0 "$id" sh /containers/start.sh reload ;;
+            *)
+                quietly compose up -d --no-deps --force-recreate --scale "$1=$(containers_of "$1" | wc -l)" "$1"
+                return
+                ;;
+        esac
+    done
+}
+
+replace() { # a service that has containers: as many, of the image, settings, files and secrets that are there now
+    local count
+    count="$(containers_of "$1" | wc -l)"
+    [ "$count" -gt 0 ] || return 0
+    quietly compose up -d --no-deps --scale "$1=$count" "$1"
+    refresh "$1"
+    wait_for_health 120 "$1"
+}
+
+use_profiles_that_run() { # demo and observability are looked after where they were started
+    local profiles
+    profiles="$(setting COMPOSE_PROFILES)"
+    [ -z "$(containers_of bigquery)" ] || profiles="$profiles,demo"
+    [ -z "$(containers_of prometheus)$(containers_of grafana)$(containers_of alertmanager)" ] || profiles="$profiles,observability"
+    export COMPOSE_PROFILES="${profiles#,}"
+}
+
+# --- versions: the images that Compose uses bear no version; each build is kept under its own beside that.
+version_here() { # of the files in this folder: the revision, and what was changed since
+    local revision
+    revision="$(git rev-parse --short=12 HEAD 2>/dev/null)" || { echo unknown; return; }
+    git diff --quiet HEAD 2>/dev/null || revision="$revision-$(git diff HEAD | sha256sum | cut -c1-8)"
+    echo "$revision"
+}
+
+image_names() { # of those that are built here
+    setting PROCESSING_IMAGE abbanoa-processing && echo
+    setting API_IMAGE abbanoa-api && echo
+    setting DEMO_IMAGE abbanoa-demo && echo
+}
+
+versioned() { # an image's name, a version -> the name of that version
+    local last="${1##*/}"
+    printf '%s' "${1%"$last"}${last%%:*}:$2"
+}
+
+version_of() { # a container -> the version of its image; of one that was built without our scripts, its number
+    local revision
+    revision="$(docker inspect -f '{{index .Config.Labels "org.opencontainers.image.revision"}}' "$1" 2>/dev/null)" || true
+    case "$revision" in
+        "" | unknown | "<no value>") docker inspect -f '{{.Image}}' "$1" 2>/dev/null | sed 's/^sha256:\(.\{12\}\).*/image-\1/' ;;
+        *) echo "$revision" ;;
+    esac
+}
+
+keep_image() { # an image's name, the image, a version
+    docker tag "$2" "$(versioned "$1" "$3")"
+}
+
+keep_built() { # a version -> what was just built is kept under it
+    local name
+    while IFS= read -r name; do
+        ! docker image inspect "$name" >/dev/null 2>&1 || keep_image "$name" "$name" "$1"
+    done < <(image_names)
+}
+
+keep_running() { # a version -> what runs is kept under it
+    local service name id
+    while IFS='|' read -r service name; do
+        id="$(containers_of "$service" | head -n 1)"
+        [ -z "$id" ] || keep_image "$name" "$(docker inspect -f '{{.Image}}' "$id")" "$1"
+    done < <(paste -d'|' <(printf 'processing\napi\nbigquery\n') <(image_names))
+}
+
+has_version() { # a version -> whether the images of both services are here
+    docker image inspect "$(versioned "$(setting PROCESSING_IMAGE abbanoa-processing)" "$1")" >/dev/null 2>&1 &&
+        docker image inspect "$(versioned "$(setting API_IMAGE abbanoa-api)" "$1")" >/dev/null 2>&1
+}
+
+use_version() { # a version -> what Compose uses is that one
+    local name
+    while IFS= read -r name; do
+        ! docker image inspect "$(versioned "$name" "$1")" >/dev/null 2>&1 || docker tag "$(versioned "$name" "$1")" "$name"
+    done < <(image_names)
+}
+
+forget_versions_but() { # versions ... -> images of other versions that our builds made are removed
+    local name repository tag
+    while IFS= read -r name; do
+        repository="$(versioned "$name" "")"
+        while IFS= read -r tag; do
+            [[ "$tag" =~ ^([0-9a-f]{12}(-[0-9a-f]{8})?|image-[0-9a-f]{12})$ ]] || continue
+            [[ " $* " != *" $tag "* ]] || continue
+            docker rmi "$repository$tag" >/dev/null 2>&1 || true
+        done < <(docker images --format '{{.Tag}}' "${repository%:}")
+    done < <(image_names)
 }
