@@ -29,6 +29,8 @@ while [ $# -gt 0 ]; do
 done
 # shellcheck source=scripts/compose.sh
 source "$(dirname "$0")/compose.sh"
+# shellcheck source=scripts/versions.sh
+source scripts/versions.sh
 # shellcheck source=scripts/backups.sh
 source scripts/backups.sh
 # shellcheck source=containers/setup/strength.sh

@@ -118,6 +118,8 @@ main() { # read as a whole, because the version that it goes back to has another
     [ -n "$folder" ] || { usage >&2; exit 2; }
     # shellcheck source=scripts/compose.sh
     source "$(dirname "$0")/compose.sh"
+    # shellcheck source=scripts/versions.sh
+    source scripts/versions.sh
     # shellcheck source=scripts/backups.sh
     source scripts/backups.sh
     need_engine

@@ -24,6 +24,8 @@ for argument in "$@"; do
 done
 # shellcheck source=scripts/compose.sh
 source "$(dirname "$0")/compose.sh"
+# shellcheck source=scripts/versions.sh
+source scripts/versions.sh
 # shellcheck source=containers/setup/strength.sh
 source containers/setup/strength.sh
 

@@ -23,6 +23,8 @@ main() { # read as a whole, because an update may replace this file
     done
     # shellcheck source=scripts/compose.sh
     source "$(dirname "$0")/compose.sh"
+    # shellcheck source=scripts/versions.sh
+    source scripts/versions.sh
     need_engine
     [ "$(health_of "$postgres")" = healthy ] || fail "The system is not running." "./scripts/start_processing_services.sh"
     use_profiles_that_run

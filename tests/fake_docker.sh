@@ -20,6 +20,7 @@ case "$line" in
     inspect*.Image*) echo sha256:0123456789abcdef ;;
     inspect*) echo 0 ;;
     wait*) echo 0 ;;
+    "image inspect"*title*) echo "Abbanoa REST API" ;;
     "image inspect"*) [ ! -f "$FAKE/no-images" ] ;;
     images*) answer tags "" ;;
     exec*pg_dump*) fails pg_dump && echo "a dump" ;;
