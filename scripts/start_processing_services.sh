@@ -101,6 +101,7 @@ if ! compose "${profiles[@]}" up -d >"$log" 2>&1; then
             [ "$(docker inspect -f '{{.State.ExitCode}}' "$id")" = 0 ] || docker logs --tail 5 "$id" >&2
         done
     done
+    ! grep -qi overlaps "$log" || fail "The network $(setting EDGE_PREFIX 172.31.83).0/24 is in use on this machine." "set EDGE_PREFIX in .env.processing to another"
     fail "The containers could not be started." "see the lines above; then docker-compose -f docker-compose.processing.yml logs"
 fi
 for service in postgres redis processing api-replica api nginx prometheus grafana; do refresh "$service"; done

@@ -41,7 +41,7 @@ main() { # read as a whole, because an update may replace this file
         say "Note: the update before did not come to its end; ./scripts/rollback.sh goes back to before that one."
     else
         keep_running "$before"
-        printf 'version=%s\nbackup=%s\nbranch=%s\nfinished=no\n' "$before" "$saved" "$(git symbolic-ref -q --short HEAD 2>/dev/null || true)" >.update
+        printf 'version=%s\nbackup=%s\nfinished=no\n' "$before" "$saved" >.update
     fi
     trap '[ $? = 0 ] || say "To go back to the version and the data of before: ./scripts/rollback.sh"' EXIT
 

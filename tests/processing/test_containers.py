@@ -28,7 +28,7 @@ def test_every_variable_of_the_compose_file_stands_in_the_example_with_its_defau
     defaults = dict(re.findall(r"\$\{([A-Z_]+):-([^}]*)\}", COMPOSE))
     assert set(defaults) <= set(SHOWN)
     # What differs in containers says so in the example.
-    differs = {"BIGQUERY_PROJECT_ID", "GOOGLE_APPLICATION_CREDENTIALS", "API_TRUSTED_PROXIES"}
+    differs = {"BIGQUERY_PROJECT_ID", "GOOGLE_APPLICATION_CREDENTIALS"}
     shown = {name: SHOWN[name] for name in defaults.keys() - differs}
     assert shown == {name: default for name, default in defaults.items() if name not in differs}
 
@@ -76,10 +76,10 @@ def test_containers_are_given_folders_because_a_file_that_is_replaced_stays_the_
 
 
 def test_the_api_believes_nginx_and_nobody_else():
-    address = SERVICES["nginx"]["networks"]["edge"]["ipv4_address"].replace("${EDGE_PREFIX:-172.31.83}", "172.31.83")
+    address = SERVICES["nginx"]["networks"]["edge"]["ipv4_address"]
     trusted = SERVICES["api"]["environment"]["API_TRUSTED_PROXIES"]
     assert trusted == SERVICES["api-replica"]["environment"]["API_TRUSTED_PROXIES"]
-    assert trusted == f"${{API_TRUSTED_PROXIES:-{address}}}"
+    assert trusted == f"${{API_TRUSTED_PROXIES:-127.0.0.1}},{address}"
 
 
 @pytest.mark.parametrize("script", sorted(ROOT.glob("scripts/*.sh")), ids=lambda path: path.name)
