@@ -14,7 +14,7 @@ seen_from_caller() { # a path -> as it is from the root, whatever it begins with
 
 remove_backup() { # a folder: those of its files that we wrote, and the folder where nothing else is in it
     local file
-    for file in "${backup_files[@]}"; do rm -f -- "$1/$file"; done
+    for file in "${backup_files[@]}"; do rm -f -- "$1/$file" 2>/dev/null || true; done
     rmdir -- "$1" 2>/dev/null || say "Note: $1 is left, for there is something in it that is no part of a backup."
 }
 

@@ -125,6 +125,7 @@ main() { # read as a whole, because the version that it goes back to has another
     need_engine
     folder="$(seen_from_caller "$folder" && echo .)" && folder="${folder%.}"
     [ -f "$folder/SHA256SUMS" ] || fail "$folder is no backup: it has no SHA256SUMS." "choose a folder of backups/"
+    [ -f "$folder/database.dump" ] || fail "$folder is no backup: it has no database.dump." "choose a folder of backups/"
     (cd "$folder" && sha256sum --quiet -c SHA256SUMS) || fail "The backup is damaged: a checksum does not match." "choose another"
     version="$(sed -n 's/^version=//p' "$folder/about" 2>/dev/null || true)"
     [ $with_version = no ] || [ -n "$version" ] || fail "The backup does not say which version made it." "restore it without --with-version"
