@@ -141,19 +141,32 @@ refresh() { # a service whose files may have changed: it reads them, without a g
     done
 }
 
-replace() { # a service that has containers: as many, of the image, settings, files and secrets that are there now
-    local count
-    count="$(containers_of "$1" | wc -l)"
-    [ "$count" -gt 0 ] || return 0
-    quietly compose up -d --no-deps --scale "$1=$count" "$1"
-    refresh "$1"
-    wait_for_health 120 "$1"
+replace() { # services ...: of each as many as there are, of the image, settings, files and secrets that are there now
+    local service count
+    for service in "$@"; do
+        count="$(containers_of "$service" | wc -l)"
+        [ "$count" -gt 0 ] || continue
+        say "Replacing $service where it has changed ..."
+        quietly compose up -d --no-deps --scale "$service=$count" "$service"
+        refresh "$service"
+        wait_for_health 120 "$service" ||
+            fail "$service does not become healthy." "docker-compose -f docker-compose.processing.yml logs --tail 50 $service"
+    done
 }
 
-use_profiles_that_run() { # demo and observability are looked after where they were started
+replace_all() { # everything that there is, in the order in which one needs the other; what never was here stays away
+    say "Handing out secrets and certificates ..."
+    run_to_end setup
+    replace postgres redis
+    say "Migrating ..."
+    # To its end, so that a migration that fails stops this before any of our services is touched.
+    run_to_end migrate
+    replace bigquery processing api-replica api nginx prometheus grafana
+}
+
+use_demo_that_runs() { # its image is built, and it is started, where it was started before
     local profiles
     profiles="$(setting COMPOSE_PROFILES)"
     [ -z "$(containers_of bigquery)" ] || profiles="$profiles,demo"
-    [ -z "$(containers_of prometheus)$(containers_of grafana)$(containers_of alertmanager)" ] || profiles="$profiles,observability"
     export COMPOSE_PROFILES="${profiles#,}"
 }

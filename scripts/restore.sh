@@ -29,7 +29,7 @@ undo() { # whatever was begun and did not come to its end
     [ "$phase" != stopped ] || compose up -d >/dev/null 2>&1 || say "Start it again: docker-compose -f docker-compose.processing.yml up -d"
 }
 
-administer() { docker exec -i "$postgres" psql -X -q -At -v ON_ERROR_STOP=1 -U "$user" -d postgres "$@"; }
+administer() { docker exec -i -e PGOPTIONS=-cclient_min_messages=warning "$postgres" psql -X -q -At -v ON_ERROR_STOP=1 -U "$user" -d postgres "$@"; }
 
 of_keys() { # condition, database -> ids of its API keys, none where it has no such table
     DATABASE="$2" sql -At -c "SELECT key_id FROM water_infrastructure.api_keys WHERE $1 ORDER BY 1" 2>/dev/null || true
@@ -135,7 +135,7 @@ main() { # read as a whole, because the version that it goes back to has another
     fi
     user="$(setting POSTGRES_USER abbanoa_user)" database="$(setting POSTGRES_DB abbanoa_processing)"
     beside="${database}_restoring" aside="${database}_before_restore"
-    use_profiles_that_run
+    use_demo_that_runs
     trap undo EXIT
 
     if [ "$(health_of "$postgres")" != healthy ]; then
@@ -167,12 +167,12 @@ main() { # read as a whole, because the version that it goes back to has another
         echo "Restored; processing, API and Nginx are stopped. Start them: docker-compose -f docker-compose.processing.yml up -d"
         exit 0
     fi
-    quietly compose up -d
-    local service
-    for service in postgres redis processing api-replica api nginx prometheus grafana; do
-        refresh "$service"
-    done
-    wait_for_health 180 api nginx processing || fail "Not everything became healthy." "./scripts/monitor_processing.sh"
+    if [ -n "$(containers_of api)" ]; then
+        replace_all
+    else
+        quietly compose up -d
+        wait_for_health 180 api nginx processing || fail "Not everything became healthy." "./scripts/monitor_processing.sh"
+    fi
     phase=finished
     administer -v name="$aside" <<<'DROP DATABASE IF EXISTS :"name" WITH (FORCE);' >/dev/null || true
     echo "Restored."

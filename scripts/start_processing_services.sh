@@ -104,7 +104,7 @@ if ! compose "${profiles[@]}" up -d >"$log" 2>&1; then
     ! grep -qi overlaps "$log" || fail "The network $(setting EDGE_PREFIX 172.31.83).0/24 is in use on this machine." "set EDGE_PREFIX in .env.processing to another"
     fail "The containers could not be started." "see the lines above; then docker-compose -f docker-compose.processing.yml logs"
 fi
-use_profiles_that_run
+use_demo_that_runs
 for service in postgres redis processing api-replica api nginx prometheus grafana; do refresh "$service"; done
 if ! wait_for_health 180 postgres redis processing api nginx; then
     "$PWD/scripts/monitor_processing.sh" >&2 || true

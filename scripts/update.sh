@@ -27,7 +27,7 @@ main() { # read as a whole, because an update may replace this file
     source scripts/versions.sh
     need_engine
     [ "$(health_of "$postgres")" = healthy ] || fail "The system is not running." "./scripts/start_processing_services.sh"
-    use_profiles_that_run
+    use_demo_that_runs
     local before after saved="" keep
     before="$(version_of abbanoa-api)" after="$(version_here)"
     if [ $backup = yes ]; then
@@ -48,21 +48,7 @@ main() { # read as a whole, because an update may replace this file
     say "Building ..."
     quietly compose build --build-arg "REVISION=$after"
     [ "$after" = unknown ] || keep_built "$after"
-    say "Handing out secrets and certificates ..."
-    run_to_end setup
-    local service
-    for service in postgres redis; do
-        say "Replacing $service where it has changed ..."
-        replace "$service" || fail "$service does not become healthy." "docker-compose -f docker-compose.processing.yml logs --tail 50 $service"
-    done
-    say "Migrating ..."
-    # In the foreground, so that a migration that fails stops the update before any of our services is touched.
-    run_to_end migrate
-    for service in bigquery processing api-replica api nginx prometheus grafana; do
-        [ -n "$(containers_of "$service")" ] || continue
-        say "Replacing $service where it has changed ..."
-        replace "$service" || fail "$service does not become healthy." "docker-compose -f docker-compose.processing.yml logs --tail 50 $service"
-    done
+    replace_all
     sed -i 's/^finished=no$/finished=yes/' .update
     forget_versions_but "$after" "$(sed -n 's/^version=//p' .update)"
     echo "Updated from $before to $after."
