@@ -126,18 +126,18 @@ is_stale() { # container
 }
 
 refresh() { # a service whose files may have changed: it reads them, without a gap where it can
-    local id
+    local id script=""
+    case "$1" in nginx) script=/etc/abbanoa/start.sh ;; postgres) script=/containers/start.sh ;; esac
     for id in $(containers_of "$1"); do
         is_stale "$id" || continue
         say "What $1 was given has changed: it reads it again ..."
-        case "$1" in
-            nginx) quietly docker exec "$id" sh /etc/abbanoa/start.sh reload ;;
-            postgres) quietly docker exec -u 0 "$id" sh /containers/start.sh reload ;;
-            *)
-                quietly compose up -d --no-deps --force-recreate --scale "$1=$(containers_of "$1" | wc -l)" "$1"
-                return
-                ;;
-        esac
+        # Those of a version that one goes back to may not know how.
+        if [ -n "$script" ] && docker exec "$id" grep -qw reload "$script" 2>/dev/null; then
+            quietly docker exec "$id" sh "$script" reload
+        else
+            quietly compose up -d --no-deps --force-recreate --scale "$1=$(containers_of "$1" | wc -l)" "$1"
+            return
+        fi
     done
 }
 
