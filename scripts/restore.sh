@@ -164,6 +164,7 @@ main() { # read as a whole, because the version that it goes back to has another
     wait_for_health 60 redis || fail "Redis does not become healthy." "docker logs $redis"
     if [ $stopped = yes ]; then
         phase=finished
+        say "What was there before is kept as the database $aside until the next restore."
         echo "Restored; processing, API and Nginx are stopped. Start them: docker-compose -f docker-compose.processing.yml up -d"
         exit 0
     fi
