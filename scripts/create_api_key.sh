@@ -8,7 +8,7 @@ Usage: ./scripts/create_api_key.sh NAME [--scope read|write|admin] [--expires 90
        ./scripts/create_api_key.sh --revoke KEY_ID
 
 The key is printed once, on standard output; only its digest is stored. The default is a key that may read for a year. Events
-are acknowledged under the name of the key, or of the person it was made for.
+are acknowledged under the name of the key, or of the person it was made for. A NAME that begins with - comes last, after --.
 END
 }
 case "${1:-}" in
@@ -16,7 +16,7 @@ case "${1:-}" in
     "") usage >&2; exit 2 ;;
     --list) arguments=(list) ;;
     --revoke) arguments=(revoke "${2:?$(usage)}") ;;
-    *) arguments=(create "$@" --by "${SUDO_USER:-$(id -un)}") ;;
+    *) arguments=(create --by "${SUDO_USER:-$(id -un)}" "$@") ;;
 esac
 # shellcheck source=scripts/compose.sh
 source "$(dirname "$0")/compose.sh"

@@ -28,13 +28,25 @@ done
 # shellcheck source=scripts/compose.sh
 source "$(dirname "$0")/compose.sh"
 need_engine
-project="$(setting COMPOSE_PROJECT_NAME "$(basename "$PWD" | tr '[:upper:]' '[:lower:]' | tr -dc 'a-z0-9_-')")"
+project="$(project_name)"
 interval="$(setting CHECK_INTERVAL_MINUTES 30)" stale="$(setting STALE_AFTER_MINUTES 180)"
-quiet="$(setting REPLICA_TIMEOUT_SECONDS 60)"
+quiet="$(setting REPLICA_TIMEOUT_SECONDS 60)" ahead="$(setting EXPIRY_WARNING_DAYS 30)"
 
 text() { # anything -> a JSON string
     printf '"%s"' "$(printf %s "$1" | tr -d '\000-\010\013\014\016-\037' | sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/\t/\\t/g' | sed -e ':a;N;$!ba;s/\n/\\n/g')"
 }
+
+days_left() { # of a certificate on standard input; nothing where there is none
+    local end
+    if command -v openssl >/dev/null 2>&1; then
+        end="$(openssl x509 -noout -enddate 2>/dev/null)"
+    else
+        end="$(timeout 10 docker exec -i abbanoa-api openssl x509 -noout -enddate 2>/dev/null)"
+    fi || return 0
+    echo $((($(date -d "${end#notAfter=}" +%s) - $(date +%s)) / 86400))
+}
+
+fullness() { awk 'NR == 2 {print $5 + 0}'; } # the output of df -Pk -> percent
 
 look() {
     reasons=() status=healthy
@@ -119,6 +131,14 @@ END
         [ "$replicas" -gt 0 ] || degraded "no processing replica is alive"
         [ "$last" != failed ] || degraded "the latest cycle failed: $error"
         [ -n "$last" ] || degraded "no processing cycle has ended yet"
+        while IFS='|' read -r key_id key_name days; do
+            [ -z "$key_id" ] || degraded "the API key $key_id ($key_name) runs out in $days days: ./scripts/create_api_key.sh makes another"
+        done < <(sql -At -F '|' -v ahead="$ahead" 2>/dev/null <<'END'
+SELECT key_id, translate(key_name, E'|\n\r', '   '), floor(extract(epoch FROM expires_at - now()) / 86400)
+FROM water_infrastructure.api_keys
+WHERE revoked_at IS NULL AND expires_at > now() AND expires_at < now() + make_interval(days => :ahead) ORDER BY expires_at;
+END
+        )
         [ -z "$age" ] || [ "$age" -le $((interval * 60 * 2 + 300)) ] || degraded "the latest cycle is $((age / 60)) minutes old"
         if [ -z "$lag" ]; then
             degraded "there are no readings yet"
@@ -139,17 +159,28 @@ END
     else
         degraded "Redis does not answer"
     fi
-    disk="$(df -Pk . | awk 'NR == 2 {print $5 + 0}')"
-    [ "$disk" -lt 90 ] || degraded "the disk is $disk % full"
+
+    # --- disks: where the database grows, and where backups go
+    disk="$(timeout 10 docker exec "$postgres" df -Pk /var/lib/postgresql/data 2>/dev/null | fullness)" || true
+    [ "${disk:-0}" -lt 90 ] || degraded "the disk of the database is $disk % full"
+    here="$(df -Pk . | fullness)"
+    [ "$here" -lt 90 ] || degraded "the disk of $PWD is $here % full"
+
+    # --- certificates: what is shown to callers, and what the services trust
+    certificate="$(timeout 10 docker exec abbanoa-nginx cat /run/secrets/fullchain.pem 2>/dev/null | days_left)" || true
+    [ -z "$certificate" ] || [ "$certificate" -ge "$ahead" ] ||
+        degraded "the certificate of Nginx runs out in $certificate days: put another into nginx/certificates/, if it is yours, then ./scripts/update.sh"
+    own="$(timeout 10 docker exec "$postgres" cat /run/secrets/server.crt 2>/dev/null | days_left)" || true
+    [ -z "$own" ] || [ "$own" -ge "$ahead" ] || degraded "the certificate of PostgreSQL runs out in $own days: ./scripts/update.sh makes another"
 }
 
 show() {
     if [ $form = json ]; then
         told=""
         for reason in ${reasons[@]+"${reasons[@]}"}; do told="$told,$(text "$reason")"; done
-        printf '{"status":"%s","reasons":[%s],"checked_at":"%s","services":[%s],"api":%s,"database":%s,"redis":{"connected":%s,"memory":%s},"queue_depth":%s,"processing_replicas":%s,"data":%s,"jobs":%s,"models":%s,"anomalies":%s,"alerts":%s,"disk_percent":%s}\n' \
+        printf '{"status":"%s","reasons":[%s],"checked_at":"%s","services":[%s],"api":%s,"database":%s,"redis":{"connected":%s,"memory":%s},"queue_depth":%s,"processing_replicas":%s,"data":%s,"jobs":%s,"models":%s,"anomalies":%s,"alerts":%s,"disk_percent":%s,"disk_percent_here":%s,"certificate_days":%s}\n' \
             "$status" "${told#,}" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "${services_json#,}" "$api" "$database" "$redis_answers" \
-            "$(text "$redis_memory")" "$queue" "${replicas:-null}" "$data" "$jobs" "$models" "$anomalies" "$alerts" "$disk"
+            "$(text "$redis_memory")" "$queue" "${replicas:-null}" "$data" "$jobs" "$models" "$anomalies" "$alerts" "${disk:-null}" "$here" "${certificate:-null}"
         return
     fi
     echo "Status: $status   $(date -u +'%Y-%m-%d %H:%M:%S UTC')"
@@ -162,7 +193,9 @@ show() {
     echo "Data"
     echo "${data_text:-  unknown}"
     echo "Queue"
-    echo "  $queue chunks and trainings waiting; ${replicas:-?} processing replicas; Redis ${redis_memory:-does not answer}; disk $disk % full"
+    echo "  $queue chunks and trainings waiting; ${replicas:-?} processing replicas; Redis ${redis_memory:-does not answer}; the database's disk is ${disk:-?} % full"
+    echo "Certificate
+  ${certificate:-?} days left"
     [ "$database" = false ] || echo "Models, anomalies, alerts
   $active active models; $open open anomalies, $critical critical; $firing alerts firing"
 }

@@ -24,6 +24,8 @@ for argument in "$@"; do
 done
 # shellcheck source=scripts/compose.sh
 source "$(dirname "$0")/compose.sh"
+# shellcheck source=scripts/versions.sh
+source scripts/versions.sh
 # shellcheck source=containers/setup/strength.sh
 source containers/setup/strength.sh
 
@@ -42,7 +44,7 @@ else
         fail "BIGQUERY_PROJECT_ID is not set in .env.processing." "name the Google Cloud project whose BigQuery has the readings (or start with --demo)"
     credentials="$(setting GOOGLE_APPLICATION_CREDENTIALS)"
     if [ -z "$credentials" ]; then
-        say "Note: GOOGLE_APPLICATION_CREDENTIALS is not set: the machine's own Google credentials will be used."
+        say "Note: GOOGLE_APPLICATION_CREDENTIALS is not set: the service account of this machine will be used, which only a machine of Google's has. Elsewhere, set it."
     elif [[ "$credentials" != /* && "$credentials" != ./* ]]; then
         fail "GOOGLE_APPLICATION_CREDENTIALS is '$credentials', which Compose takes for a volume's name." "give the full path of the service account's key file in .env.processing"
     elif [ ! -f "$credentials" ]; then
@@ -57,16 +59,22 @@ case "$environment" in
     *) fail "ENVIRONMENT is '$environment' in .env.processing." "choose production or trial" ;;
 esac
 for name in POSTGRES_PASSWORD POSTGRES_PROCESSING_PASSWORD POSTGRES_API_PASSWORD POSTGRES_READONLY_PASSWORD REDIS_PASSWORD GRAFANA_PASSWORD; do
-    value="$(setting $name)"
-    file="secrets/$(printf %s $name | tr '[:upper:]' '[:lower:]')"
-    [ ! -f "$file" ] || value="$(cat "$file")"
-    if [ -n "$value" ] && [ "$environment" = production ] && ! why="$(weakness "$value")"; then
+    value="$(secret_given $name)"
+    [ -z "${!name:-}" ] || [ "${!name}" = "$value" ] || say "Note: $name of your shell counts for nothing: secrets come from .env.processing or secrets/."
+    if [ -n "$value" ] && { ! why="$(unusable "$value")" || { [ "$environment" = production ] && ! why="$(weakness "$value")"; }; }; then
         fail "$name $why." "choose another (openssl rand -hex 24), or leave it empty and one is made"
     fi
 done
 
+# --- somebody who is told when something goes wrong
+if [ -z "$(secret_given ALERT_WEBHOOK_URL)$(setting ALERT_ALERTMANAGER_URL)" ] && { [ -z "$(setting ALERT_SMTP_HOST)" ] || [ -z "$(setting ALERT_MAIL_TO)" ]; }; then
+    say "Note: nobody is told when something goes wrong. Set ALERT_WEBHOOK_URL, ALERT_ALERTMANAGER_URL, or ALERT_SMTP_HOST and ALERT_MAIL_TO in .env.processing."
+elif [[ " ${profiles[*]} $(setting COMPOSE_PROFILES) " == *observability* ]] && [ -z "$(setting ALERT_ALERTMANAGER_URL)" ]; then
+    say "Note: Prometheus' own rules (no replica runs, the API is slow) reach nobody. Set ALERT_ALERTMANAGER_URL in .env.processing."
+fi
+
 # --- ports: taken by somebody else?
-own="$(docker ps --filter "label=com.docker.compose.project=$(setting COMPOSE_PROJECT_NAME "$(basename "$PWD")")" --format '{{.Ports}}')"
+own="$(docker ps --filter "label=com.docker.compose.project=$(project_name)" --format '{{.Ports}}')"
 for entry in POSTGRES_PORT:5433 REDIS_PORT:6380 API_PORT:8000 NGINX_PORT:8080 NGINX_HTTPS_PORT:8443; do
     name="${entry%%:*}" port="$(setting "${entry%%:*}" "${entry##*:}")"
     if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && [[ "$own" != *":$port->"* ]]; then
@@ -77,23 +85,27 @@ memory="$(awk '/MemTotal/ {print int($2 / 1024 / 1024)}' /proc/meminfo)"
 [ "$memory" -ge 3 ] || say "Note: this machine has $memory GB of memory; 4 are advised."
 
 # --- build and start
-revision="$(git rev-parse --short HEAD 2>/dev/null || echo unknown)"
+version="$(version_here)"
 log="$(mktemp)"
 trap 'rm -f "$log"' EXIT
 if [ $build = yes ]; then
     say "Building the images (minutes at the first time) ..."
-    compose "${profiles[@]}" build --build-arg "REVISION=$revision" >"$log" 2>&1 || { tail -n 30 "$log" >&2; fail "The images could not be built." "see the lines above; behind a proxy or mirror, set PYTHON_IMAGE and BUILD_NETWORK in .env.processing"; }
+    compose "${profiles[@]}" build --build-arg "REVISION=$version" >"$log" 2>&1 || { tail -n 30 "$log" >&2; fail "The images could not be built." "see the lines above; behind a proxy or mirror, set PYTHON_IMAGE and BUILD_NETWORK in .env.processing"; }
+    [ "$version" = unknown ] || keep_built "$version"
 fi
 say "Starting ..."
 if ! compose "${profiles[@]}" up -d >"$log" 2>&1; then
     tail -n 15 "$log" >&2
     for service in setup migrate; do
-        for id in $(compose ps -aq "$service" 2>/dev/null || compose ps -q "$service"); do
+        for id in $(containers_of "$service"); do
             [ "$(docker inspect -f '{{.State.ExitCode}}' "$id")" = 0 ] || docker logs --tail 5 "$id" >&2
         done
     done
+    ! grep -qi overlaps "$log" || fail "The network $(setting EDGE_PREFIX 172.31.83).0/24 is in use on this machine." "set EDGE_PREFIX in .env.processing to another"
     fail "The containers could not be started." "see the lines above; then docker-compose -f docker-compose.processing.yml logs"
 fi
+use_demo_that_runs
+for service in postgres redis processing api-replica api nginx prometheus grafana; do refresh "$service"; done
 if ! wait_for_health 180 postgres redis processing api nginx; then
     "$PWD/scripts/monitor_processing.sh" >&2 || true
     fail "Not everything became healthy within three minutes." "docker-compose -f docker-compose.processing.yml logs --tail 50"

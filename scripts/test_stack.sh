@@ -4,7 +4,7 @@
 # With --prepare only what takes minutes of waiting: the engine, base images, our images. The test that follows ends it.
 #
 # Needs an engine, and as root installs one (Debian's docker.io) and starts it where there is none. Base images come from
-# the public registries or, where none can be reached, are made from Debian's packages. Takes about seven minutes.
+# the public registries or, where none can be reached, are made from Debian's packages. Takes about fifteen minutes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 prepare=no

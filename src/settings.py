@@ -126,7 +126,7 @@ class Settings(BaseSettings):
     session_minutes: int = Field(60, ge=1, le=60 * 24)
     display_session_days: int = Field(90, ge=1, le=366)
 
-    alert_rules_file: str = "alert-rules.yml"
+    alert_rules_file: str = "alerts/alert-rules.yml"
     alert_webhook_url: SecretStr = SecretStr("")
     alert_alertmanager_url: str = ""
     alert_smtp_host: str = ""

@@ -1,5 +1,18 @@
 #!/bin/sh
-# Sourced: what makes a secret unfit. Prints the reason, and fails, where there is one.
+# Sourced: what makes a secret unfit. Each function prints the reason, and fails, where there is one.
+unusable() { # value -> what not everything that uses it would take for the same
+    case "$1" in
+        *"
+"*) echo "has a line break in it"; return 1 ;;
+        " "* | *" ") echo "begins or ends with a blank"; return 1 ;;
+    esac
+    # Byte by byte, whatever the locale.
+    if [ -n "$(printf %s "$1" | LC_ALL=C tr -d ' -~')" ]; then
+        echo "has a character that is not on every keyboard (allowed: letters a to z, digits, blanks and punctuation)"
+        return 1
+    fi
+}
+
 weakness() { # value
     case "$(printf %s "$1" | tr '[:upper:]' '[:lower:]')" in
         *password* | *changeme* | *change_me* | *secret* | *abbanoa* | *example* | *admin* | *12345* | *qwerty*)

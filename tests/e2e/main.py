@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.e2e.checks import asking, documented, enduring, hardening, operating, starting
+from tests.e2e.checks import asking, documented, enduring, hardening, operating, starting, updating
 from tests.e2e.report import Report
 from tests.e2e.stack import POSTGRES, REDIS, Stack
 
@@ -33,6 +33,8 @@ POSTGRES_MAX_CONNECTIONS=77
 REDIS_MAXMEMORY=99mb
 API_REQUESTS_PER_MINUTE_AND_KEY=100000
 API_REQUESTS_PER_MINUTE_AND_ADDRESS=200000
+ALERT_SMTP_PASSWORD=m4il-Tq9-vK2-hY7-bN
+ALERT_WEBHOOK_URL=https://hooks.invalid/w3b-hook-Rk7-Pq2
 """
 
 
@@ -119,6 +121,7 @@ def main(images: str) -> int:
             cycles = enduring.crashes(stack, report)
             operating.observability(stack, report)
             operating.monitoring(stack, report, cycles)
+            updating.back_and_forth(stack, report)
             operating.disaster(stack, report, result)
             documented.documented(stack, report)
             enduring.ticks(stack, report, result)

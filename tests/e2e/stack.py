@@ -18,8 +18,9 @@ import httpx
 HTTPS, HTTP, API = "https://localhost:8443", "http://localhost:8080", "http://localhost:8000"
 POSTGRES, REDIS = "abbanoa-postgres-processing", "abbanoa-redis-processing"
 SCHEMA = "water_infrastructure"
-# The one secret that the test gives, and by a file.
-REDIS_PASSWORD = "r3dis-k7Q!x-9fLm2-Zw"
+# Secrets that the test gives: one by a file, with what Redis and shells give a meaning to, and two by the settings.
+REDIS_PASSWORD = 'r3dis-k7"Q!x\\n9f \\x41$Lm2-Zw'
+SMTP_PASSWORD, WEBHOOK = "m4il-Tq9-vK2-hY7-bN", "https://hooks.invalid/w3b-hook-Rk7-Pq2"
 SERVICES = ("postgres", "redis", "processing", "api", "api-replica", "nginx")
 CYCLES = (
     "SELECT count(*) FROM water_infrastructure.processing_jobs WHERE status = 'completed' "
@@ -116,7 +117,7 @@ class Stack:
         done = self.run("./scripts/monitor_processing.sh --json", 60, expect=None)
         return done.returncode, json.loads(done.stdout)
 
-    def key(self, scope: str, expires: str = "30d") -> str:
+    def key(self, scope: str, expires: str = "90d") -> str:
         made = self.run(f"./scripts/create_api_key.sh test-{scope} --scope {scope} --expires {expires}").stdout.strip()
         assert re.fullmatch(r"abk_[0-9a-f]{12}_[0-9a-f]{64}", made), made
         return made

@@ -86,7 +86,7 @@ def test_whoever_reads_the_messages_knows_what_goes_on(steps: list[set[str]], ho
 
 
 def test_the_rules_that_come_with_the_product_are_good():
-    rules = load_rules(ROOT / "alert-rules.yml")
+    rules = load_rules(ROOT / "alerts/alert-rules.yml")
     assert {rule.when for rule in rules.rules} == {
         "failed_jobs", "late_cycle", "stale_data", "data_quality", "model_degradation", "service_health", "anomalies",
     }  # fmt: skip
@@ -386,7 +386,7 @@ def test_failed_jobs_poor_data_degraded_models_and_critical_events_are_told(
     event = told.loc["critical anomaly"]
     assert event["summary"] == "burst, low pressure at district d1: see the event"
     assert (event["subject"], event["details"]["nodes"]) == (str(incident), ["n1"])
-    assert stack.alert_rules_file == "alert-rules.yml"
+    assert stack.alert_rules_file == "alerts/alert-rules.yml"
 
 
 def test_cycles_that_complete_but_say_what_went_wrong_are_told_and_skipped_ticks_hide_nothing(

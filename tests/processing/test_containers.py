@@ -9,6 +9,8 @@ from pathlib import Path
 
 import orjson
 import pytest
+import yaml
+from pydantic import SecretStr
 
 from src.processing import measures
 from src.settings import Settings
@@ -17,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 COMPOSE = (ROOT / "docker-compose.processing.yml").read_text()
 EXAMPLE = (ROOT / ".env.processing.example").read_text()
 SHOWN = dict(re.findall(r"^#?([A-Z_]+)=(.*)$", EXAMPLE, re.MULTILINE))
+SERVICES = yaml.safe_load(COMPOSE)["services"]
 # Read by Compose itself.
 OF_COMPOSE = {"COMPOSE_FILE", "COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES"}
 
@@ -25,7 +28,7 @@ def test_every_variable_of_the_compose_file_stands_in_the_example_with_its_defau
     defaults = dict(re.findall(r"\$\{([A-Z_]+):-([^}]*)\}", COMPOSE))
     assert set(defaults) <= set(SHOWN)
     # What differs in containers says so in the example.
-    differs = {"BIGQUERY_PROJECT_ID", "GOOGLE_APPLICATION_CREDENTIALS", "API_TRUSTED_PROXIES"}
+    differs = {"BIGQUERY_PROJECT_ID", "GOOGLE_APPLICATION_CREDENTIALS"}
     shown = {name: SHOWN[name] for name in defaults.keys() - differs}
     assert shown == {name: default for name, default in defaults.items() if name not in differs}
 
@@ -46,7 +49,37 @@ def test_the_example_shows_nothing_that_nobody_reads():
         re.findall(r"^ +([A-Z_]+):$", COMPOSE, re.MULTILINE)
     )
     settings = {field.upper() for field in Settings.model_fields}
-    assert set(SHOWN) - settings - interpolated - OF_COMPOSE == set()
+    scripts = "".join(script.read_text() for script in ROOT.glob("scripts/*.sh"))
+    of_scripts = set(re.findall(r"\bsetting ([A-Z_]+)", scripts))
+    prepared = (ROOT / "containers/setup/prepare.sh").read_text()
+    of_setup = {name.upper() for name in re.findall(r"secret ([a-z_]+)\)", prepared)}
+    assert set(SHOWN) - settings - interpolated - of_scripts - of_setup - OF_COMPOSE == set()
+
+
+def test_no_container_has_a_secret_in_its_environment():
+    secrets = {name.upper() for name, field in Settings.model_fields.items() if field.annotation is SecretStr}
+    secrets.add("GRAFANA_PASSWORD")
+    for name, service in SERVICES.items():
+        environment = service.get("environment", {})
+        assert set(environment) & secrets == set(), name
+        # By whatever name: nothing of them is put in either.
+        assert not any(f"${{{secret}" in str(environment) for secret in secrets), name
+
+
+def test_containers_are_given_folders_because_a_file_that_is_replaced_stays_the_old_one():
+    for name, service in SERVICES.items():
+        for volume in service.get("volumes", []):
+            if isinstance(volume, str) and volume.startswith("."):
+                assert (ROOT / volume.split(":")[0]).is_dir(), (name, volume)
+            # The one file is read by what ends at once, and looks again whenever it runs.
+            assert isinstance(volume, str) or (name, volume["target"]) == ("setup", "/google/credentials.json")
+
+
+def test_the_api_believes_nginx_and_nobody_else():
+    address = SERVICES["nginx"]["networks"]["edge"]["ipv4_address"]
+    trusted = SERVICES["api"]["environment"]["API_TRUSTED_PROXIES"]
+    assert trusted == SERVICES["api-replica"]["environment"]["API_TRUSTED_PROXIES"]
+    assert trusted == f"${{API_TRUSTED_PROXIES:-127.0.0.1}},{address}"
 
 
 @pytest.mark.parametrize("script", sorted(ROOT.glob("scripts/*.sh")), ids=lambda path: path.name)
@@ -58,7 +91,8 @@ def test_scripts_say_what_they_are_for(script: Path):
 
 
 @pytest.mark.parametrize(
-    "name", ["start_processing_services", "monitor_processing", "backup", "restore", "create_api_key", "update"]
+    "name",
+    ["start_processing_services", "monitor_processing", "backup", "restore", "create_api_key", "update", "rollback"],
 )
 def test_commands_help_without_an_engine(name: str):
     done = subprocess.run([ROOT / "scripts" / f"{name}.sh", "--help"], capture_output=True, text=True, check=False)

@@ -118,7 +118,9 @@ def test_missing_credentials_are_said_in_a_sentence(tmp_path: Path, monkeypatch:
     empty = tmp_path / "empty.json"
     empty.touch()
     monkeypatch.setenv("NO_GCE_CHECK", "true")
-    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    # Google's own search looks at the same variable, and would read the empty file again.
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(empty))
+    monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(WarehouseError, match="default credentials were not found"):
         connect(Settings(bigquery_project_id="some-project", google_application_credentials=str(empty)))
     with pytest.raises(WarehouseError, match="GOOGLE_APPLICATION_CREDENTIALS"):

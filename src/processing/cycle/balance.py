@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from src.db.tables import districts, network_efficiency
@@ -79,14 +79,19 @@ def write_balances(runtime: Runtime, extent: Extent, as_of: datetime) -> Iterato
         def balanced(span: tuple[datetime, datetime] = span) -> int:
             with runtime.database.begin() as connection:
                 connection.execute(_ONE_AT_A_TIME)
-                return _write_span(connection, zone, meters, known, span)
+                return _write_span(connection, zone, meters, known, span, as_of)
 
         yield Progress(span[1], patiently(runtime, balanced, "balances"))
         first = span[1]
 
 
 def _write_span(
-    connection: Connection, zone: ZoneInfo, meters: pd.DataFrame, known: Districts, span: tuple[datetime, datetime]
+    connection: Connection,
+    zone: ZoneInfo,
+    meters: pd.DataFrame,
+    known: Districts,
+    span: tuple[datetime, datetime],
+    as_of: datetime,
 ) -> int:
     start, end = (pd.Timestamp(instant) for instant in span)
     # The night before tells what leaks on the first morning.
@@ -94,11 +99,11 @@ def _write_span(
     hours = pd.date_range(first_hour - pd.Timedelta(days=1), end, freq="1h")
     hourly = _balances(connection, meters, "1hour", hours)
     hourly = _with_night_flow(hourly, _pressures(connection, hours), known, zone)
-    written = _store(connection, "1hour", hourly[hourly["window_start"] >= first_hour], hours)
+    written = _store(connection, "1hour", hourly[hourly["window_start"] >= first_hour], hours, as_of)
     days = pd.DatetimeIndex([day for day in day_starts(span[0], span[1], zone) if day <= span[1]])
     if len(days) > 1:
         daily = _with_nights_added(_balances(connection, meters, "1day", days), hourly, days)
-        written += _store(connection, "1day", _with_indicators(daily, known, days), days)
+        written += _store(connection, "1day", _with_indicators(daily, known, days), days, as_of)
     return written
 
 
@@ -189,7 +194,9 @@ def _with_indicators(daily: pd.DataFrame, known: Districts, days: pd.DatetimeInd
     return daily.assign(indicators=pd.Series(told, daily.index, dtype=object))
 
 
-def _store(connection: Connection, time_window: str, balances: pd.DataFrame, edges: pd.DatetimeIndex) -> int:
+def _store(
+    connection: Connection, time_window: str, balances: pd.DataFrame, edges: pd.DatetimeIndex, as_of: datetime
+) -> int:
     """Writes a row per window: the network's figures, and those of each district in `zone_metrics`."""
     if balances.empty:
         return 0
@@ -207,7 +214,7 @@ def _store(connection: Connection, time_window: str, balances: pd.DataFrame, edg
                 "time_window": time_window,
                 "window_start": window_start.to_pydatetime(),
                 "window_end": ends[window_start].to_pydatetime(),
-                "computation_timestamp": func.now(),
+                "computation_timestamp": as_of,
                 "total_input_volume": _plain(whole["input_volume"]),
                 "total_output_volume": _plain(whole["output_volume"]),
                 "total_loss_volume": _plain(whole["loss_volume"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -71,6 +72,8 @@ def connect(settings: Settings) -> Warehouse:
                 settings.google_application_credentials, scopes=scopes
             )
         else:
+            # The variable names that empty file to Google's own search as well, which would end there.
+            os.environ.pop("GOOGLE_APPLICATION_CREDENTIALS", None)
             credentials, _ = google.auth.default(scopes=scopes)
         queries = bigquery.Client(project=project, credentials=credentials, location=settings.bigquery_location)
         storage = bigquery_storage.BigQueryReadClient(credentials=credentials)

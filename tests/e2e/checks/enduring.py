@@ -6,6 +6,7 @@ import json
 import time
 from collections import Counter
 
+from tests.e2e.checks import updating
 from tests.e2e.report import Report, eventually
 from tests.e2e.stack import CYCLES, Load, Stack, apis
 
@@ -42,7 +43,8 @@ def under_load(stack: Stack, report: Report, result: dict[str, object]) -> None:
             eventually(lambda: int(stack.sql(query)) >= 2, 150, "two replicas at work")
             stack.note_ticks()
         with report.check("update.sh replaces everything while requests are answered"):
-            stack.run("git commit -q --allow-empty -m 'a new version'")
+            updating.change_of_each_kind(stack)
+            stack.run("git commit -q -a -m 'a new version'")
             before = {name: stack.run(f"docker inspect -f '{{{{.Id}}}}' {name}").stdout for name in apis(stack)}
             stack.run("./scripts/update.sh", 400)
             after = {name: stack.run(f"docker inspect -f '{{{{.Id}}}}' {name}").stdout for name in apis(stack)}
@@ -50,6 +52,8 @@ def under_load(stack: Stack, report: Report, result: dict[str, object]) -> None:
             assert not set(before.values()) & set(after.values())
             revision = stack.run("git rev-parse --short HEAD").stdout.strip()
             assert revision in stack.run("docker inspect abbanoa-api").stdout
+        with report.check("a change of each kind has reached what it was for"):
+            updating.changes_have_arrived(stack)
         stack.note_ticks()
     result["requests"], result["requests_failed"] = load.requests, len(load.failures)
     with report.check(f"no request failed ({load.requests} were made)"):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import signal
 import subprocess
+import threading
 from collections import Counter
 
 import httpx
@@ -19,6 +21,42 @@ STATIC = (
     "/api/v1/network/metrics",
     "/api/v1/jobs?limit=500",
 )
+
+
+# A rule that always fires.
+ALWAYS = """
+  - name: trial
+    rules:
+      - alert: AlwaysFires
+        expr: vector(1)
+        labels: {severity: ticket}
+"""
+
+
+class _Alertmanager:
+    """Takes alerts as the real one does, below the path /alerts, and keeps their names."""
+
+    def __enter__(self) -> _Alertmanager:
+        names = self.names = set[str]()
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                if self.path == "/alerts/api/v2/alerts":
+                    names.update(alert["labels"]["alertname"] for alert in body)
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("0.0.0.0", 0), Handler)
+        self.port = self._server.server_port
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
 
 
 def monitoring(stack: Stack, report: Report, cycles: int) -> None:
@@ -78,7 +116,20 @@ def monitoring(stack: Stack, report: Report, cycles: int) -> None:
 
 def observability(stack: Stack, report: Report) -> None:
     with report.check("Prometheus finds every replica, and loads its rules"):
-        stack.compose("--profile observability up -d --no-build --no-deps prometheus")
+        with _Alertmanager() as received:
+            settings = stack.folder / ".env.processing"
+            right = settings.read_text()
+            bridge = stack.run("docker network inspect -f '{{(index .IPAM.Config 0).Gateway}}' bridge").stdout.strip()
+            settings.write_text(f"{right}ALERT_ALERTMANAGER_URL=http://{bridge}:{received.port}/alerts\n")
+            rules = stack.folder / "containers/prometheus/alerts.yml"
+            usual = rules.read_text()
+            rules.write_text(f"{usual}{ALWAYS}")
+            stack.compose("--profile observability up -d --no-build --no-deps prometheus")
+            with report.check("Prometheus' rules reach the Alertmanager that is set"):
+                eventually(lambda: "AlwaysFires" in received.names, 90, "an alert at the Alertmanager")
+            rules.write_text(usual)
+            settings.write_text(right)
+            stack.compose("--profile observability up -d --no-build --no-deps prometheus")
 
         def targets() -> bool:
             told = httpx.get("http://localhost:9090/api/v1/targets").json()["data"]["activeTargets"]
@@ -138,4 +189,4 @@ def disaster(stack: Stack, report: Report, result: dict[str, object]) -> None:
     with report.check("backups rotate"):
         first, second = (stack.run("./scripts/backup.sh --to rotated --keep 1").stdout.strip() for _ in range(2))
         assert first != second
-        assert [str(kept.relative_to(stack.folder)) for kept in (stack.folder / "rotated").iterdir()] == [second]
+        assert [str(kept) for kept in (stack.folder / "rotated").iterdir()] == [second]
