@@ -55,22 +55,26 @@ redis_says() { # a field of `info persistence`
     timeout 20 docker exec "$redis" redis-cli info persistence | tr -d '\r' | sed -n "s/^$1://p"
 }
 
+wait_for_redis_save() { # where one runs
+    for _ in $(seq 240); do
+        [ "$(redis_says rdb_bgsave_in_progress)" = 1 ] || break
+        sleep 0.5
+    done
+}
+
 save_redis() { # a file: everything that Redis holds now
     local before answer
-    # One that runs already began before now.
-    for _ in $(seq 240); do
-        [ "$(redis_says rdb_bgsave_in_progress)" = 1 ] || break
-        sleep 0.5
+    # Redis saves by itself now and then; one that runs already began before now, so that another follows it.
+    for _ in $(seq 10); do
+        wait_for_redis_save
+        before="$(redis_says rdb_last_save_time)"
+        # In the second of an earlier save, its time would not tell the new one from it.
+        sleep 1
+        answer="$(timeout 20 docker exec "$redis" redis-cli bgsave 2>&1)" || true
+        [[ "$answer" == *"in progress"* ]] || break
     done
-    before="$(redis_says rdb_last_save_time)"
-    # In the second of an earlier save, its time would not tell the new one from it.
-    sleep 1
-    answer="$(timeout 20 docker exec "$redis" redis-cli bgsave 2>&1)" || true
     [[ "$answer" == *started* || "$answer" == *scheduled* ]] || fail "Redis does not save: $answer." "docker logs $redis"
-    for _ in $(seq 240); do
-        [ "$(redis_says rdb_bgsave_in_progress)" = 1 ] || break
-        sleep 0.5
-    done
+    wait_for_redis_save
     if [ "$(redis_says rdb_last_bgsave_status)" != ok ] || [ "$(redis_says rdb_last_save_time)" = "$before" ]; then
         fail "Redis could not save what it holds (BGSAVE failed), so there is no backup." "docker logs $redis; mostly its disk is full"
     fi

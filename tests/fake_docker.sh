@@ -28,6 +28,11 @@ case "$line" in
     exec*pg_restore*) cat >/dev/null && fails pg_restore ;;
     exec*"redis-cli info persistence"*) answer persistence "" ;;
     exec*"redis-cli bgsave"*)
+        if [ -f "$FAKE/busy-once" ]; then
+            rm "$FAKE/busy-once"
+            echo "ERR Background save already in progress"
+            exit 1
+        fi
         answer bgsave "Background saving started"
         [ ! -f "$FAKE/persistence-then" ] || mv "$FAKE/persistence-then" "$FAKE/persistence"
         ;;

@@ -81,6 +81,12 @@ def test_a_backup_fails_where_redis_cannot_save(machine: Machine, answer: str, t
     assert not list((machine.folder / "backups").iterdir())
 
 
+def test_a_backup_follows_a_save_that_redis_began_by_itself(machine: Machine):
+    machine.answers("busy-once")
+    machine.run(["./scripts/backup.sh"])
+    assert sum("redis-cli bgsave" in line for line in machine.asked()) == 2
+
+
 def test_a_backup_says_what_it_does_not_hold_and_can_hold_it_encrypted(machine: Machine, tmp_path: Path):
     key = tmp_path / "the key's folder" / "-a key.json"
     key.parent.mkdir()
