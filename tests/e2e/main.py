@@ -137,6 +137,12 @@ def main(images: str) -> int:
             stack.run(
                 "docker-compose --profile demo --profile observability down -v --remove-orphans", 200, expect=None
             )
+            # The versions that were kept; the images themselves serve the next test.
+            stack.run(
+                "docker images --format '{{.Repository}}:{{.Tag}}' | "
+                f"grep -E '^{PROJECT}-[a-z_]+:(pinned|image-|[0-9a-f]{{12}})' | xargs -r docker rmi",
+                expect=None,
+            )
     result["seconds"] = round(time.monotonic() - begun)
     print(f"{report.passed} passed, {len(report.failed)} failed")
     print(json.dumps(result))
