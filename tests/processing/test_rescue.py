@@ -189,7 +189,9 @@ def test_a_replica_beats_on_where_a_part_of_its_pulse_fails(
     silenced(database)
     refusing(database, "processing_replicas", "53100")
     with runtime.busy_with(job_id):
-        Heartbeat(runtime, Replica(Every(timedelta(minutes=30)), Queue(runtime))).beat()
+        heartbeat = Heartbeat(runtime, Replica(Every(timedelta(minutes=30)), Queue(runtime)))
+        heartbeat.beat()
+        heartbeat.look_around()
     found = table(database, "processing_jobs").set_index("job_type")["status"].to_dict()
     assert found == {jobs.CYCLE: "running", "retention": "failed"}
 
