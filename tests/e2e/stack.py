@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -10,7 +11,10 @@ import subprocess
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -37,6 +41,8 @@ class Stack:
     keys: dict[str, str] = field(default_factory=dict)
     # What happened to which tick -> the log lines that tell it, by container.
     ticks: dict[str, set[str]] = field(default_factory=dict)
+    # When the database was taken back to an earlier state: ticks since then are claimed again, and rightly.
+    restores: list[tuple[str, str]] = field(default_factory=list)
 
     def run(
         self, command: str, seconds: float = 300, expect: int | None = 0, **environment: str
@@ -107,6 +113,26 @@ class Stack:
                 elif told.get("event") == "job ended" and told.get("job_type") == "processing_cycle":
                     self.ticks.setdefault(f"job ended {told['scheduled_for']}", set()).add(container + line)
 
+    @contextmanager
+    def restoring(self) -> Iterator[None]:
+        """Inside the block the database is taken back."""
+        begun = datetime.now(UTC).isoformat()
+        yield
+        self.restores.append((begun, datetime.now(UTC).isoformat()))
+
+    def doubled(self) -> set[str]:
+        """What happened to a tick more than once, without a restore between."""
+
+        def instants(lines: set[str]) -> list[str]:
+            return sorted(json.loads(line[line.index("{") :])["timestamp"] for line in lines)
+
+        return {
+            told
+            for told, lines in self.ticks.items()
+            for first, second in itertools.pairwise(instants(lines))
+            if not any(first <= end and second >= begun for begun, end in self.restores)
+        }
+
     def crash(self, container: str) -> None:
         """Ends its first process as the kernel would, so that nobody asked for it."""
         pid = self.run(f"docker inspect -f '{{{{.State.Pid}}}}' {container}").stdout.strip()
@@ -136,10 +162,10 @@ class Load:
     """Callers who ask through Nginx all the time, and what went wrong for them."""
 
     PATHS = (
-        "/api/v1/nodes",
+        "/api/v1/nodes?limit={number}",
         "/api/v1/nodes/inlet-river/metrics",
-        "/api/v1/nodes/inlet-river/history",
-        "/api/v1/nodes/customers-north/history?time_window=5min&limit=500",
+        "/api/v1/nodes/inlet-river/history?limit={number}",
+        "/api/v1/nodes/customers-north/history?time_window=5min&limit={number}",
         "/api/v1/network/metrics?time_range=24h",
         "/api/v1/dashboard/summary",
         "/api/v1/status",
@@ -169,9 +195,8 @@ class Load:
         with self._stack.client(verify=self._trust) as client:
             turn = number
             while not self._stopping.is_set():
-                # Another question each time: Nginx' own second of cache must not answer for the API.
-                path = self.PATHS[turn % len(self.PATHS)]
-                path += f"{'&' if '?' in path else '?'}unseen={number}-{turn}"
+                # Another question each time, which no cache has seen.
+                path = self.PATHS[turn % len(self.PATHS)].format(number=100 + turn % 900)
                 turn += 1
                 begun = time.strftime("%H:%M:%S")
                 try:

@@ -70,7 +70,7 @@ def ticks(stack: Stack, report: Report, result: dict[str, object]) -> None:
         "WHERE job_type = 'processing_cycle'"
     )
     distinct, every = (int(part) for part in jobs.split("|"))
-    doubled = {told for told, lines in stack.ticks.items() if len(lines) > 1}
+    doubled = stack.doubled()
     result["ticks"], result["ticks_doubled"] = distinct, len(doubled) + every - distinct
     with report.check(f"no tick was claimed or ended twice ({distinct} ticks)"):
         assert result["ticks_doubled"] == 0, doubled

@@ -102,7 +102,8 @@ def back_and_forth(stack: Stack, report: Report) -> None:
     stack.run(f"./scripts/create_api_key.sh --revoke {key.split('_')[1]}")
     with report.check("rollback.sh: one command ends on the old version with the old data"):
         settings.write_text(right)
-        done = stack.run("./scripts/rollback.sh --yes", 400)
+        with stack.restoring():
+            done = stack.run("./scripts/rollback.sh --yes", 400)
         print(done.stderr + done.stdout)
         _is_old(stack, old)
         assert stack.sql(COLUMNS.format("trial_two")) == "0"
@@ -122,7 +123,8 @@ def back_and_forth(stack: Stack, report: Report) -> None:
         assert "./scripts/rollback.sh" in failed.stderr
         with stack.client() as client:
             assert client.get("/api/v1/nodes").status_code == 200
-        stack.run("./scripts/rollback.sh --yes", 400)
+        with stack.restoring():
+            stack.run("./scripts/rollback.sh --yes", 400)
         _is_old(stack, old)
     stack.run(f"git checkout -q main && git reset -q --hard {old}")
     secret.write_text(REDIS_PASSWORD + "\n")
