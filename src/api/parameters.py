@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import quote
 from uuid import UUID
 
@@ -142,6 +143,11 @@ def next_link(request: Request, cursor: str) -> dict[str, str]:
     query = request.url.include_query_params(cursor=cursor).query
     # A header holds ASCII only, and a reference no blanks: names of nodes may have anything.
     return {"Link": f'<{quote(request.scope["path"])}?{query}>; rel="next"'}
+
+
+def next_after(request: Request, rows: Sequence[Mapping[str, Any]], instant: str, identifier: str) -> dict[str, str]:
+    """The header that leads on after the last of these rows, in lists that are ordered by these two columns."""
+    return next_link(request, cursor_of(rows[-1][instant], str(rows[-1][identifier])))
 
 
 def no_such_node(node_id: str) -> HTTPException:

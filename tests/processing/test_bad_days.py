@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from src.clock import LiveClock
-from src.processing import jobs, patience
+from src.processing import jobs
 from src.processing.backfill import backfill
 from src.processing.cycle import conclude, finish, work
 from src.processing.cycle.conclude import STEPS
@@ -26,22 +26,11 @@ from src.processing.service.heartbeat import Heartbeat
 from src.processing.warehouse import news
 from src.processing.warehouse.client import WarehouseError
 from src.settings import Settings
-from tests.processing.test_conclusions import DAY, HOUR, events, ingested, silent
+from tests.processing.test_conclusions import DAY, HOUR, _short_pauses, events, ingested, runtime, silent
 from tests.system import START, eventually, metrics, put, readings_of, run_cycle, table
 from tests.trouble import silenced
 
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "PAUSES", (0.01, 0.01))
-
-
-@pytest.fixture
-def runtime(stack: Settings) -> Iterator[Runtime]:
-    made = create_runtime(stack)
-    yield made
-    made.database.dispose()
-    made.redis.close()
+__all__ = ["_short_pauses", "runtime"]
 
 
 @pytest.fixture

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 import asyncpg
@@ -19,10 +18,9 @@ from src.api.parameters import (
     Filter,
     Instant,
     NodeId,
-    cursor_of,
     event_from,
     invalid,
-    next_link,
+    next_after,
     no_such_node,
     span,
 )
@@ -89,7 +87,7 @@ async def anomalies(
         database, queries.ANOMALIES[status], since, now, node_id, severity, *event_from(cursor), district_id,
         incident_id, limit=limit,
     )  # fmt: skip
-    return as_json(rows, _next(request, rows[-1], "timestamp", "anomaly_id") if more else None)
+    return as_json(rows, next_after(request, rows, "timestamp", "anomaly_id") if more else None)
 
 
 @router.get("/anomalies/{anomaly_id}", response_model=schemas.Anomaly, responses=documented(404))
@@ -118,7 +116,7 @@ async def incidents(
         database, queries.INCIDENTS, now - timedelta(hours=hours), now, status, district_id, *event_from(cursor),
         limit=limit,
     )  # fmt: skip
-    return as_json(rows, _next(request, rows[-1], "timestamp", "incident_id") if more else None)
+    return as_json(rows, next_after(request, rows, "timestamp", "incident_id") if more else None)
 
 
 @router.get("/alerts", response_model=list[schemas.Alert], responses=documented())
@@ -135,11 +133,7 @@ async def alerts(
     """What somebody should know of, newest first; the rules stand in alert-rules.yml."""
     since = clock.now() - timedelta(hours=hours)
     rows, more = await page(database, queries.ALERTS[state], since, severity, *event_from(cursor), limit=limit)
-    return as_json(rows, _next(request, rows[-1], "since", "alert_id") if more else None)
-
-
-def _next(request: Request, last: Mapping[str, Any], instant: str, identifier: str) -> dict[str, str]:
-    return next_link(request, cursor_of(last[instant], str(last[identifier])))
+    return as_json(rows, next_after(request, rows, "since", "alert_id") if more else None)
 
 
 @router.post("/anomalies/{anomaly_id}/acknowledge", response_model=schemas.Anomaly, responses=documented(404))

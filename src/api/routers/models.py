@@ -10,7 +10,7 @@ from fastapi import APIRouter, HTTPException, Query, Request, Response
 from src.api import queries, schemas
 from src.api.database import Database, as_json
 from src.api.pages import page
-from src.api.parameters import Cursor, Filter, cursor_of, event_from, next_link, number_from
+from src.api.parameters import Cursor, Filter, cursor_of, event_from, next_after, next_link, number_from
 from src.api.problems import documented
 
 router = APIRouter(prefix="/api/v1", tags=["models"])
@@ -27,8 +27,7 @@ async def models(
 ) -> Response:
     """Models, newest first."""
     rows, more = await page(database, queries.MODELS, status, model_type, *event_from(cursor), limit=limit)
-    last = rows[-1] if rows else {}
-    return as_json(rows, next_link(request, cursor_of(last["created_at"], str(last["model_id"]))) if more else None)
+    return as_json(rows, next_after(request, rows, "created_at", "model_id") if more else None)
 
 
 @router.get("/models/{model_id}", response_model=schemas.ModelHistory, responses=documented(404))

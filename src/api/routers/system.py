@@ -12,7 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from src.api import queries, schemas
 from src.api.database import Database, Now, as_json
 from src.api.pages import page
-from src.api.parameters import Cursor, Filter, cursor_of, event_from, next_link
+from src.api.parameters import Cursor, Filter, event_from, next_after
 from src.api.problems import Problem, documented
 from src.settings import Settings
 
@@ -110,8 +110,7 @@ async def jobs(
 ) -> Response:
     """Processing jobs, newest first."""
     rows, more = await page(database, queries.JOBS, job_type, status, *event_from(cursor), limit=limit)
-    last = rows[-1] if rows else {}
-    return as_json(rows, next_link(request, cursor_of(last["created_at"], str(last["job_id"]))) if more else None)
+    return as_json(rows, next_after(request, rows, "created_at", "job_id") if more else None)
 
 
 @router.get("/api/v1/dashboard/summary", response_model=schemas.Dashboard, responses=documented())

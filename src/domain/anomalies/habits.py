@@ -196,37 +196,37 @@ class Relatives:
 
     def habits(self, columns: Integers) -> Habits:
         """The habits of some of the signals; `peers` are places among all of them."""
-        own, hour = self._profile, self._hour
+        profile, hour = self._profile, self._hour
         peers, weights = self._peers[columns], self._weights[columns]
-        deviation, swing = own.deviation[:, columns], own.swing[columns][:, hour].T
+        deviation, swing = profile.deviation[:, columns], profile.swing[columns][:, hour].T
         explained = np.zeros_like(deviation)
         for rank in np.flatnonzero(weights.any(axis=0)):
             explained += self._scaled(peers[:, rank]) * weights[:, rank]
         unexplained = np.asarray(deviation - swing * explained)
-        spread = np.maximum(_spread_by_hour(unexplained, hour), _least(own.mean[columns]))
+        spread = np.maximum(_spread_by_hour(unexplained, hour), _least(profile.mean[columns]))
         scaled = unexplained / spread[:, hour].T
         memory, surprise = _autoregression(np.clip(scaled, -CLIP, CLIP))
         return Habits(
-            history=own.history[columns],
-            mean=own.mean[columns],
-            expected=own.expected[columns],
-            swing=own.swing[columns],
+            history=profile.history[columns],
+            mean=profile.mean[columns],
+            expected=profile.expected[columns],
+            swing=profile.swing[columns],
             peers=peers,
             weights=weights,
             spread=spread,
             memory=memory,
             surprise=surprise,
             tail=_quiet(np.nanquantile, np.abs(scaled), 0.998),
-            flat_hours=own.flat_hours[columns],
-            silent_hours=own.silent_hours[columns],
-            change=own.change[columns],
-            spike=own.spike[columns],
+            flat_hours=profile.flat_hours[columns],
+            silent_hours=profile.silent_hours[columns],
+            change=profile.change[columns],
+            spike=profile.spike[columns],
         )
 
     def _scaled(self, columns: Integers) -> Floats:
         """Deviations in swings, clipped; an absent one is none."""
-        own = self._profile
-        scaled = own.deviation[:, columns] / own.swing[columns][:, self._hour].T
+        profile = self._profile
+        scaled = profile.deviation[:, columns] / profile.swing[columns][:, self._hour].T
         return np.asarray(np.nan_to_num(np.clip(scaled, -CLIP, CLIP)))
 
 

@@ -115,7 +115,7 @@ def conclude(runtime: Runtime, job_id: UUID, as_of: datetime, attempt: int, *, i
         attempt: how often the job's conclusions have been begun.
     """
     with runtime.database.connect() as connection:
-        own = _own_extent(connection, job_id, as_of)
+        touched = _touched(connection, job_id, as_of)
         others = _leftovers(connection, job_id, as_of, runtime.clock.now()) if is_cycle else _Leftovers()
     concluded = Concluded(taken=others.jobs)
     present = Extent(as_of - ALWAYS)
@@ -127,10 +127,10 @@ def conclude(runtime: Runtime, job_id: UUID, as_of: datetime, attempt: int, *, i
         begun = time.perf_counter()
         drawing = _Drawing(runtime, step, as_of, deadline)
         if attempt <= MOST_ATTEMPTS + 1:
-            drawing.draw(own if attempt <= MOST_ATTEMPTS else present)
-            if drawing.left is not None and own.first < present.start and attempt <= MOST_ATTEMPTS:
+            drawing.draw(touched if attempt <= MOST_ATTEMPTS else present)
+            if drawing.left is not None and touched.first < present.start and attempt <= MOST_ATTEMPTS:
                 drawing.draw(present, even_if_late=True)
-        unseen = [own] if attempt > MOST_ATTEMPTS else []
+        unseen = [touched] if attempt > MOST_ATTEMPTS else []
         if (other := others.of_step.get(name)) is not None:
             if attempt == 1:
                 drawing.draw(other)
@@ -198,7 +198,7 @@ class _Leftovers:
     given_up: int = 0
 
 
-def _own_extent(connection: Connection, job_id: UUID, as_of: datetime) -> Extent:
+def _touched(connection: Connection, job_id: UUID, as_of: datetime) -> Extent:
     rows = connection.execute(_TOUCHED, {"job_id": job_id}).all()
     return Extent(as_of - ALWAYS, {row.node_id: datetime.fromisoformat(row.first) for row in rows})
 

@@ -115,9 +115,9 @@ def parts_of(runtime: Runtime, network: pd.DataFrame, extent: Extent, until: dat
 def concerned_by(network: pd.DataFrame, changed: set[str]) -> set[str]:
     """The nodes whose events may be others where readings of some nodes are: those, and all nodes of their districts
     and of the districts they feed, whose balances they are part of."""
-    own = network.loc[sorted(changed)]
-    fed = [(metadata or {}).get("feeding_district_id") for metadata in own["metadata"]]
-    districts = {*own["district_id"].dropna(), *(district for district in fed if isinstance(district, str))}
+    nodes = network.loc[sorted(changed)]
+    fed = [(metadata or {}).get("feeding_district_id") for metadata in nodes["metadata"]]
+    districts = {*nodes["district_id"].dropna(), *(district for district in fed if isinstance(district, str))}
     return changed | set(network.index[network["district_id"].isin(districts)])
 
 

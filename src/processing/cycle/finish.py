@@ -204,8 +204,8 @@ def _summed_up(connection: Connection, job: Any) -> tuple[dict[str, Any], str | 
         failures |= part.get("failures", {})
         for stage, spent in part.get("seconds", {}).items():
             seconds[stage] = seconds.get(stage, 0.0) + spent
-    kept = {name: value for name, value in job.result_summary.items() if name != "conclusions_begun"}
-    summary = kept | {
+    planned = {name: value for name, value in job.result_summary.items() if name != "conclusions_begun"}
+    summary = planned | {
         "readings": readings,
         "rejected": dict(rejected),
         "windows": dict(windows),

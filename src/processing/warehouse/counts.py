@@ -69,7 +69,7 @@ def count_recent(
         description += f", reading.{district} AS district_id"
     grouped = "".join(f", MAX({name}) AS {name}" for name in described)
     grouped += ", ARRAY_AGG(DISTINCT IFNULL(district_id, '')) AS districts" if district else ""
-    kept = [*described, *(["districts"] if district else [])]
+    per_node = [*_PER_NODE, *described, *(["districts"] if district else [])]
     # Only identifiers that Settings has validated stand in the text; every value is a typed parameter.
     query = rf"""
         WITH known AS ({KNOWN}),
@@ -120,7 +120,7 @@ def count_recent(
             FROM nodes
         )
         SELECT with_news AS node_id, SUM(blank) AS blank, SUM(invalid) AS invalid, SUM(ancient) AS ancient,
-            SUM(future) AS future, {", ".join(f"ANY_VALUE({name}) AS {name}" for name in (*_PER_NODE, *kept))}
+            SUM(future) AS future, {", ".join(f"ANY_VALUE({name}) AS {name}" for name in per_node)}
         FROM judged GROUP BY with_news
     """  # noqa: S608
     near = question.overlap + BEFORE
