@@ -7,11 +7,14 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
+from pydantic import ConfigDict
 
+from src.api.schemas.events import Evidence
 from src.domain.anomalies.detection import Circumstances
 from src.domain.anomalies.limits import limits_of
 from src.domain.anomalies.signals import Signals
 from src.domain.anomalies.watch import Watch, habits_of_week, weeks
+from src.processing.cycle.events import plain
 
 # A Monday of Rome, at midnight.
 MONDAY = datetime(2023, 5, 1, 22, tzinfo=UTC) - timedelta(days=1)
@@ -20,6 +23,12 @@ HOUR, DAY, WEEK = timedelta(hours=1), timedelta(days=1), timedelta(days=7)
 NOTHING_SET_ASIDE = pd.DataFrame(
     {"node_id": [], "quarter_start": pd.DatetimeIndex([], tz="UTC"), "reason": [], "readings": []}
 )
+
+
+class DocumentedEvidence(Evidence):
+    """What the API's documentation names of an event's figures, and nothing else."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 def signal(
@@ -104,7 +113,10 @@ def watch(
     rejections: pd.DataFrame = NOTHING_SET_ASIDE,
     metadata: dict | None = None,
 ) -> Watch:
-    """The events of the hours from `start` (of all) to `until` (the end), on top of those a watch has kept."""
+    """The events of the hours from `start` (of all) to `until` (the end), on top of those a watch has kept.
+
+    Their figures are those that the API's documentation names.
+    """
     listed = signals.listed
     watch = watch or Watch([], dict(zip(listed["node_id"], listed["district_id"], strict=True)))
     limits = [
@@ -116,6 +128,8 @@ def watch(
     for monday, first, last in weeks(start or known.hours[0].to_pydatetime(), end, ROME):
         habits = habits_of_week(known, monday, watch.stored, ROME, "IT")
         watch.judge(known, habits, Circumstances(limits, rejections), ROME, "IT", (first, last))
+    for event in watch.stored:
+        DocumentedEvidence.model_validate(plain(event.finding.why))
     return watch
 
 

@@ -16,7 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 
 from src.api.routes import OPEN
-from src.api.schemas import storable
+from src.api.schemas.common import storable
 
 
 def _iso_text(value: object) -> object:

@@ -12,9 +12,12 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
+from src.vocabulary import BalanceMethod
+
 # Below this share of an inlet's readings a figure is marked as incomplete.
 SUFFICIENT_COVERAGE = 0.8
-METERED, NIGHT_FLOW = "metered", "minimum_night_flow"
+METERED: BalanceMethod = "metered"
+NIGHT_FLOW: BalanceMethod = "minimum_night_flow"
 _SIGN = {"inlet": 1.0, "outlet": -1.0}
 
 

@@ -6,13 +6,14 @@ import sys
 from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Json
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Json, ValidationError
 from sqlalchemy import Connection, func
 from sqlalchemy.dialects.postgresql import insert
 
 from src.db import generation, tables
 from src.domain.names import problem_of_text
 from src.processing.files import DistrictName, Empty, Identifier, Text, run_import
+from src.vocabulary import Role
 
 
 def _storable(metadata: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -29,11 +30,41 @@ def _storable(metadata: dict[str, Any] | None) -> dict[str, Any] | None:
     return metadata
 
 
+class _Limits(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    low: float | None = None
+    high: float | None = None
+    emergency_low: float | None = None
+    emergency_high: float | None = None
+
+
+class _Metadata(BaseModel):
+    """What the service reads of a node's metadata; whatever else is in them is the utility's."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    limits: dict[Literal["flow_rate", "pressure", "temperature"], _Limits] | None = None
+    tank_area_m2: float | None = Field(None, gt=0)
+    feeding_district_id: str | None = None
+
+
+def _meant(metadata: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Metadata in which what the service reads is what it takes it for: a limit in a text would limit nothing."""
+    try:
+        _Metadata.model_validate(metadata or {})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"] if part != "[key]")
+        raise ValueError(f"{place}: {first['msg']}") from None
+    return metadata
+
+
 class Node(BaseModel):
     """One line of the file: columns by name in any order, all but node_id optional, empty means unknown.
 
     Roles name a node's part in the water balance of its district; metadata is a JSON object, in which a tank has its
-    tank_area_m2, and an inlet that another district feeds that one's feeding_district_id.
+    tank_area_m2, an inlet that another district feeds that one's feeding_district_id, and any node its limits.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -42,13 +73,13 @@ class Node(BaseModel):
     node_name: Text = None
     node_type: Text = None
     district_id: DistrictName = None
-    role: Annotated[Literal["inlet", "outlet", "consumption", "storage", "monitoring"] | None, Empty] = None
+    role: Annotated[Role | None, Empty] = None
     location_name: Text = None
     latitude: Annotated[float | None, Field(ge=-90, le=90), Empty] = None
     longitude: Annotated[float | None, Field(ge=-180, le=180), Empty] = None
     installation_date: Annotated[date | None, Empty] = None
     is_active: Annotated[bool | None, Empty] = None
-    metadata: Annotated[Json[dict[str, Any]] | None, AfterValidator(_storable), Empty] = None
+    metadata: Annotated[Json[dict[str, Any]] | None, AfterValidator(_storable), AfterValidator(_meant), Empty] = None
 
 
 def import_nodes(connection: Connection, nodes: list[Node]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pandas as pd
 import pytest
 from sqlalchemy import Engine, text
 
+from src.api.schemas.network import DistrictWindow
+from src.api.schemas.nodes import QualityIssue
 from src.processing.nodes import import_nodes
 from src.quickstart import simulation
 from src.quickstart.datasets import load, network
@@ -61,6 +64,11 @@ def test_input_consumption_and_leaks_are_those_of_the_simulation(balances: pd.Da
         query = "SELECT efficiency_percentage FROM water_infrastructure.network_metrics WHERE time_range = '7d'"
         last_week = connection.scalar(text(query))
     assert last_week == pytest.approx(100 * truth["used"].tail(7).sum() / truth.tail(7).to_numpy().sum(), abs=0.5)
+    # What is stored of districts and their nodes is what the API's documentation says of it.
+    for zone in itertools.chain.from_iterable(zones.values() for zones in balances["zone_metrics"]):
+        DistrictWindow.model_validate(zone)
+    for issue in itertools.chain.from_iterable(table(database, "data_quality_metrics")["quality_issues"]):
+        QualityIssue.model_validate(issue)
     # And hours add up to their day.
     hours = balances[balances["time_window"] == "1hour"]
     day = balances[balances["time_window"] == "1day"].sort_values("window_start").iloc[10]

@@ -218,12 +218,14 @@ def test_node_metadata_are_imported_whole_or_not_at_all(stack: Settings, databas
     file.write_text(
         "node_id,node_name,district_id,metadata\n"
         f'n\x001,,,\n{"x" * 256},,,\nn2,a\x00b,,\nn3,,d\x00,\nn4,,,"{{""a"": [""\\u0000""]}}"\n'
+        'n5,,,"{""limits"": {""pressure"": {""low"": ""2 bar""}}}"\n'
     )
     wrong = run("src.processing.nodes", "import", str(file), settings=stack)
     nul = "holds a NUL character"
     assert wrong.stderr.splitlines() == [
         f"line 2: node_id: {nul}", "line 3: node_id: is longer than 255 characters", f"line 4: node_name: {nul}",
-        f"line 5: district_id: {nul}", f"line 6: metadata: {nul}", "Nothing was imported.",
+        f"line 5: district_id: {nul}", f"line 6: metadata: {nul}",
+        "line 7: metadata: limits.pressure.low: Input should be a valid number", "Nothing was imported.",
     ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import IntegrityError
 
+from src.api.schemas.models import Errors
 from src.db.tables import ml_models, ml_predictions_cache
 from src.domain.forecasting import boosting, drift
 from src.domain.forecasting.model import FEWEST_EXAMPLES
@@ -391,6 +392,8 @@ def test_the_day_s_forecasts_are_evaluated_by_model_and_node_and_drift_asks_for_
     assert row["predictions_count"] == 72
     assert row["mape"] == pytest.approx(10, abs=0.5)
     assert set(row["node_metrics"]) == {"n0", "n1", "n2"}
+    for scores in row["node_metrics"].values():
+        Errors.model_validate(scores)
     assert row["node_metrics"]["n2"]["mae"] > row["node_metrics"]["n0"]["mae"]
     assert 0 < row["feature_drift_score"] < 1
     assert row["drift_detected"] is False

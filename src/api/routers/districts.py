@@ -7,16 +7,18 @@ from typing import Annotated
 from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from pydantic import AfterValidator
 
-from src.api import queries, schemas
+from src.api import queries
 from src.api.database import Database, Now, as_json
 from src.api.parameters import Cursor, cursor_of, next_link, text_from
 from src.api.problems import documented
+from src.api.schemas.common import storable
+from src.api.schemas.network import District, DistrictDetail
 
 router = APIRouter(prefix="/api/v1/districts", tags=["districts"])
-DistrictId = Annotated[str, Path(max_length=300, examples=["dma-a"]), AfterValidator(schemas.storable)]
+DistrictId = Annotated[str, Path(max_length=300, examples=["dma-a"]), AfterValidator(storable)]
 
 
-@router.get("", response_model=list[schemas.District], responses=documented())
+@router.get("", response_model=list[District], responses=documented())
 async def list_districts(
     request: Request, database: Database, limit: Annotated[int, Query(ge=1, le=1000)] = 100, cursor: Cursor = None
 ) -> Response:
@@ -26,7 +28,7 @@ async def list_districts(
     return as_json(rows[:limit], more)
 
 
-@router.get("/{district_id:path}", response_model=schemas.DistrictDetail, responses=documented(404))
+@router.get("/{district_id:path}", response_model=DistrictDetail, responses=documented(404))
 async def district(district_id: DistrictId, database: Database, clock: Now) -> Response:
     """One district, with its latest balance of an hour and of a day."""
     row = await database.fetchrow(queries.DISTRICTS, "", district_id, 1)

@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 
-from src.api import queries, schemas
+from src.api import queries
 from src.api.database import Database, Now, as_json
 from src.api.identity import Identity
 from src.api.pages import page
@@ -25,16 +25,19 @@ from src.api.parameters import (
     span,
 )
 from src.api.problems import documented
+from src.api.schemas.events import Alert, Anomaly, Incident, Remark, Verdict
+from src.api.schemas.nodes import Prediction, Quality
+from src.vocabulary import ModelType, Severity
 
 router = APIRouter(prefix="/api/v1", tags=["insights"])
 
 
-@router.get("/predictions/{node_id:path}", response_model=list[schemas.Prediction], responses=documented(404))
+@router.get("/predictions/{node_id:path}", response_model=list[Prediction], responses=documented(404))
 async def predictions(
     node_id: NodeId,
     database: Database,
     clock: Now,
-    model_type: schemas.ModelType = "flow_prediction",
+    model_type: ModelType = "flow_prediction",
     horizon_hours: Annotated[int, Query(ge=1, le=168)] = 24,
     start_time: Instant = None,
     end_time: Instant = None,
@@ -55,7 +58,7 @@ async def predictions(
     return as_json(rows)
 
 
-@router.get("/quality/{node_id:path}", response_model=schemas.Quality, responses=documented(404))
+@router.get("/quality/{node_id:path}", response_model=Quality, responses=documented(404))
 async def quality(node_id: NodeId, database: Database) -> Response:
     """The node's latest data quality check."""
     row = await database.fetchrow(queries.QUALITY, node_id)
@@ -66,7 +69,7 @@ async def quality(node_id: NodeId, database: Database) -> Response:
     return as_json(row)
 
 
-@router.get("/anomalies", response_model=list[schemas.Anomaly], responses=documented())
+@router.get("/anomalies", response_model=list[Anomaly], responses=documented())
 async def anomalies(
     request: Request,
     database: Database,
@@ -75,7 +78,7 @@ async def anomalies(
     node_id: Filter = None,
     district_id: Filter = None,
     incident_id: UUID | None = None,
-    severity: schemas.Severity | None = None,
+    severity: Severity | None = None,
     status: Literal["open", "resolved", "all"] = "open",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: Cursor = None,
@@ -90,7 +93,7 @@ async def anomalies(
     return as_json(rows, next_after(request, rows, "timestamp", "anomaly_id") if more else None)
 
 
-@router.get("/anomalies/{anomaly_id}", response_model=schemas.Anomaly, responses=documented(404))
+@router.get("/anomalies/{anomaly_id}", response_model=Anomaly, responses=documented(404))
 async def anomaly(anomaly_id: UUID, database: Database) -> Response:
     """One event, however long it has been over."""
     row = await database.fetchrow(queries.ANOMALY, anomaly_id)
@@ -99,7 +102,7 @@ async def anomaly(anomaly_id: UUID, database: Database) -> Response:
     return as_json(row)
 
 
-@router.get("/incidents", response_model=list[schemas.Incident], responses=documented())
+@router.get("/incidents", response_model=list[Incident], responses=documented())
 async def incidents(
     request: Request,
     database: Database,
@@ -119,13 +122,13 @@ async def incidents(
     return as_json(rows, next_after(request, rows, "timestamp", "incident_id") if more else None)
 
 
-@router.get("/alerts", response_model=list[schemas.Alert], responses=documented())
+@router.get("/alerts", response_model=list[Alert], responses=documented())
 async def alerts(
     request: Request,
     database: Database,
     clock: Now,
     hours: Annotated[int, Query(ge=1, le=24 * 366, description="of those that are over, the last hours'")] = 24,
-    severity: schemas.Severity | None = None,
+    severity: Severity | None = None,
     state: Literal["firing", "resolved", "all"] = "firing",
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: Cursor = None,
@@ -136,24 +139,24 @@ async def alerts(
     return as_json(rows, next_after(request, rows, "since", "alert_id") if more else None)
 
 
-@router.post("/anomalies/{anomaly_id}/acknowledge", response_model=schemas.Anomaly, responses=documented(404))
+@router.post("/anomalies/{anomaly_id}/acknowledge", response_model=Anomaly, responses=documented(404))
 async def acknowledge(
-    anomaly_id: UUID, request: Request, database: Database, clock: Now, remark: schemas.Remark | None = None
+    anomaly_id: UUID, request: Request, database: Database, clock: Now, remark: Remark | None = None
 ) -> Response:
     """Says that somebody has seen the event and takes care of it; it stays open. Needs the scope write."""
     note = remark.note if remark else None
     return await _dealt_with(request, database, queries.ACKNOWLEDGE, anomaly_id, clock.now(), _who(request), note)
 
 
-@router.post("/anomalies/{anomaly_id}/resolve", response_model=schemas.Anomaly, responses=documented(404, 409))
+@router.post("/anomalies/{anomaly_id}/resolve", response_model=Anomaly, responses=documented(404, 409))
 async def resolve(
-    anomaly_id: UUID, request: Request, database: Database, clock: Now, verdict: schemas.Verdict | None = None
+    anomaly_id: UUID, request: Request, database: Database, clock: Now, verdict: Verdict | None = None
 ) -> Response:
     """Says that the event is over, though its signal may not be back to normal. Needs the scope write.
 
     The same trouble is not told again while it lasts, and its hours count as normal from then on.
     """
-    verdict = verdict or schemas.Verdict()
+    verdict = verdict or Verdict()
     who = _who(request)
     arguments = (anomaly_id, clock.now(), who, verdict.note, verdict.is_confirmed)
     return await _dealt_with(request, database, queries.RESOLVE, *arguments)

@@ -7,21 +7,23 @@ from uuid import UUID
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 
-from src.api import queries, schemas
+from src.api import queries
 from src.api.database import Database, as_json
 from src.api.pages import page
 from src.api.parameters import Cursor, Filter, cursor_of, event_from, next_after, next_link, number_from
 from src.api.problems import documented
+from src.api.schemas.models import Model, ModelHistory, Recommendation
+from src.vocabulary import ModelType
 
 router = APIRouter(prefix="/api/v1", tags=["models"])
 
 
-@router.get("/models", response_model=list[schemas.Model], responses=documented())
+@router.get("/models", response_model=list[Model], responses=documented())
 async def models(
     request: Request,
     database: Database,
     status: Literal["shadow", "active", "retired", "failed"] | None = None,
-    model_type: schemas.ModelType | None = None,
+    model_type: ModelType | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: Cursor = None,
 ) -> Response:
@@ -30,7 +32,7 @@ async def models(
     return as_json(rows, next_after(request, rows, "created_at", "model_id") if more else None)
 
 
-@router.get("/models/{model_id}", response_model=schemas.ModelHistory, responses=documented(404))
+@router.get("/models/{model_id}", response_model=ModelHistory, responses=documented(404))
 async def model(model_id: UUID, database: Database) -> Response:
     """One model: every decision about it with its reason, and how its forecasts did day by day."""
     row = await database.fetchrow(queries.MODEL, model_id)
@@ -41,7 +43,7 @@ async def model(model_id: UUID, database: Database) -> Response:
     return as_json(dict(row) | {"decisions": decisions, "performance": performance})
 
 
-@router.get("/recommendations", response_model=list[schemas.Recommendation], responses=documented())
+@router.get("/recommendations", response_model=list[Recommendation], responses=documented())
 async def recommendations(
     request: Request,
     database: Database,

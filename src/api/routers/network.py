@@ -7,16 +7,17 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 
-from src.api import queries, schemas
+from src.api import queries
 from src.api.database import Database, Now, as_json
 from src.api.pages import page
 from src.api.parameters import Cursor, Filter, Instant, cursor_of, instant_from, next_link, span
 from src.api.problems import documented
+from src.api.schemas.network import NetworkEfficiency, NetworkMetrics
 
 router = APIRouter(prefix="/api/v1/network", tags=["network"])
 
 
-@router.get("/metrics", response_model=schemas.NetworkMetrics, responses=documented(404))
+@router.get("/metrics", response_model=NetworkMetrics, responses=documented(404))
 async def network_metrics(
     database: Database, time_range: Literal["1h", "6h", "24h", "3d", "7d", "30d"] = "24h"
 ) -> Response:
@@ -27,7 +28,7 @@ async def network_metrics(
     return as_json(row)
 
 
-@router.get("/efficiency", response_model=list[schemas.NetworkEfficiency], responses=documented())
+@router.get("/efficiency", response_model=list[NetworkEfficiency], responses=documented())
 async def network_efficiency(
     request: Request,
     database: Database,

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 
-from src.api import queries, schemas
+from src.api import queries
 from src.api.database import Database, Now, as_json
 from src.api.headers import prefers_csv
 from src.api.parameters import (
@@ -25,11 +25,13 @@ from src.api.parameters import (
     text_from,
 )
 from src.api.problems import documented
+from src.api.schemas.nodes import HistoryRow, Node, NodeDetail, NodeMetrics
+from src.vocabulary import TimeWindow
 
 router = APIRouter(prefix="/api/v1/nodes", tags=["nodes"])
 
 
-@router.get("", response_model=list[schemas.Node], responses=documented())
+@router.get("", response_model=list[Node], responses=documented())
 async def list_nodes(
     request: Request,
     database: Database,
@@ -45,10 +47,8 @@ async def list_nodes(
     return as_json(rows[:limit], more)
 
 
-@router.get("/{node_id:path}/metrics", response_model=schemas.NodeMetrics, responses=documented(404))
-async def node_metrics(
-    node_id: NodeId, database: Database, clock: Now, time_window: schemas.TimeWindow = "1hour"
-) -> Response:
+@router.get("/{node_id:path}/metrics", response_model=NodeMetrics, responses=documented(404))
+async def node_metrics(node_id: NodeId, database: Database, clock: Now, time_window: TimeWindow = "1hour") -> Response:
     """The node's latest window that has ended."""
     row = await database.fetchrow(queries.NODE_METRICS, node_id, time_window, clock.now())
     if row is None:
@@ -60,7 +60,7 @@ async def node_metrics(
 
 @router.get(
     "/{node_id:path}/history",
-    response_model=list[schemas.HistoryRow],
+    response_model=list[HistoryRow],
     responses=documented(404) | {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
 )
 async def node_history(
@@ -70,7 +70,7 @@ async def node_history(
     clock: Now,
     start_time: Instant = None,
     end_time: Instant = None,
-    time_window: schemas.TimeWindow = "1hour",
+    time_window: TimeWindow = "1hour",
     limit: Annotated[int, Query(ge=1, le=10_000)] = 5000,
     cursor: Cursor = None,
 ) -> Response:
@@ -87,7 +87,7 @@ async def node_history(
     return as_json(rows[:limit], more)
 
 
-@router.get("/{node_id:path}", response_model=schemas.NodeDetail, responses=documented(404))
+@router.get("/{node_id:path}", response_model=NodeDetail, responses=documented(404))
 async def node(node_id: NodeId, database: Database) -> Response:
     """One node, with everything that is known of it."""
     row = await database.fetchrow(queries.NODE, node_id)
@@ -99,6 +99,6 @@ async def node(node_id: NodeId, database: Database) -> Response:
 def _as_csv(rows: list[dict[str, object]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(schemas.HistoryRow.model_fields)
+    writer.writerow(HistoryRow.model_fields)
     writer.writerows(row.values() for row in rows)
     return text.getvalue()

@@ -7,11 +7,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Path, Request, Response
 
-from src.api import queries, schemas
+from src.api import queries
 from src.api.database import Database, as_json
 from src.api.gate import client_address
 from src.api.identity import Identities, Identity, session_cookie
 from src.api.problems import documented, problem
+from src.api.schemas.access import ApiKey, NewSession, Session, SessionRequest
 from src.api.sessions import Sessions, text_of
 from src.credentials import allows
 from src.observability import logger
@@ -24,8 +25,8 @@ router = APIRouter(tags=["access"])
 LONGEST_SESSION = timedelta(days=1)
 
 
-@router.post("/api/v1/session", response_model=schemas.NewSession, status_code=201, responses=documented(401, 409))
-async def open_session(request: Request, wanted: schemas.SessionRequest | None = None) -> Response:
+@router.post("/api/v1/session", response_model=NewSession, status_code=201, responses=documented(401, 409))
+async def open_session(request: Request, wanted: SessionRequest | None = None) -> Response:
     """Exchanges an API key for a session: a token, as an HttpOnly cookie and in the answer.
 
     The token is accepted as that cookie, or as `Authorization: Bearer`. It lasts SESSION_MINUTES from its last use, and
@@ -63,7 +64,7 @@ async def open_session(request: Request, wanted: schemas.SessionRequest | None =
     return answer
 
 
-@router.get("/api/v1/session", response_model=list[schemas.Session], responses=documented(401))
+@router.get("/api/v1/session", response_model=list[Session], responses=documented(401))
 async def sessions(request: Request) -> Response:
     """The open sessions of the caller's key, newest first."""
     identity: Identity = request.state.identity
@@ -116,7 +117,7 @@ async def _ended(request: Request, session_id: str) -> Response:
     return answer
 
 
-@router.get("/api/v1/keys", response_model=list[schemas.ApiKey], responses=documented(401, 403))
+@router.get("/api/v1/keys", response_model=list[ApiKey], responses=documented(401, 403))
 async def keys(request: Request, database: Database) -> Response:
     """Every API key with its use, never the key itself; needs the scope admin."""
     identity: Identity = request.state.identity

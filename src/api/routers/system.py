@@ -9,23 +9,24 @@ import redis
 from fastapi import APIRouter, Query, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from src.api import queries, schemas
+from src.api import queries
 from src.api.database import Database, Now, as_json
 from src.api.pages import page
 from src.api.parameters import Cursor, Filter, event_from, next_after
 from src.api.problems import Problem, documented
+from src.api.schemas.system import Dashboard, Health, Job, Status
 from src.settings import Settings
 
 router = APIRouter(tags=["system"])
 
 
-@router.get("/health", response_model=schemas.Health)
+@router.get("/health", response_model=Health)
 async def health(clock: Now) -> Response:
     """Answers while the process can serve."""
     return as_json({"status": "healthy", "timestamp": clock.now()})
 
 
-@router.get("/ready", response_model=schemas.Health, responses={503: {"model": Problem}})
+@router.get("/ready", response_model=Health, responses={503: {"model": Problem}})
 async def ready(database: Database, clock: Now) -> Response:
     """503 until the database and its schema are there."""
     await database.fetchval(queries.READY)
@@ -38,7 +39,7 @@ async def measures() -> Response:
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 
-@router.get("/api/v1/status", response_model=schemas.Status, responses=documented())
+@router.get("/api/v1/status", response_model=Status, responses=documented())
 async def status(request: Request, database: Database, clock: Now) -> Response:
     """Whether what is shown elsewhere can be trusted, and if not, why."""
     settings: Settings = request.app.state.settings
@@ -99,7 +100,7 @@ async def _redis_status(request: Request) -> dict[str, Any]:
         return {"connected": False, "memory_used": None, "keys": None}
 
 
-@router.get("/api/v1/jobs", response_model=list[schemas.Job], responses=documented())
+@router.get("/api/v1/jobs", response_model=list[Job], responses=documented())
 async def jobs(
     request: Request,
     database: Database,
@@ -113,7 +114,7 @@ async def jobs(
     return as_json(rows, next_after(request, rows, "created_at", "job_id") if more else None)
 
 
-@router.get("/api/v1/dashboard/summary", response_model=schemas.Dashboard, responses=documented())
+@router.get("/api/v1/dashboard/summary", response_model=Dashboard, responses=documented())
 async def dashboard_summary(database: Database, clock: Now) -> Response:
     """Everything a landing page needs in one call; of events the open ones first, the worst of them at the top."""
     now = clock.now()

@@ -108,7 +108,7 @@ def detect(
     unusual = [
         finding
         for finding in pattern.off_pattern(signals, cells, habits, deviation, level_of(sound))
-        if finding.measurement not in (LOSS, INFLOW) and explanation_of(finding, told) is None
+        if explanation_of(finding, told) is None
     ]
     scaled = sound / spread
     findings = [_confirmed(finding, signals, scaled) for finding in told] + unusual

@@ -11,8 +11,12 @@ import numpy as np
 import pandas as pd
 
 from src.domain.anomalies.signals import HOUR, Flags
+from src.vocabulary import AnomalyType, DetectionMethod, Severity
 
-SEVERITIES = INFO, WARNING, CRITICAL = "info", "warning", "critical"
+INFO: Severity = "info"
+WARNING: Severity = "warning"
+CRITICAL: Severity = "critical"
+SEVERITIES = INFO, WARNING, CRITICAL
 # Events of one district that begin within this time of each other belong to one incident.
 INCIDENT_HOURS = 6
 
@@ -26,13 +30,13 @@ class Finding:
     """
 
     node_id: str
-    anomaly_type: str
+    anomaly_type: AnomalyType
     measurement: str | None
-    method: str
+    method: DetectionMethod
     begin: datetime
     detected: datetime
     end: datetime | None
-    severity: str
+    severity: Severity
     actual: float | None
     expected: float | None
     why: dict[str, Any] = field(default_factory=dict)

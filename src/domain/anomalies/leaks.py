@@ -17,8 +17,11 @@ from src.domain.anomalies.events import CRITICAL, INFO, WARNING, Finding
 from src.domain.anomalies.habits import Habits
 from src.domain.anomalies.shift import AGES, shifts
 from src.domain.anomalies.signals import HOUR, INFLOW, LOSS, Floats, Integers, Signals
+from src.vocabulary import AnomalyType
 
-LEAKS = BURST, SLOW_LEAK = "burst", "slow_leak"
+BURST: AnomalyType = "burst"
+SLOW_LEAK: AnomalyType = "slow_leak"
+LEAKS = BURST, SLOW_LEAK
 # By age of the step: the evidence that is needed, and the smallest step worth an event, as a share of the mean inflow.
 EVIDENCE = (7.0, 5.5, 4.25, 3.95, 2.95, 2.75, 2.75, 2.4)
 SMALLEST = (0.13, 0.085, 0.048, 0.05, 0.044, 0.04, 0.041, 0.035)
@@ -47,7 +50,7 @@ class Leak:
     `settled` when that became certain; `is_closed` whether somebody has said that it is dealt with."""
 
     node_id: str
-    anomaly_type: str
+    anomaly_type: AnomalyType
     measurement: str
     begin: datetime
     detected: datetime

@@ -10,9 +10,18 @@ import numpy as np
 
 from src.domain.anomalies.events import CRITICAL, WARNING, Finding, runs, span_of
 from src.domain.anomalies.signals import Floats, Signals
+from src.vocabulary import AnomalyType
 
 # As many normal hours end an event.
 QUIET_HOURS = 2
+_TYPES: dict[tuple[str, str], AnomalyType] = {
+    ("low", "flow_rate"): "low_flow",
+    ("high", "flow_rate"): "high_flow",
+    ("low", "pressure"): "low_pressure",
+    ("high", "pressure"): "high_pressure",
+    ("low", "temperature"): "low_temperature",
+    ("high", "temperature"): "high_temperature",
+}
 
 
 @dataclass(frozen=True)
@@ -73,7 +82,7 @@ def beyond_limits(signals: Signals, limits: list[Limits]) -> Iterator[Finding]:
                 signal = signals.listed.iloc[run.column]
                 yield Finding(
                     node_id=signal["node_id"],
-                    anomaly_type=f"{side}_{signal['measurement'].removesuffix('_rate')}",
+                    anomaly_type=_TYPES[side, signal["measurement"]],
                     measurement=signal["measurement"],
                     method="limits",
                     begin=begin,

@@ -9,11 +9,18 @@ import numpy as np
 from src.domain.anomalies.events import CRITICAL, INFO, WARNING, Finding, runs, span_of
 from src.domain.anomalies.habits import Habits
 from src.domain.anomalies.signals import Floats, Integers, Signals
+from src.vocabulary import AnomalyType, Severity
 
 # A deviation is unusual beyond so many spreads, and beyond so many times the largest usual one, whichever is more.
 SPREADS, TIMES_USUAL = 6.0, 2.0
 # It must last; one hour alone is the spikes' business.
 LEAST_HOURS, QUIET_HOURS = 3, 6
+# What districts lose and take in has detectors of its own.
+_TYPES: dict[str, AnomalyType] = {
+    "flow_rate": "unusual_flow",
+    "pressure": "unusual_pressure",
+    "temperature": "unusual_temperature",
+}
 
 
 def off_pattern(
@@ -26,11 +33,12 @@ def off_pattern(
         level: hours × signals, its recent average before each hour.
     """
     spread = habits.spread[:, cells % 24].T
+    is_judged = habits.is_known & signals.listed["measurement"].isin(list(_TYPES)).to_numpy()
     with np.errstate(invalid="ignore"):
         scaled = (deviation - level) / spread
         limit = np.maximum(SPREADS, TIMES_USUAL * habits.tail)
         for sign in (-1.0, 1.0):
-            flags = (sign * scaled > limit) & habits.is_known
+            flags = (sign * scaled > limit) & is_judged
             for run in runs(flags, np.isfinite(scaled), QUIET_HOURS, LEAST_HOURS):
                 rows = slice(run.first, run.last + 1)
                 own = np.where(flags[rows, run.column], sign * scaled[rows, run.column], np.nan)
@@ -43,7 +51,7 @@ def off_pattern(
                 difference = float(deviation[worst, run.column] - level[worst, run.column])
                 yield Finding(
                     node_id=signal["node_id"],
-                    anomaly_type=f"unusual_{signal['measurement'].removesuffix('_rate')}",
+                    anomaly_type=_TYPES[signal["measurement"]],
                     measurement=signal["measurement"],
                     method="pattern",
                     begin=begin,
@@ -63,7 +71,7 @@ def off_pattern(
                 )
 
 
-def severity_of(times_limit: float, hours: int) -> str:
+def severity_of(times_limit: float, hours: int) -> Severity:
     """Size by duration: a little beyond the limit for a few hours is for the record, far and long is for now."""
     weight = times_limit * hours
     return INFO if weight < 6 else WARNING if weight < 48 else CRITICAL

@@ -10,6 +10,7 @@ import pandas as pd
 from src.domain.anomalies.events import INFO, WARNING, Finding, Run, runs, span_of
 from src.domain.anomalies.habits import Habits, is_flat
 from src.domain.anomalies.signals import INFLOW, LOSS, Flags, Floats, Signals
+from src.vocabulary import AnomalyType, Severity
 
 # A flat line: longer than so many times the longest usual one; at least so many hours, and so many while learning. Of
 # signals that are flat for days nothing can be said.
@@ -27,7 +28,7 @@ TRANSIENT_SENSORS = 3
 # Rejected readings are a fault where they are this share of an hour's.
 REJECTED_SHARE = 0.25
 _QUIET_HOURS = {"flat_line": 6, "silent": 1, "spikes": 6, "jump": 6, "negative_flow": 3, "out_of_range": 3}
-_REASONS = {
+_REASONS: dict[AnomalyType, tuple[str, ...]] = {
     "negative_flow": ("flow_rate_negative",),
     "out_of_range": (
         "flow_rate_too_high", "flow_rate_infinite", "pressure_negative", "pressure_too_high", "pressure_infinite",
@@ -146,10 +147,11 @@ def spikes_and_jumps(signals: Signals, habits: Habits) -> Iterator[Finding]:
     # An hour with a spike has its step explained; so has the one into which it fell back.
     near = too_spiky | np.concatenate([too_spiky[1:], too_spiky[:1] & False]) if len(too_spiky) else too_spiky
     too_fast &= habits.is_known & ~near
-    for kind, flags, step, step_usual in (
+    steps: tuple[tuple[AnomalyType, Flags, Floats, Floats], ...] = (
         ("spikes", too_spiky, signals.spike, habits.spike),
         ("jump", too_fast, signals.change, habits.change),
-    ):
+    )
+    for kind, flags, step, step_usual in steps:
         for run in runs(flags, np.isfinite(signals.mean), _QUIET_HOURS[kind]):
             rows = slice(run.first, run.last + 1)
             largest = float(np.nanmax(np.where(flags[rows, run.column], step[rows, run.column], np.nan)))
@@ -278,8 +280,8 @@ def _gaps(present: Flags, needed: Floats) -> Iterator[Run]:
 def _finding(
     signals: Signals,
     run: Run,
-    kind: str,
-    severity: str,
+    kind: AnomalyType,
+    severity: Severity,
     actual: float | None,
     why: dict[str, object],
     expected: float | None = None,

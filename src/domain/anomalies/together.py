@@ -18,8 +18,10 @@ from src.domain.anomalies.leaks import LEAKS, Leak
 from src.domain.anomalies.multivariate import Relations, relations
 from src.domain.anomalies.signals import HOUR, INFLOW, LOSS, Flags, Floats, Signals
 from src.domain.lifecycle import RECORD_DAYS, Record
+from src.vocabulary import AnomalyType, DetectionMethod
 
-TOGETHER, METHOD = "unusual_together", "multivariate"
+TOGETHER: AnomalyType = "unusual_together"
+METHOD: DetectionMethod = "multivariate"
 # One odd hour is not worth an event; so many usual ones end it.
 LEAST_HOURS, QUIET_HOURS = 2, 6
 # With fewer of a district's signals measured, it is not known how they move.

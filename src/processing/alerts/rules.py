@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-Severity = Literal["info", "warning", "critical"]
+from src.vocabulary import AnomalyType, Severity
 
 
 class RulesError(Exception):
@@ -60,7 +60,7 @@ class ServiceHealth(_Rule):
 class Anomalies(_Rule):
     when: Literal["anomalies"]
     at_least: Severity = "critical"
-    types: frozenset[str] = frozenset()
+    types: frozenset[AnomalyType] = frozenset()
 
 
 Rule = Annotated[

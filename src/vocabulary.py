@@ -1,0 +1,21 @@
+"""Words of a fixed meaning: as they stand in the database, in the API's answers and in its documentation."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+TimeWindow = Literal["5min", "1hour", "1day"]
+Role = Literal["inlet", "outlet", "consumption", "storage", "monitoring"]
+Severity = Literal["info", "warning", "critical"]
+ModelType = Literal["flow_prediction", "anomaly_detection", "efficiency_optimization"]
+AnomalyType = Literal[
+    "burst", "slow_leak",
+    "low_flow", "high_flow", "low_pressure", "high_pressure", "low_temperature", "high_temperature",
+    "unusual_flow", "unusual_pressure", "unusual_temperature", "unusual_together", "transient",
+    "silent", "collection_outage", "flat_line", "spikes", "jump", "negative_flow", "out_of_range", "clock_jump",
+]  # fmt: skip
+DetectionMethod = Literal["limits", "pattern", "level_shift", "water_balance", "sensor_faults", "multivariate"]
+# How the consumption of a balance is known; mixed where districts of a network differ.
+BalanceMethod = Literal["metered", "minimum_night_flow", "mixed"]
+# Of water losses, after the Italian regulator (ARERA 917/2017/R/idr, annex A, article 6).
+LossClass = Literal["A", "B", "C", "D", "E"]
