@@ -473,6 +473,7 @@ def _figures(fortnight: Fortnight, seconds: float, undisturbed: Mapping[str, set
     done = sorted(set(completed.dt.floor(interval)) & set(due))
     gaps = completed.diff().dropna()
     left = fortnight.left()
+    other_events = sorted((undisturbed["events"] - left["events"]) | (left["events"] - undisturbed["events"]))
     different = {name: max(len(rows - left[name]), len(left[name] - rows)) for name, rows in undisturbed.items()}
     alerts = fortnight.table("alerts")
     return {
@@ -485,6 +486,7 @@ def _figures(fortnight: Fortnight, seconds: float, undisturbed: Mapping[str, set
         "peak_rss_mb": round(fortnight.peak),
         "rows_different": sum(count for name, count in different.items() if name != "events"),
         "different": different,
+        "events_different": other_events[:10],
         "alerts": alerts["rule"].value_counts().to_dict(),
         "alerts_raised": len(alerts),
         "alerts_over": int(alerts["resolved_at"].notna().sum()),

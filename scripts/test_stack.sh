@@ -2,13 +2,14 @@
 # The whole system in containers, tested end to end: ./scripts/test_stack.sh
 #
 # With --prepare only what takes minutes of waiting: the engine, base images, our images. The test that follows ends it.
+# With --soak MINUTES mixed load instead, at the limits that the settings have by themselves: does memory grow?
 #
 # Needs an engine, and as root installs one (Debian's docker.io) and starts it where there is none. Base images come from
 # the public registries or, where none can be reached, are made from Debian's packages. Takes about fifteen minutes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 prepare=no
-[ "${1:-}" != --prepare ] || prepare=yes
+[ "${1:-}" != --prepare ] || { prepare=yes; shift; }
 # The engine that an earlier --prepare has started is ours as well.
 engine=/tmp/abbanoa-test-engine.pid
 work="$(mktemp -d)"
@@ -69,4 +70,4 @@ if [ $prepare = yes ]; then
 fi
 grep -q 'stand-in' "$work/images" && echo "BUILD_NETWORK=host" >>"$work/images"
 source scripts/setup.sh requirements-dev.txt
-python -m tests.e2e.main "$work/images"
+python -m tests.e2e.main "$work/images" "$@"

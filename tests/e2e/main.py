@@ -1,7 +1,11 @@
-"""`./scripts/test_stack.sh`: the real compose file, run as an operator runs it, in a copy of the project."""
+"""`./scripts/test_stack.sh [--soak MINUTES]`: the real compose file, run as an operator runs it, in a copy of it all.
+
+With --soak, mixed load for so many minutes instead of everything else.
+"""
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import json
 import shutil
@@ -12,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.e2e.checks import asking, documented, enduring, hardening, operating, starting, updating
+from tests.e2e.checks import asking, documented, enduring, hardening, operating, soaking, starting, updating
 from tests.e2e.report import Report
 from tests.e2e.stack import POSTGRES, REDIS, Stack
 
@@ -24,17 +28,20 @@ COMPOSE_FILE=docker-compose.processing.yml
 PROCESSING_IMAGE={PROJECT}-processing
 API_IMAGE={PROJECT}-api
 DEMO_IMAGE={PROJECT}-demo
-# A tick a minute, of several chunks; callers that may ask as often as a test likes.
+# A tick a minute, of several chunks.
 CHECK_INTERVAL_MINUTES=1
 BIGQUERY_TIMEOUT_SECONDS=10
 CHUNK_READINGS=500
-NGINX_REQUESTS_PER_SECOND=2000
 POSTGRES_MAX_CONNECTIONS=77
 REDIS_MAXMEMORY=99mb
-API_REQUESTS_PER_MINUTE_AND_KEY=100000
-API_REQUESTS_PER_MINUTE_AND_ADDRESS=200000
 ALERT_SMTP_PASSWORD=m4il-Tq9-vK2-hY7-bN
 ALERT_WEBHOOK_URL=https://hooks.invalid/w3b-hook-Rk7-Pq2
+"""
+# Callers that may ask as often as a test likes.
+UNLIMITED = """
+NGINX_REQUESTS_PER_SECOND=2000
+API_REQUESTS_PER_MINUTE_AND_KEY=100000
+API_REQUESTS_PER_MINUTE_AND_ADDRESS=200000
 """
 
 
@@ -81,12 +88,34 @@ def remove_what_an_ended_test_left() -> None:
             docker(*removed, *left)
 
 
-def main(images: str) -> int:
-    """Runs everything; `images` holds NAME=image lines for the base images. The exit code."""
+def everything(stack: Stack, report: Report, result: dict[str, object]) -> None:
+    asking.endpoints(stack, report)
+    asking.access(stack, report)
+    asking.at_the_edge(stack, report)
+    asking.certificates(stack, report)
+    hardening.hardening(stack, report)
+    enduring.under_load(stack, report, result)
+    cycles = enduring.crashes(stack, report)
+    operating.observability(stack, report)
+    operating.monitoring(stack, report, cycles)
+    updating.back_and_forth(stack, report)
+    operating.disaster(stack, report, result)
+    documented.documented(stack, report)
+    enduring.ticks(stack, report, result)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs everything, or the soak; the exit code."""
+    parser = argparse.ArgumentParser("./scripts/test_stack.sh", description=__doc__)
+    parser.add_argument("images", type=Path, help="a file of NAME=image lines: the base images")
+    parser.add_argument("--soak", type=float, metavar="MINUTES", help="mixed load for so long, and nothing else")
+    asked = parser.parse_args(arguments)
+    images = asked.images.read_text() + ("" if asked.soak else UNLIMITED)
     begun = time.monotonic()
     # Begun in the background by a script, Ctrl-C would be ignored here and by all that is started from here.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    report, result = Report(), {}
+    report = Report()
+    result: dict[str, object] = {}
     # Held until this process ends, however it ends.
     lock = LOCK.open("w")
     try:
@@ -103,7 +132,8 @@ def main(images: str) -> int:
         copy_of(Path.cwd(), stack.folder)
         settings = SETTINGS + images
         try:
-            starting.refused_starts(stack, report, settings)
+            if not asked.soak:
+                starting.refused_starts(stack, report, settings)
             example = (stack.folder / ".env.processing.example").read_text()
             (stack.folder / ".env.processing").write_text(example + settings + "COMPOSE_PROFILES=demo\n")
             result["seconds_to_healthy"] = round(starting.start(stack, report), 1)
@@ -112,19 +142,10 @@ def main(images: str) -> int:
                 // 1_000_000
                 for service in ("processing", "api")
             }
-            asking.endpoints(stack, report)
-            asking.access(stack, report)
-            asking.at_the_edge(stack, report)
-            asking.certificates(stack, report)
-            hardening.hardening(stack, report)
-            enduring.under_load(stack, report, result)
-            cycles = enduring.crashes(stack, report)
-            operating.observability(stack, report)
-            operating.monitoring(stack, report, cycles)
-            updating.back_and_forth(stack, report)
-            operating.disaster(stack, report, result)
-            documented.documented(stack, report)
-            enduring.ticks(stack, report, result)
+            if asked.soak:
+                soaking.soak(stack, report, result, asked.soak)
+            else:
+                everything(stack, report, result)
         except BaseException as error:
             report.failed.append("the run itself")
             print(f"FAILED  the run itself: {type(error).__name__}: {str(error)[:3000]}", flush=True)
@@ -150,4 +171,4 @@ def main(images: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]).read_text()))
+    sys.exit(main())

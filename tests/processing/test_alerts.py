@@ -95,7 +95,7 @@ def test_the_rules_that_come_with_the_product_are_good():
 @pytest.mark.parametrize(
     ("said", "told"),
     [
-        ("rules: [{name: x, when: late_cycle, severity: critical}]", "rules.0.late_cycle.minutes: Field required"),
+        ("rules: [{name: x, when: stale_data, severity: critical}]", "rules.0.stale_data.minutes: Field required"),
         ("rules: [{name: x, when: full_moon, severity: critical}]", "rules.0: Input tag 'full_moon'"),
         ("rules: [{name: x, when: late_cycle, minutes: 5, severity: bad}]", "rules.0.late_cycle.severity"),
         ("rules: {", "is no YAML"),
@@ -424,6 +424,26 @@ def test_cycles_that_complete_but_say_what_went_wrong_are_told_and_skipped_ticks
     assert LATEST_CYCLE._value.get() == (NOW + 3 * MINUTE).timestamp()
     ticked(9, "completed")
     assert firing(10) == set()
+
+
+@pytest.mark.parametrize("interval", [30, 120])
+def test_between_two_ticks_no_cycle_is_late_however_far_apart_they_are(
+    runtime: Runtime, database: Engine, interval: int
+):
+    told(runtime, check_interval_minutes=interval)
+    with database.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO water_infrastructure.processing_jobs (job_type, job_name, status, scheduled_for, "
+                "created_at, completed_at, triggered_by) "
+                "VALUES ('processing_cycle', 'x', 'completed', :at, :at, :at, 'x')"
+            ),
+            {"at": NOW},
+        )
+    for minutes, is_late in ((interval + 15, False), (2 * interval + 14, False), (2 * interval + 15, True)):
+        run_alerts(runtime, NOW + minutes * MINUTE)
+        firing = table(database, "alerts").query("state == 'firing'")["rule"]
+        assert ("processing cycle is late" in set(firing)) is is_late
 
 
 def test_rules_that_cannot_be_read_are_an_alert_and_end_no_other(runtime: Runtime, database: Engine, tmp_path: Path):

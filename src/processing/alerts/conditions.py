@@ -105,7 +105,9 @@ def _of_rule(connection: Connection, runtime: Runtime, rule: Rule, now: datetime
             return _failed_jobs(connection, rule, now)
         case LateCycle():
             last = connection.execute(_LAST_SUCCESS, {"now": now}).one()
-            return _overdue(rule, last.succeeded or last.first, now, rule.minutes, "No processing cycle has succeeded")
+            # Between two ticks nothing is late, however far apart they are.
+            minutes = rule.minutes or 2 * runtime.settings.check_interval_minutes + 15
+            return _overdue(rule, last.succeeded or last.first, now, minutes, "No processing cycle has succeeded")
         case StaleData():
             latest = connection.scalar(_LATEST_READING)
             return _overdue(rule, latest, now, rule.minutes, "No node has told anything")

@@ -32,7 +32,7 @@ class FailedJobs(_Rule):
 
 class LateCycle(_Rule):
     when: Literal["late_cycle"]
-    minutes: float = Field(gt=0)
+    minutes: float | None = Field(None, gt=0)
 
 
 class StaleData(_Rule):
