@@ -44,7 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="./scripts/quickstart.sh",
         description="Starts PostgreSQL, Redis and a BigQuery stand-in from their wheels, loads sample data, processes "
-        "it and serves the API on 127.0.0.1:${API_PORT:-8000} until Ctrl-C.",
+        "it and serves the API on 127.0.0.1:${API_PORT:-8000} until Ctrl-C. A page of another origin may ask it if "
+        "API_CORS_ORIGINS names that.",
     )
     parser.add_argument(
         "--dataset",
@@ -87,6 +88,8 @@ def _run(options: argparse.Namespace, started: ExitStack) -> None:
             addresses |= started.enter_context(engines.redis(folder / "redis"))
             addresses |= started.enter_context(engines.bigquery(folder / "bigquery"))
         environment = addresses | {"api_port": str(port), "chunk_readings": "25000"}
+        # Whoever writes a dashboard tries it here first.
+        environment["api_cors_origins"] = os.environ.get("API_CORS_ORIGINS", "")
         # Nobody but this machine can ask, however often it likes.
         environment |= dict.fromkeys(
             ("api_requests_per_minute_and_key", "api_requests_per_minute_and_address"), "1000000000"
