@@ -9,6 +9,8 @@ from dataclasses import dataclass
 KEY_PREFIX, SESSION_PREFIX = "abk", "abs"
 # What a scope allows includes what those before it allow.
 SCOPES = ("read", "write", "admin")
+# Each with those before it.
+_ALLOWED = {scope: frozenset(SCOPES[: place + 1]) for place, scope in enumerate(SCOPES)}
 
 
 @dataclass(frozen=True)
@@ -41,4 +43,4 @@ def digest_of(text: str) -> bytes:
 
 
 def allows(scope: str, needed: str) -> bool:
-    return SCOPES.index(scope) >= SCOPES.index(needed)
+    return needed in _ALLOWED[scope]

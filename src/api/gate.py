@@ -10,9 +10,11 @@ from functools import lru_cache
 
 import redis
 import redis.asyncio
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from fastapi import FastAPI
+from starlette.types import Message, Receive, Scope, Send
 
 from src.api import problems
+from src.api.cache import AnswerCache
 from src.api.headers import values
 from src.api.identity import ANYBODY, Identities, Identity, Refused, presented
 from src.api.limits import RateLimiter, Standing
@@ -41,21 +43,25 @@ class _Turned(Exception):
 class Gate:
     """ASGI middleware outside of the answer cache, because a cached answer too is for those who may see it."""
 
-    def __init__(
-        self, app: ASGIApp, settings: Settings, identities: Identities, limiter: RateLimiter, usage: Usage
-    ) -> None:
-        self._app = app
+    def __init__(self, app: FastAPI) -> None:
+        """
+        Args:
+            app: whose state has settings, identities, limiter, usage and answers, and a pool once it serves.
+        """
+        settings: Settings = app.state.settings
+        self._state = app.state
+        self._answers: AnswerCache = app.state.answers
         self._required = settings.api_auth == "required"
         self._origins = frozenset(settings.allowed_origins)
         self._per_key = settings.api_requests_per_minute_and_key
         self._per_address = settings.api_requests_per_minute_and_address
-        self._identities = identities
-        self._limiter = limiter
-        self._usage = usage
+        self._identities: Identities = app.state.identities
+        self._limiter: RateLimiter = app.state.limiter
+        self._usage: Usage = app.state.usage
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self._answers(scope, receive, send)
             return
         sent = next(iter(values(scope, b"x-request-id")), "")
         request_id = sent if _REQUEST_ID.fullmatch(sent) else f"{random.getrandbits(128):032x}"
@@ -74,7 +80,7 @@ class Gate:
         try:
             if not is_open(scope["path"]):
                 await self._let_in(scope, added)
-            await self._app(scope, receive, send_with_headers)
+            await self._answers(scope, receive, send_with_headers)
         except _Turned as turned:
             REFUSED.labels(turned.reason).inc()
             address = client_address(scope)
@@ -149,7 +155,7 @@ class Gate:
             if credential.by_cookie and scope["method"] not in _SAFE and not self._is_from_our_pages(scope):
                 detail = "A page of another origin may not use this session; API_CORS_ORIGINS names those that may"
                 raise _Turned(403, "origin", detail)
-            return await self._identities.of(credential.text, scope["app"].state.pool)
+            return await self._identities.of(credential.text, self._state.pool)
         except Refused as refused:
             raise _Turned(401, "bad key", str(refused), challenge) from None
         except redis.RedisError:

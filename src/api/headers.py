@@ -6,10 +6,18 @@ from functools import lru_cache
 
 from starlette.types import Scope
 
+_INDEXED = "abbanoa.headers"
+
 
 def values(scope: Scope, name: bytes) -> list[str]:
     """Every value of a header (its name in lower case), in order."""
-    return [value.decode("latin-1") for header, value in scope["headers"] if header == name]
+    indexed: dict[bytes, list[str]] | None = scope.get(_INDEXED)
+    if indexed is None:
+        # Looked at several times on the way of a request.
+        indexed = scope[_INDEXED] = {}
+        for header, value in scope["headers"]:
+            indexed.setdefault(header, []).append(value.decode("latin-1"))
+    return indexed.get(name, [])
 
 
 def cookies(scope: Scope, name: str) -> list[str]:

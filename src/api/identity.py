@@ -89,8 +89,10 @@ class Identities:
             redis.RedisError: if it is a session and Redis does not answer.
         """
         digest = digest_of(text)
-        found = self._believed.get(digest)
-        if found is None:
+        # Not `get`, which looks twice.
+        try:
+            found = self._believed[digest]
+        except KeyError:
             try:
                 found = await self._looked_up(text, digest, database)
             except Refused as refused:

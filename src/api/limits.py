@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import redis
 import redis.asyncio
@@ -20,8 +21,7 @@ WINDOW_SECONDS = 60.0
 _SHARE_SECONDS = 0.2
 
 
-@dataclass(frozen=True)
-class Standing:
+class Standing(NamedTuple):
     """What a caller has left: `remaining` requests now, `limit` again after `reset` seconds."""
 
     admitted: bool

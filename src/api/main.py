@@ -38,11 +38,10 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.pool = create_pool(settings)
-        # The cache is there once the application has been assembled, which is before it starts.
-        answers: AnswerCache = app.state.answers
-        async with app.state.pool, usage.recording(app.state.pool), limiter.sharing(), answers.watching():
+        state = app.state
+        async with state.pool, state.usage.recording(state.pool), state.limiter.sharing(), state.answers.watching():
             yield
-        await cache.aclose()
+        await state.redis.aclose()
 
     app = FastAPI(
         title="Abbanoa Processing Services",
@@ -57,20 +56,13 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
     )
     documentation.install(app)
-    cache = create_cache(settings)
-    usage, limiter, sessions = Usage(), RateLimiter(cache), Sessions(cache)
-    identities = Identities(sessions)
-    app.state.settings, app.state.redis = settings, cache
-    app.state.sessions, app.state.identities = sessions, identities
     resources = (system, nodes, districts, network, insights, models, session)
     routes = Routes([*app.router.routes, *(route for resource in resources for route in resource.router.routes)])
-
-    def assembled(inner: ASGIApp) -> ASGIApp:
-        answers = app.state.answers = AnswerCache(inner, settings, cache)
-        gate = Gate(answers, settings, identities, limiter, usage)
-        return Measured(_cross_origin(Head(gate), settings), routes)
-
-    app.add_middleware(assembled)
+    state = app.state
+    state.settings, state.routes, state.redis = settings, routes, create_cache(settings)
+    state.usage, state.limiter, state.sessions = Usage(), RateLimiter(state.redis), Sessions(state.redis)
+    state.identities = Identities(state.sessions)
+    state.answers = AnswerCache(app, settings, state.redis)
     problems.install(app, routes)
     for resource in resources:
         app.include_router(resource.router)
@@ -93,6 +85,15 @@ def create_app(settings: Settings) -> FastAPI:
 
     app.openapi = openapi  # type: ignore[method-assign]
     return app
+
+
+def create_service(settings: Settings) -> ASGIApp:
+    """The application behind its measures, its gate and its cache.
+
+    These stand in front of FastAPI, not within: an answer from memory does not pass through its layers.
+    """
+    app = create_app(settings)
+    return Measured(_cross_origin(Head(Gate(app)), settings), app.state.routes)
 
 
 def _cross_origin(app: ASGIApp, settings: Settings) -> ASGIApp:
@@ -142,7 +143,7 @@ def main(arguments: list[str] | None = None) -> int:
     # An answer of thousands of values would set off a full collection every few requests.
     gc.set_threshold(50_000, 50, 50)
     uvicorn.run(
-        create_app(settings),
+        create_service(settings),
         host=settings.api_host,
         port=settings.api_port,
         loop="uvloop",
