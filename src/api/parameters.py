@@ -14,9 +14,20 @@ from uuid import UUID
 from fastapi import HTTPException, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator
+from starlette.convertors import PathConvertor, register_url_convertor
 
 from src.api.routes import OPEN
 from src.api.schemas.common import storable
+
+
+class _Name(PathConvertor):
+    """Whatever stands in a path: names of nodes and districts may have line breaks, too."""
+
+    regex = "(?s:.*)"
+
+
+# For {node_id:path} and its like; this module is loaded before the routers declare them.
+register_url_convertor("path", _Name())
 
 
 def _iso_text(value: object) -> object:
@@ -141,8 +152,9 @@ def _storable_cursor(text: str) -> str:
 def next_link(request: Request, cursor: str) -> dict[str, str]:
     """The header that leads to the next page (RFC 8288)."""
     query = request.url.include_query_params(cursor=cursor).query
-    # A header holds ASCII only, and a reference no blanks: names of nodes may have anything.
-    return {"Link": f'<{quote(request.scope["path"])}?{query}>; rel="next"'}
+    # The path as it was asked for: a name such as ../.. would be taken for another path without its escapes. A header
+    # holds ASCII only, and a reference no blanks.
+    return {"Link": f'<{quote(request.scope["raw_path"], safe="/%")}?{query}>; rel="next"'}
 
 
 def next_after(request: Request, rows: Sequence[Mapping[str, Any]], instant: str, identifier: str) -> dict[str, str]:

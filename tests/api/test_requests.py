@@ -175,7 +175,7 @@ def test_a_page_of_another_origin_cannot_act_with_a_session(api: httpx.Client, s
         assert (headers, answer.status_code) == (headers, status)
 
 
-@pytest.mark.parametrize("name", ["Sant’Anna", "DMA 1", ODD, "Überlauf/1?x=2#3", "a\\b<c>"])
+@pytest.mark.parametrize("name", ["Sant’Anna", "DMA 1", ODD, "Überlauf/1?x=2#3", "a\\b<c>", "../..", "a\tb\nc"])
 def test_pages_of_nodes_with_any_name_lead_on(api: httpx.Client, database_of_api: Engine, name: str):
     with database_of_api.begin() as connection:
         statement = (
