@@ -139,7 +139,7 @@ async def alerts(
     return as_json(rows, next_after(request, rows, "since", "alert_id") if more else None)
 
 
-@router.post("/anomalies/{anomaly_id}/acknowledge", response_model=Anomaly, responses=documented(404))
+@router.post("/anomalies/{anomaly_id}/acknowledge", response_model=Anomaly, responses=documented(400, 404))
 async def acknowledge(
     anomaly_id: UUID, request: Request, database: Database, clock: Now, remark: Remark | None = None
 ) -> Response:
@@ -148,7 +148,7 @@ async def acknowledge(
     return await _dealt_with(request, database, queries.ACKNOWLEDGE, anomaly_id, clock.now(), _who(request), note)
 
 
-@router.post("/anomalies/{anomaly_id}/resolve", response_model=Anomaly, responses=documented(404, 409))
+@router.post("/anomalies/{anomaly_id}/resolve", response_model=Anomaly, responses=documented(400, 404, 409))
 async def resolve(
     anomaly_id: UUID, request: Request, database: Database, clock: Now, verdict: Verdict | None = None
 ) -> Response:

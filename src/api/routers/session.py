@@ -25,7 +25,7 @@ router = APIRouter(tags=["access"])
 LONGEST_SESSION = timedelta(days=1)
 
 
-@router.post("/api/v1/session", response_model=NewSession, status_code=201, responses=documented(401, 409))
+@router.post("/api/v1/session", response_model=NewSession, status_code=201, responses=documented(400, 401, 409))
 async def open_session(request: Request, wanted: SessionRequest | None = None) -> Response:
     """Exchanges an API key for a session: a token, as an HttpOnly cookie and in the answer.
 
