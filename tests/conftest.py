@@ -17,6 +17,8 @@ from src.settings import Settings
 
 # A slow machine fails no test.
 hypothesis.settings.register_profile("without a deadline", deadline=None)
+# By --hypothesis-profile=thorough.
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=1200)
 hypothesis.settings.load_profile("without a deadline")
 
 

@@ -113,28 +113,6 @@ def test_weights_of_formats_are_heeded(accept: str, is_csv: bool):
     assert prefers_csv({"headers": [(b"accept", accept.encode())]}) is is_csv
 
 
-def test_two_identities_in_one_request_are_refused_in_every_way_to_present_them(
-    api: httpx.Client, key_of: KeyOf, session: Callable[..., str]
-):
-    one, other, cookie, another = key_of(), key_of(scope="admin"), session(), session()
-    ways = {
-        "two keys": [("X-API-Key", one), ("X-API-Key", other)],
-        "two bearers": [("Authorization", f"Bearer {one}"), ("Authorization", f"Bearer {other}")],
-        "a key and a bearer": [("X-API-Key", one), ("Authorization", f"Bearer {other}")],
-        "two cookies": [("Cookie", f"{SESSION_COOKIE}={cookie}; {SESSION_COOKIE}={another}")],
-        "two cookie headers": [("Cookie", f"{SESSION_COOKIE}={cookie}"), ("Cookie", f"{SESSION_COOKIE}={another}")],
-    }
-    for way, headers in ways.items():
-        for order in (headers, headers[::-1]):
-            answer = with_headers(api, *order)
-            assert (way, answer.status_code) == (way, 401)
-            assert "more than one credential" in answer.json()["detail"]
-    # A key that a script sends counts, not the cookie that the browser adds.
-    assert with_headers(api, ("X-API-Key", one), ("Cookie", f"{SESSION_COOKIE}=x")).status_code == 200
-    assert with_headers(api, ("X-API-Key", "x"), ("Cookie", f"{SESSION_COOKIE}={cookie}")).status_code == 401
-    assert with_headers(api, ("Cookie", f"{SESSION_COOKIE}=; {SESSION_COOKIE}={cookie}")).status_code == 200
-
-
 def test_over_tls_only_a_cookie_that_no_other_host_can_set_is_a_session(api: httpx.Client, session: Callable[..., str]):
     token, secure = session(), ("X-Forwarded-Proto", "https")
     assert with_headers(api, secure, ("Cookie", f"{SECURE_SESSION_COOKIE}={token}")).status_code == 200

@@ -1,0 +1,224 @@
+"""Rows of every kind that the API shows, under names that need care, with identifiers that tests know."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, insert
+
+from src.api.parameters import cursor_of
+from src.db import tables
+from tests.api.conftest import NOW
+
+# Of nodes and districts alike, in every script; no node can have a blank name or a NUL in it.
+NAMES = [
+    "Sant’Anna", "Überlauf/1?x=2#3", "漢字", "Ελληνικά", "عربي", "🚰 💧", "o'brien", '"città"', "a\\b<c>&d", "100 %",
+    "%41%2F", " blanks  around ", "x" * 300, "../..", ".", "/", "a//b/", ";v=1", "a+b=c", "a\tb\nc", "\u202eleftwards",
+    "e\u0301", "\U0010ffff", "metrics", "null", "0", "{node_id}", "a,b|c", "'; DROP TABLE nodes; --",
+]  # fmt: skip
+
+
+def _identifiers(kind: int) -> list[UUID]:
+    return [UUID(int=(kind << 64) + number) for number in range(1, len(NAMES) + 1)]
+
+
+ANOMALIES, INCIDENTS, MODELS, JOBS, ALERTS = (_identifiers(kind) for kind in range(1, 6))
+# Parameter -> values that lead to rows.
+KNOWN: dict[str, list[str]] = {
+    "node_id": NAMES,
+    "district_id": NAMES,
+    "anomaly_id": [str(identifier) for identifier in ANOMALIES],
+    "incident_id": [str(identifier) for identifier in INCIDENTS],
+    "model_id": [str(identifier) for identifier in MODELS],
+    "node_type": NAMES,
+    "job_type": ["processing_cycle", "backfill"],
+    "start_time": ["2023-05-05T00:00:00Z", "2023-05-08T01:00:00+02:00"],
+    "end_time": ["2023-05-09T00:00:00Z", "2023-05-08T23:59:59.999999-01:00"],
+    # In lists by name, by instant and by number.
+    "cursor": [cursor_of(NAMES[0]), cursor_of("2023-05-08T00:00:00Z", str(ANOMALIES[0])), cursor_of("3")],
+}
+
+
+def add(connection: Connection) -> None:
+    """Puts the rows in, a node and a district for each name with all that can be known of them."""
+    hour, day = timedelta(hours=1), timedelta(days=1)
+
+    def put(table: Any, *rows: dict[str, Any]) -> None:
+        connection.execute(insert(table), list(rows))
+
+    each = list(enumerate(NAMES))
+    put(
+        tables.nodes,
+        *(
+            {
+                "node_id": name,
+                "node_name": name,
+                "node_type": name,
+                "district_id": name,
+                "location_name": name,
+                "role": ("inlet", "outlet", "consumption", "storage", "monitoring", None)[number % 6],
+                "latitude": number / 7,
+                "installation_date": NOW.date(),
+                "is_active": number % 5 > 0,
+                "metadata": {"limits": {"pressure": {"low": 2.0}}},
+            }
+            for number, name in each
+        ),
+    )
+    put(
+        tables.districts,
+        *({"district_id": name, "district_name": name, "connections": n, "mains_km": n / 3} for n, name in each),
+    )
+    put(
+        tables.ingestion_watermarks,
+        *({"node_id": name, "last_reading": NOW - hour, "last_row": NOW - hour, "updated_at": NOW} for name in NAMES),
+    )
+    counts = {
+        f"{counted}_count": number for number, counted in enumerate(("reading", "flow", "pressure", "temperature"))
+    }
+    put(
+        tables.computed_metrics,
+        *(
+            {
+                "node_id": name,
+                "time_window": window,
+                "window_start": NOW - (back + 1) * length,
+                "window_end": NOW - back * length,
+                "computed_at": NOW,
+                "computation_version": "1",
+                # What is not known is null in the answer, whether it is null or no number in the database.
+                "avg_flow_rate": (8.25, None, float("nan"), float("inf"))[number % 4],
+                "total_volume": 1e300,
+                **counts,
+            }
+            for number, name in each
+            for window, length in (("5min", hour / 12), ("1hour", hour), ("1day", day))
+            for back in range(3)
+        ),
+    )
+    figures = ("input_volume", "output_volume", "loss_volume", "efficiency_percentage", "coverage", "method", "reason")
+    balance = dict.fromkeys(figures) | {"is_complete": False}
+    put(
+        tables.network_efficiency,
+        *(
+            {
+                "time_window": window,
+                "window_start": NOW - (back + 1) * length,
+                "window_end": NOW - back * length,
+                "computation_timestamp": NOW,
+                "zone_metrics": dict.fromkeys(NAMES, balance),
+            }
+            for window, length in (("1hour", hour), ("1day", day))
+            for back in range(-1, 3)
+        ),
+    )
+    put(
+        tables.anomalies,
+        *(
+            {
+                "anomaly_id": ANOMALIES[number],
+                "incident_id": INCIDENTS[number // 2] if number % 3 else None,
+                "timestamp": NOW - number * hour,
+                "detected_at": NOW,
+                "end": NOW if number % 2 else None,
+                "resolved_at": NOW if number % 4 == 3 else None,
+                "node_id": name,
+                "district_id": name,
+                "anomaly_type": "burst",
+                "severity": ("info", "warning", "critical")[number % 3],
+                "detection_method": "level_shift",
+                "note": name,
+                "metadata": {"explanation": name},
+            }
+            for number, name in each
+        ),
+    )
+    put(
+        tables.ml_models,
+        *(
+            {
+                "model_id": MODELS[number],
+                "model_name": name,
+                "model_type": "flow_prediction",
+                "scope": name,
+                "version": name,
+                "status": "active",
+                "is_active": True,
+                "created_at": NOW - number * hour,
+                "activated_at": NOW,
+            }
+            for number, name in each
+        ),
+    )
+    put(
+        tables.model_decisions,
+        *(
+            {"model_id": model, "decided_at": NOW, "decision": "promoted", "decided_by": name, "reason": name}
+            for model, name in zip(MODELS, NAMES, strict=True)
+        ),
+    )
+    put(
+        tables.model_performance,
+        *({"model_id": model, "evaluation_timestamp": NOW, "evaluation_window": "24h", "mae": 1.5} for model in MODELS),
+    )
+    put(
+        tables.ml_predictions_cache,
+        *(
+            {
+                "model_id": model,
+                "node_id": name,
+                "prediction_timestamp": NOW,
+                "target_timestamp": NOW + ahead * hour,
+                "prediction_horizon_hours": ahead,
+                "predicted_flow_rate": 1.5,
+            }
+            for model, name in zip(MODELS, NAMES, strict=True)
+            for ahead in (1, 168)
+        ),
+    )
+    put(
+        tables.data_quality_metrics,
+        *({"node_id": name, "check_timestamp": NOW, "time_window": "24h"} for name in NAMES),
+    )
+    put(
+        tables.recommendations,
+        *(
+            {"district_id": name, "computed_at": NOW, "outcome": "refused", "reason": name, "saving_volume": number}
+            for number, name in each
+        ),
+    )
+    put(
+        tables.alerts,
+        *(
+            {
+                "alert_id": ALERTS[number],
+                "rule": name,
+                "subject": name,
+                "severity": "warning",
+                "state": ("firing", "resolved", "pending")[number % 3],
+                "summary": name,
+                "since": NOW - number * hour,
+                "fired_at": NOW,
+                "resolved_at": NOW if number % 3 == 1 else None,
+            }
+            for number, name in each
+        ),
+    )
+    put(
+        tables.processing_jobs,
+        *(
+            {
+                "job_id": JOBS[number],
+                "job_type": "backfill",
+                "job_name": name,
+                "status": "failed",
+                "scheduled_for": NOW - number * hour,
+                "created_at": NOW - number * hour,
+                "error_message": name,
+                "triggered_by": name,
+            }
+            for number, name in each
+        ),
+    )
