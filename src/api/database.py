@@ -8,16 +8,15 @@ from __future__ import annotations
 import ssl
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Any
 
 import asyncpg
 import orjson
 import redis.asyncio
-from fastapi import Depends, Request, Response
+from fastapi import Request, Response
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from src.clock import Clock
 from src.settings import Settings
 
 _POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
@@ -95,24 +94,22 @@ def _text_of_instant(since_epoch: tuple[int]) -> str:
     return (_POSTGRES_EPOCH + timedelta(microseconds=since_epoch[0])).isoformat().replace("+00:00", "Z")
 
 
-# Coroutines, because FastAPI sends plain functions to a thread.
-async def _pool(request: Request) -> asyncpg.Pool:
+# No dependencies of FastAPI's, which cost a request more than many queries do.
+def database_of(request: Request) -> asyncpg.Pool:
+    """The pool that answers a request."""
     return request.app.state.pool
 
 
-async def _clock(request: Request) -> Clock:
+def now_of(request: Request) -> datetime:
+    """The instant by the service's clock."""
     settings: Settings = request.app.state.settings
-    return settings.running_clock
-
-
-Database = Annotated[asyncpg.Pool, Depends(_pool)]
-Now = Annotated[Clock, Depends(_clock)]
+    return settings.running_clock.now()
 
 
 def as_json(content: Any, headers: dict[str, str] | None = None) -> Response:
     """Rows or values as JSON bytes: numbers unrounded, NaN null, instants in UTC with a Z."""
     if isinstance(content, list) and content and isinstance(content[0], asyncpg.Record):
-        # Several times as fast as dict(row), which looks every value up by its name; a row has as many as there are names.
+        # Several times as fast as dict(row), which looks every value up by its name.
         names = tuple(content[0].keys())
         content = [dict(zip(names, row, strict=False)) for row in content]
     elif isinstance(content, asyncpg.Record):

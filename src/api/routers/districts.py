@@ -8,7 +8,7 @@ from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from pydantic import AfterValidator
 
 from src.api import queries
-from src.api.database import Database, Now, as_json
+from src.api.database import as_json, database_of, now_of
 from src.api.parameters import Cursor, cursor_of, next_link, text_from
 from src.api.problems import documented
 from src.api.schemas.common import storable
@@ -20,19 +20,20 @@ DistrictId = Annotated[str, Path(max_length=300, examples=["dma-a"]), AfterValid
 
 @router.get("", response_model=list[District], responses=documented())
 async def list_districts(
-    request: Request, database: Database, limit: Annotated[int, Query(ge=1, le=1000)] = 100, cursor: Cursor = None
+    request: Request, limit: Annotated[int, Query(ge=1, le=1000)] = 100, cursor: Cursor = None
 ) -> Response:
     """All districts that nodes are in or that somebody has described, by district_id."""
-    rows = await database.fetch(queries.DISTRICTS, text_from(cursor), None, limit + 1)
+    rows = await database_of(request).fetch(queries.DISTRICTS, text_from(cursor), None, limit + 1)
     more = next_link(request, cursor_of(rows[limit - 1]["district_id"])) if len(rows) > limit else None
     return as_json(rows[:limit], more)
 
 
 @router.get("/{district_id:path}", response_model=DistrictDetail, responses=documented(404))
-async def district(district_id: DistrictId, database: Database, clock: Now) -> Response:
+async def district(request: Request, district_id: DistrictId) -> Response:
     """One district, with its latest balance of an hour and of a day."""
+    database = database_of(request)
     row = await database.fetchrow(queries.DISTRICTS, "", district_id, 1)
     if row is None:
         raise HTTPException(404, f"There is no district '{district_id}'")
-    balances = await database.fetch(queries.DISTRICT_BALANCES, district_id, clock.now())
+    balances = await database.fetch(queries.DISTRICT_BALANCES, district_id, now_of(request))
     return as_json(dict(row) | {"balances": balances})

@@ -6,11 +6,10 @@ from datetime import timedelta
 from typing import Annotated, Literal
 from uuid import UUID
 
-import asyncpg
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 
 from src.api import queries
-from src.api.database import Database, Now, as_json
+from src.api.database import as_json, database_of, now_of
 from src.api.identity import Identity
 from src.api.pages import page
 from src.api.parameters import (
@@ -34,9 +33,8 @@ router = APIRouter(prefix="/api/v1", tags=["insights"])
 
 @router.get("/predictions/{node_id:path}", response_model=list[Prediction], responses=documented(404))
 async def predictions(
+    request: Request,
     node_id: NodeId,
-    database: Database,
-    clock: Now,
     model_type: ModelType = "flow_prediction",
     horizon_hours: Annotated[int, Query(ge=1, le=168)] = 24,
     start_time: Instant = None,
@@ -46,10 +44,11 @@ async def predictions(
 
     With a start_time or an end_time: of each hour of that span, of a year at most, what was forecast last before it.
     """
+    database = database_of(request)
     if start_time is None and end_time is None:
         rows = await database.fetch(queries.PREDICTIONS, node_id, model_type, horizon_hours)
     else:
-        start, end = span(start_time, end_time, clock.now(), timedelta(days=7))
+        start, end = span(start_time, end_time, now_of(request), timedelta(days=7))
         if end - start > timedelta(days=366):
             raise invalid("start_time", "must lie within a year before end_time")
         rows = await database.fetch(queries.PAST_PREDICTIONS, node_id, model_type, horizon_hours, start, end)
@@ -59,8 +58,9 @@ async def predictions(
 
 
 @router.get("/quality/{node_id:path}", response_model=Quality, responses=documented(404))
-async def quality(node_id: NodeId, database: Database) -> Response:
+async def quality(request: Request, node_id: NodeId) -> Response:
     """The node's latest data quality check."""
+    database = database_of(request)
     row = await database.fetchrow(queries.QUALITY, node_id)
     if row is None:
         if not await database.fetchval(queries.NODE_EXISTS, node_id):
@@ -72,8 +72,6 @@ async def quality(node_id: NodeId, database: Database) -> Response:
 @router.get("/anomalies", response_model=list[Anomaly], responses=documented())
 async def anomalies(
     request: Request,
-    database: Database,
-    clock: Now,
     hours: Annotated[int, Query(ge=1, le=24 * 366, description="what was going on within the last hours")] = 24,
     node_id: Filter = None,
     district_id: Filter = None,
@@ -84,19 +82,19 @@ async def anomalies(
     cursor: Cursor = None,
 ) -> Response:
     """Events, newest first. Whatever is still open is going on."""
-    now = clock.now()
+    now = now_of(request)
     since = now - timedelta(hours=hours)
     rows, more = await page(
-        database, queries.ANOMALIES[status], since, now, node_id, severity, *event_from(cursor), district_id,
-        incident_id, limit=limit,
+        database_of(request), queries.ANOMALIES[status], since, now, node_id, severity, *event_from(cursor),
+        district_id, incident_id, limit=limit,
     )  # fmt: skip
     return as_json(rows, next_after(request, rows, "timestamp", "anomaly_id") if more else None)
 
 
 @router.get("/anomalies/{anomaly_id}", response_model=Anomaly, responses=documented(404))
-async def anomaly(anomaly_id: UUID, database: Database) -> Response:
+async def anomaly(request: Request, anomaly_id: UUID) -> Response:
     """One event, however long it has been over."""
-    row = await database.fetchrow(queries.ANOMALY, anomaly_id)
+    row = await database_of(request).fetchrow(queries.ANOMALY, anomaly_id)
     if row is None:
         raise HTTPException(404, f"There is no event '{anomaly_id}'")
     return as_json(row)
@@ -105,8 +103,6 @@ async def anomaly(anomaly_id: UUID, database: Database) -> Response:
 @router.get("/incidents", response_model=list[Incident], responses=documented())
 async def incidents(
     request: Request,
-    database: Database,
-    clock: Now,
     hours: Annotated[int, Query(ge=1, le=24 * 366, description="what was going on within the last hours")] = 24,
     district_id: Filter = None,
     status: Literal["open", "resolved", "all"] = "open",
@@ -114,10 +110,10 @@ async def incidents(
     cursor: Cursor = None,
 ) -> Response:
     """Events that belong together, as one; newest first. `/anomalies?incident_id=` has the events themselves."""
-    now = clock.now()
+    now = now_of(request)
     rows, more = await page(
-        database, queries.INCIDENTS, now - timedelta(hours=hours), now, status, district_id, *event_from(cursor),
-        limit=limit,
+        database_of(request), queries.INCIDENTS, now - timedelta(hours=hours), now, status, district_id,
+        *event_from(cursor), limit=limit,
     )  # fmt: skip
     return as_json(rows, next_after(request, rows, "timestamp", "incident_id") if more else None)
 
@@ -125,8 +121,6 @@ async def incidents(
 @router.get("/alerts", response_model=list[Alert], responses=documented())
 async def alerts(
     request: Request,
-    database: Database,
-    clock: Now,
     hours: Annotated[int, Query(ge=1, le=24 * 366, description="of those that are over, the last hours'")] = 24,
     severity: Severity | None = None,
     state: Literal["firing", "resolved", "all"] = "firing",
@@ -134,32 +128,30 @@ async def alerts(
     cursor: Cursor = None,
 ) -> Response:
     """What somebody should know of, newest first; the rules stand in alert-rules.yml."""
-    since = clock.now() - timedelta(hours=hours)
-    rows, more = await page(database, queries.ALERTS[state], since, severity, *event_from(cursor), limit=limit)
+    since = now_of(request) - timedelta(hours=hours)
+    rows, more = await page(
+        database_of(request), queries.ALERTS[state], since, severity, *event_from(cursor), limit=limit
+    )
     return as_json(rows, next_after(request, rows, "since", "alert_id") if more else None)
 
 
 @router.post("/anomalies/{anomaly_id}/acknowledge", response_model=Anomaly, responses=documented(400, 404))
-async def acknowledge(
-    anomaly_id: UUID, request: Request, database: Database, clock: Now, remark: Remark | None = None
-) -> Response:
+async def acknowledge(anomaly_id: UUID, request: Request, remark: Remark | None = None) -> Response:
     """Says that somebody has seen the event and takes care of it; it stays open. Needs the scope write."""
     note = remark.note if remark else None
-    return await _dealt_with(request, database, queries.ACKNOWLEDGE, anomaly_id, clock.now(), _who(request), note)
+    return await _dealt_with(request, queries.ACKNOWLEDGE, anomaly_id, now_of(request), _who(request), note)
 
 
 @router.post("/anomalies/{anomaly_id}/resolve", response_model=Anomaly, responses=documented(400, 404, 409))
-async def resolve(
-    anomaly_id: UUID, request: Request, database: Database, clock: Now, verdict: Verdict | None = None
-) -> Response:
+async def resolve(anomaly_id: UUID, request: Request, verdict: Verdict | None = None) -> Response:
     """Says that the event is over, though its signal may not be back to normal. Needs the scope write.
 
     The same trouble is not told again while it lasts, and its hours count as normal from then on.
     """
     verdict = verdict or Verdict()
     who = _who(request)
-    arguments = (anomaly_id, clock.now(), who, verdict.note, verdict.is_confirmed)
-    return await _dealt_with(request, database, queries.RESOLVE, *arguments)
+    arguments = (anomaly_id, now_of(request), who, verdict.note, verdict.is_confirmed)
+    return await _dealt_with(request, queries.RESOLVE, *arguments)
 
 
 def _who(request: Request) -> str:
@@ -167,10 +159,8 @@ def _who(request: Request) -> str:
     return identity.person or identity.key_name
 
 
-async def _dealt_with(
-    request: Request, database: asyncpg.Pool, query: str, anomaly_id: UUID, *more: object
-) -> Response:
-    async with database.acquire() as connection, connection.transaction():
+async def _dealt_with(request: Request, query: str, anomaly_id: UUID, *more: object) -> Response:
+    async with database_of(request).acquire() as connection, connection.transaction():
         await connection.execute("SET TRANSACTION READ WRITE")
         row = await connection.fetchrow(query, anomaly_id, *more)
         if row is None:

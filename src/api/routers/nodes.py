@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 
 from src.api import queries
-from src.api.database import Database, Now, as_json
+from src.api.database import as_json, database_of, now_of
 from src.api.headers import prefers_csv
 from src.api.parameters import (
     Cursor,
@@ -34,7 +34,6 @@ router = APIRouter(prefix="/api/v1/nodes", tags=["nodes"])
 @router.get("", response_model=list[Node], responses=documented())
 async def list_nodes(
     request: Request,
-    database: Database,
     active: bool | None = None,
     district_id: Filter = None,
     node_type: Filter = None,
@@ -42,15 +41,15 @@ async def list_nodes(
     cursor: Cursor = None,
 ) -> Response:
     """All nodes, by node_id."""
-    rows = await database.fetch(queries.NODES, text_from(cursor), active, district_id, node_type, limit + 1)
+    rows = await database_of(request).fetch(queries.NODES, text_from(cursor), active, district_id, node_type, limit + 1)
     more = next_link(request, cursor_of(rows[limit - 1]["node_id"])) if len(rows) > limit else None
     return as_json(rows[:limit], more)
 
 
 @router.get("/{node_id:path}/metrics", response_model=NodeMetrics, responses=documented(404))
-async def node_metrics(node_id: NodeId, database: Database, clock: Now, time_window: TimeWindow = "1hour") -> Response:
+async def node_metrics(request: Request, node_id: NodeId, time_window: TimeWindow = "1hour") -> Response:
     """The node's latest window that has ended."""
-    row = await database.fetchrow(queries.NODE_METRICS, node_id, time_window, clock.now())
+    row = await database_of(request).fetchrow(queries.NODE_METRICS, node_id, time_window, now_of(request))
     if row is None:
         raise no_such_node(node_id)
     if row["timestamp"] is None:
@@ -66,8 +65,6 @@ async def node_metrics(node_id: NodeId, database: Database, clock: Now, time_win
 async def node_history(
     request: Request,
     node_id: NodeId,
-    database: Database,
-    clock: Now,
     start_time: Instant = None,
     end_time: Instant = None,
     time_window: TimeWindow = "1hour",
@@ -75,7 +72,8 @@ async def node_history(
     cursor: Cursor = None,
 ) -> Response:
     """Windows that begin in [start_time, end_time), by default of the last 7 days; as CSV with Accept: text/csv."""
-    start, end = span(start_time, end_time, clock.now(), timedelta(days=7))
+    database = database_of(request)
+    start, end = span(start_time, end_time, now_of(request), timedelta(days=7))
     reached = instant_from(cursor)
     rows = await database.fetch(queries.HISTORY, node_id, time_window, max(start, reached or start), end, limit + 1)
     if not rows and not await database.fetchval(queries.NODE_EXISTS, node_id):
@@ -88,9 +86,9 @@ async def node_history(
 
 
 @router.get("/{node_id:path}", response_model=NodeDetail, responses=documented(404))
-async def node(node_id: NodeId, database: Database) -> Response:
+async def node(request: Request, node_id: NodeId) -> Response:
     """One node, with everything that is known of it."""
-    row = await database.fetchrow(queries.NODE, node_id)
+    row = await database_of(request).fetchrow(queries.NODE, node_id)
     if row is None:
         raise no_such_node(node_id)
     return as_json(row)

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, HTTPException, Path, Request, Response
 
 from src.api import queries
-from src.api.database import Database, as_json
+from src.api.database import as_json, database_of
 from src.api.gate import client_address
 from src.api.identity import Identities, Identity, session_cookie
 from src.api.problems import documented, problem
@@ -118,12 +118,12 @@ async def _ended(request: Request, session_id: str) -> Response:
 
 
 @router.get("/api/v1/keys", response_model=list[ApiKey], responses=documented(401, 403))
-async def keys(request: Request, database: Database) -> Response:
+async def keys(request: Request) -> Response:
     """Every API key with its use, never the key itself; needs the scope admin."""
     identity: Identity = request.state.identity
     if not allows(identity.scope, "admin"):
         return problem(403, f"This needs the scope admin; the key has {identity.scope}")
-    answer = as_json(await database.fetch(queries.API_KEYS))
+    answer = as_json(await database_of(request).fetch(queries.API_KEYS))
     answer.headers["cache-control"] = "no-store"
     return answer
 

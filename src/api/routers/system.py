@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from src.api import queries
-from src.api.database import Database, Now, as_json
+from src.api.database import as_json, database_of, now_of
 from src.api.pages import page
 from src.api.parameters import Cursor, Filter, event_from, next_after
 from src.api.problems import Problem, documented
@@ -21,16 +21,16 @@ router = APIRouter(tags=["system"])
 
 
 @router.get("/health", response_model=Health)
-async def health(clock: Now) -> Response:
+async def health(request: Request) -> Response:
     """Answers while the process can serve."""
-    return as_json({"status": "healthy", "timestamp": clock.now()})
+    return as_json({"status": "healthy", "timestamp": now_of(request)})
 
 
 @router.get("/ready", response_model=Health, responses={503: {"model": Problem}})
-async def ready(database: Database, clock: Now) -> Response:
+async def ready(request: Request) -> Response:
     """503 until the database and its schema are there."""
-    await database.fetchval(queries.READY)
-    return as_json({"status": "healthy", "timestamp": clock.now()})
+    await database_of(request).fetchval(queries.READY)
+    return as_json({"status": "healthy", "timestamp": now_of(request)})
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}, **documented()})
@@ -40,10 +40,11 @@ async def measures() -> Response:
 
 
 @router.get("/api/v1/status", response_model=Status, responses=documented())
-async def status(request: Request, database: Database, clock: Now) -> Response:
+async def status(request: Request) -> Response:
     """Whether what is shown elsewhere can be trusted, and if not, why."""
+    database = database_of(request)
     settings: Settings = request.app.state.settings
-    now, stale = clock.now(), timedelta(minutes=settings.stale_after_minutes)
+    now, stale = now_of(request), timedelta(minutes=settings.stale_after_minutes)
     alive = timedelta(seconds=settings.replica_timeout_seconds)
     job = await database.fetchrow(queries.LAST_JOB)
     replicas = await database.fetchrow(queries.REPLICAS, alive)
@@ -103,21 +104,21 @@ async def _redis_status(request: Request) -> dict[str, Any]:
 @router.get("/api/v1/jobs", response_model=list[Job], responses=documented())
 async def jobs(
     request: Request,
-    database: Database,
     job_type: Filter = None,
     status: Literal["queued", "running", "completed", "failed"] | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 20,
     cursor: Cursor = None,
 ) -> Response:
     """Processing jobs, newest first."""
-    rows, more = await page(database, queries.JOBS, job_type, status, *event_from(cursor), limit=limit)
+    rows, more = await page(database_of(request), queries.JOBS, job_type, status, *event_from(cursor), limit=limit)
     return as_json(rows, next_after(request, rows, "created_at", "job_id") if more else None)
 
 
 @router.get("/api/v1/dashboard/summary", response_model=Dashboard, responses=documented())
-async def dashboard_summary(database: Database, clock: Now) -> Response:
+async def dashboard_summary(request: Request) -> Response:
     """Everything a landing page needs in one call; of events the open ones first, the worst of them at the top."""
-    now = clock.now()
+    database = database_of(request)
+    now = now_of(request)
     events, _ = await page(database, queries.DASHBOARD_EVENTS, now - timedelta(days=1), now, limit=20)
     return as_json(
         {
