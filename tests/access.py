@@ -92,6 +92,14 @@ class Caller:
     opened_again: Callable[[], str] | None = None
 
 
+def opened(client: httpx.Client, key: str, **body: bool) -> str:
+    """The token of a new session, which the client does not keep."""
+    answer = client.post("/api/v1/session", headers={"X-API-Key": key}, json=body)
+    client.cookies.clear()
+    token: str = answer.json()["token"]
+    return token
+
+
 def everybody(client: httpx.Client, key_of: Callable[[str], str], sql: Callable[[str], object]) -> dict[str, Caller]:
     """Callers by name: every scope by key, by session and by display; and credentials that were good, and used.
 
@@ -100,25 +108,18 @@ def everybody(client: httpx.Client, key_of: Callable[[str], str], sql: Callable[
         key_of: makes a key with a scope.
         sql: executes a statement as the owner of the database.
     """
-
-    def opened(key: str, **body: bool) -> str:
-        answer = client.post("/api/v1/session", headers={"X-API-Key": key}, json=body)
-        client.cookies.clear()
-        token: str = answer.json()["token"]
-        return token
-
     found = [Caller("nobody", ""), Caller("forged", f"abk_{'0' * 12}_{'0' * 64}"), Caller("nonsense", "x")]
     for scope in SCOPES:
         key = key_of(scope)
         found.append(Caller(scope, key, scope, key))
         for kind, least, body in (("session", scope, {}), ("display", "read", {"is_display": True})):
-            again = partial(opened, key, **body)
+            again = partial(opened, client, key, **body)
             found.append(Caller(f"{scope} {kind}", again(), least, key, again))
     revoked, expired, kept = key_of("admin"), key_of("admin"), key_of("admin")
     gone = [
         *(Caller(name, key) for name, key in (("revoked", revoked), ("expired", expired))),
-        *(Caller(f"{name} session", opened(key)) for name, key in (("revoked", revoked), ("expired", expired))),
-        Caller("ended session", opened(kept)),
+        *(Caller(f"{name} session", opened(client, key)) for name, key in (("revoked", revoked), ("expired", expired))),
+        Caller("ended session", opened(client, kept)),
     ]
     for caller in gone:
         assert client.get("/api/v1/keys", headers={"Authorization": f"Bearer {caller.credential}"}).status_code == 200
@@ -144,16 +145,19 @@ class Matrix:
             "Cookie": session_cookie(client.base_url.scheme) + "={}",
         }
 
+    def as_admin(self, route: str) -> httpx.Response:
+        admin = self._callers["admin"]
+        answer = self._ask(*self._at(route), [("X-API-Key", admin.credential)])
+        self._tidied(answer, admin)
+        return answer
+
     def wrong(self, route: str) -> list[str]:
         """What was answered otherwise than the rules say, a sentence each.
 
         The admin asks first, so that whatever can be kept is; then everybody, beside another credential and alone.
         """
-        method, _, path = route.partition(" ")
-        # Of events that are not there, so that nothing is changed.
-        identifiers = self._identifiers if method == "GET" else IDENTIFIERS
-        path = path.format(**{name: quote(identifier, safe="") for name, identifier in identifiers.items()})
-        kept = self._ask(method, path, [("X-API-Key", self._callers["admin"].credential)])
+        method, path = self._at(route)
+        kept = self.as_admin(route)
         assert kept.status_code in (200, 201, 404, 405), f"{route}: {kept.status_code} {kept.text[:300]}"
         questions: list[tuple[str, dict[str, str]]] = [(method, {})]
         if method == "GET":
@@ -176,6 +180,12 @@ class Matrix:
                     found.append(f"{verb} {path} {condition or ''} of {names}: {told}")
                 self._tidied(answer, who)
         return found
+
+    def _at(self, route: str) -> tuple[str, str]:
+        """The method and the path; what changes something is asked of what is not there."""
+        method, _, path = route.partition(" ")
+        identifiers = self._identifiers if method == "GET" else IDENTIFIERS
+        return method, path.format(**{name: quote(identifier, safe="") for name, identifier in identifiers.items()})
 
     def _pairs(self) -> Iterator[list[tuple[str, Caller]]]:
         """Two credentials at once, in either order and in every two ways: one of them the admin's."""
