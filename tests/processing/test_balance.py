@@ -104,11 +104,13 @@ def test_a_district_without_customer_meters_is_estimated_from_its_nights(
 
 def test_where_neither_is_possible_there_is_no_loss_but_a_reason(stack: Settings, database: Engine, tmp_path: Path):
     put(stack, readings_of(["meter"], days=2, minutes=15))
-    # A tank whose area is nonsense stops nobody: it is one of another district's unknowns.
-    (tmp_path / "nodes.csv").write_text(
-        'node_id,district_id,role,metadata\nmeter,d1,inlet,\ntank,d2,storage,"{""tank_area_m2"": ""wide""}"\n'
-    )
+    (tmp_path / "nodes.csv").write_text("node_id,district_id,role\nmeter,d1,inlet\ntank,d2,storage\n")
     run("src.processing.nodes", "import", str(tmp_path / "nodes.csv"), settings=stack)
+    # A tank whose area is nonsense (no file that is imported may say so) stops nobody: it is one of another district's
+    # unknowns.
+    with database.begin() as connection:
+        wide = """UPDATE water_infrastructure.nodes SET metadata = '{"tank_area_m2": "wide"}' WHERE node_id = 'tank'"""
+        connection.execute(text(wide))
     job = run_cycle(stack, START + timedelta(days=2))
     assert job["status"] == "completed"
     zones = table(database, "network_efficiency")["zone_metrics"]

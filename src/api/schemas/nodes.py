@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import date, datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import Field
 
 from src.api.schemas.common import Count, Flow, NodeName, Percent, Pressure, Row, Score, Temperature, Volume
-from src.vocabulary import ModelType, Role, Severity, TimeWindow
+from src.vocabulary import ModelType, Role, Severity
 
 
 class Node(Row):
@@ -82,7 +82,7 @@ class QualityIssue(Row):
 class Quality(Row):
     node_id: NodeName
     check_timestamp: datetime
-    time_window: TimeWindow
+    time_window: Literal["24h", "7d"]
     completeness_score: Score
     validity_score: Score
     consistency_score: Score
