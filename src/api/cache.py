@@ -1,5 +1,8 @@
 """Answers kept as bytes: in the process, then in Redis, both named by the data generation, then computed once.
 
+Redis has what was asked for twice: most questions with a span of time are asked once, and would push out of it what
+every replica is asked for.
+
 An ETag is a digest of the body, so it is the same on every replica and outlives a generation that changed nothing of
 the answer. Without Redis nobody knows the generation: every answer then comes from the database.
 """
@@ -40,7 +43,7 @@ _FROM_MEMORY, _FROM_REDIS, _FROM_DATABASE, _UNCHANGED = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Answer:
     """A 200 ready to be sent, with the headers that make a 304 of it."""
 
@@ -48,6 +51,7 @@ class Answer:
     headers: list[tuple[bytes, bytes]]
     unchanged_headers: list[tuple[bytes, bytes]]
     body: bytes
+    in_redis: bool = False
 
     @classmethod
     def of(cls, body: bytes, content_type: bytes, link: bytes) -> Answer:
@@ -64,7 +68,14 @@ class Answer:
     @classmethod
     def unpacked(cls, packed: bytes) -> Answer:
         content_type, link, body = packed.split(_SEPARATOR, 2)
-        return cls.of(body, content_type, link)
+        answer = cls.of(body, content_type, link)
+        answer.in_redis = True
+        return answer
+
+
+def _name(generation: int, key: bytes) -> bytes:
+    """An answer's name in Redis."""
+    return b"abbanoa:answer:%d:%s" % (generation, hashlib.blake2b(key, digest_size=16).digest())
 
 
 def _may_have_written(scope: Scope) -> bool:
@@ -108,6 +119,8 @@ class AnswerCache:
         try:
             found = self._memory[key]
             _FROM_MEMORY.inc()
+            if not found.in_redis:
+                self._share(key, found)
         except KeyError:
             outcome = await self._looked_up(key, scope)
             if isinstance(outcome, list):
@@ -148,11 +161,10 @@ class AnswerCache:
 
     async def _compute(self, key: bytes, scope: Scope) -> Answer | list[Message]:
         generation = None if scope["path"] in _UNCACHED else self._generation
-        shared_key = b"abbanoa:answer:%d:%s" % (generation or 0, hashlib.blake2b(key, digest_size=16).digest())
         if generation is not None:
             packed: bytes | None = None
             with contextlib.suppress(redis.RedisError, OSError):
-                packed = await self._redis.get(shared_key)  # type: ignore[assignment]
+                packed = await self._redis.get(_name(generation, key))  # type: ignore[assignment]
             if packed is not None:
                 answer = Answer.unpacked(packed)
                 self._remember(key, answer, generation)
@@ -175,9 +187,6 @@ class AnswerCache:
         answer = Answer.of(body, headers[b"content-type"], headers.get(b"link", b""))
         if generation is not None:
             self._remember(key, answer, generation)
-            write = asyncio.create_task(self._share(shared_key, answer))
-            self._writes.add(write)
-            write.add_done_callback(self._writes.discard)
         return answer
 
     def _remember(self, key: bytes, answer: Answer, generation: int) -> None:
@@ -186,9 +195,18 @@ class AnswerCache:
             with contextlib.suppress(ValueError):
                 self._memory[key] = answer
 
-    async def _share(self, key: bytes, answer: Answer) -> None:
+    def _share(self, key: bytes, answer: Answer) -> None:
+        """Puts an answer from this process's memory into Redis, while the caller goes on."""
+        if self._generation is None:
+            return
+        answer.in_redis = True
+        write = asyncio.create_task(self._write(_name(self._generation, key), answer))
+        self._writes.add(write)
+        write.add_done_callback(self._writes.discard)
+
+    async def _write(self, name: bytes, answer: Answer) -> None:
         with contextlib.suppress(redis.RedisError, OSError):
-            await self._redis.set(key, answer.packed(), ex=self._seconds)
+            await self._redis.set(name, answer.packed(), ex=self._seconds)
 
     async def _watch(self, serving: asyncio.Event) -> None:
         while serving.is_set():

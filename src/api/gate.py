@@ -155,7 +155,8 @@ class Gate:
             if credential.by_cookie and scope["method"] not in _SAFE and not self._is_from_our_pages(scope):
                 detail = "A page of another origin may not use this session; API_CORS_ORIGINS names those that may"
                 raise _Turned(403, "origin", detail)
-            return await self._identities.of(credential.text, self._state.pool)
+            text = credential.text
+            return self._identities.believed(text) or await self._identities.looked_up(text, self._state.pool)
         except Refused as refused:
             raise _Turned(401, "bad key", str(refused), challenge) from None
         except redis.RedisError:

@@ -81,7 +81,22 @@ class Identities:
         self._sessions = sessions
         self._believed: TTLCache[bytes, Identity | Refused] = TTLCache(10_000, _BELIEVED_SECONDS)
 
-    async def of(self, text: str, database: asyncpg.Pool) -> Identity:
+    def believed(self, text: str) -> Identity | None:
+        """The caller who presents this credential, where it was looked up a moment ago.
+
+        Raises:
+            Refused: if it was not good then.
+        """
+        # Not `get`, which looks twice.
+        try:
+            found = self._believed[digest_of(text)]
+        except KeyError:
+            return None
+        if isinstance(found, Refused):
+            raise Refused(*found.args)
+        return found
+
+    async def looked_up(self, text: str, database: asyncpg.Pool) -> Identity:
         """The caller who presents this credential.
 
         Raises:
@@ -89,17 +104,11 @@ class Identities:
             redis.RedisError: if it is a session and Redis does not answer.
         """
         digest = digest_of(text)
-        # Not `get`, which looks twice.
         try:
-            found = self._believed[digest]
-        except KeyError:
-            try:
-                found = await self._looked_up(text, digest, database)
-            except Refused as refused:
-                found = refused
-            self._believed[digest] = found
-        if isinstance(found, Refused):
-            raise Refused(*found.args)
+            found = self._believed[digest] = await self._looked_up(text, digest, database)
+        except Refused as refused:
+            self._believed[digest] = refused
+            raise
         return found
 
     def forget(self) -> None:

@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import redis
@@ -33,15 +34,19 @@ class Standing(NamedTuple):
     def headers(self) -> list[tuple[bytes, bytes]]:
         """RateLimit-* as draft-ietf-httpapi-ratelimit-headers had them, and Retry-After where it is refused."""
         told = [
-            (b"ratelimit-limit", b"%d" % self.limit),
+            *_of_limit(self.limit),
             (b"ratelimit-remaining", b"%d" % self.remaining),
             (b"ratelimit-reset", b"%d" % self.reset),
-            (b"ratelimit-policy", b"%d;w=%d" % (self.limit, WINDOW_SECONDS)),
         ]
         return told if self.admitted else [*told, (b"retry-after", b"%d" % self.retry_after)]
 
 
-@dataclass
+@lru_cache
+def _of_limit(limit: int) -> tuple[tuple[bytes, bytes], ...]:
+    return (b"ratelimit-limit", b"%d" % limit), (b"ratelimit-policy", b"%d;w=%d" % (limit, WINDOW_SECONDS))
+
+
+@dataclass(slots=True)
 class _Count:
     """Requests of one caller: those of the window before, those of this one, and which Redis has not heard of."""
 
@@ -64,9 +69,9 @@ class RateLimiter:
 
         The window slides: of the minute before, the share counts that still lies within the last sixty seconds.
         """
-        window, fraction = divmod(now, WINDOW_SECONDS)
-        fraction /= WINDOW_SECONDS
-        count = self._count(caller, int(window))
+        window = int(now // WINDOW_SECONDS)
+        fraction = now / WINDOW_SECONDS - window
+        count = self._count(caller, window)
         used = count.before * (1 - fraction) + count.current
         reset = 1 + int((1 - fraction) * WINDOW_SECONDS)
         if used + 1 > limit:

@@ -26,6 +26,7 @@ from src.api.measures import Measured
 from src.api.parameters import each_known_and_once
 from src.api.routers import districts, insights, models, network, nodes, session, system
 from src.api.routes import OPEN, Routes
+from src.api.server import JoiningProtocol
 from src.api.sessions import Sessions
 from src.api.usage import Usage
 from src.observability import configure_logging, serve_measures
@@ -147,7 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
         host=settings.api_host,
         port=settings.api_port,
         loop="uvloop",
-        http="httptools",
+        http=JoiningProtocol,
         log_config=None,
         access_log=False,
         server_header=False,

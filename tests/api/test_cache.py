@@ -55,6 +55,24 @@ def test_new_rows_are_seen_when_the_generation_moves_and_not_before(
     runtime.database.dispose()
 
 
+def test_redis_has_what_was_asked_for_twice(api: httpx.Client, served: Settings, cache: redis.Redis):
+    runtime = create_runtime(served)
+    announce(runtime)
+    runtime.database.dispose()
+    time.sleep(0.5)
+
+    def in_redis() -> set[bytes]:
+        return set(cache.scan_iter("abbanoa:answer:*"))
+
+    before = in_redis()
+    first = api.get(HISTORY, params={"limit": 123})
+    time.sleep(0.2)
+    assert in_redis() == before
+    assert api.get(HISTORY, params={"limit": 123}).content == first.content
+    (name,) = eventually(lambda: in_redis() - before, seconds=5)
+    assert cache.get(name).endswith(first.content)
+
+
 def test_many_who_ask_for_the_same_at_once_cost_one_computation():
     computed = 0
 
