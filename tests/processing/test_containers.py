@@ -56,6 +56,18 @@ def test_the_example_shows_nothing_that_nobody_reads():
     assert set(SHOWN) - settings - interpolated - of_scripts - of_setup - OF_COMPOSE == set()
 
 
+@pytest.mark.parametrize("service", ["api", "processing"])
+def test_an_image_has_every_module_that_its_service_imports(service: str):
+    copied = re.findall(r"^COPY (src/.*) \S+$", (ROOT / f"Dockerfile.{service}").read_text(), re.MULTILINE)
+    places = [ROOT / place for line in copied for place in line.split()]
+    files = [file for place in places for file in ([place] if place.is_file() else place.rglob("*.py"))]
+    there = {file.relative_to(ROOT).as_posix() for file in files}
+    for file in files:
+        for name in re.findall(r"^from (src[\w.]*) import", file.read_text(), re.MULTILINE):
+            path = name.replace(".", "/")
+            assert {f"{path}.py", f"{path}/__init__.py"} & there, (file, name)
+
+
 def test_no_container_has_a_secret_in_its_environment():
     secrets = {name.upper() for name, field in Settings.model_fields.items() if field.annotation is SecretStr}
     secrets.add("GRAFANA_PASSWORD")
