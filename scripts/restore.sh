@@ -88,6 +88,8 @@ switch_version() { # to that of the backup: images, and the files in this folder
 
 swap() { # the two databases change names; whoever is connected is cut off
     administer -v live="$database" -v aside="$aside" -v beside="$beside" >/dev/null <<'END'
+-- TimescaleDB warns that its workers must be started again, which is done below.
+SET client_min_messages = error;
 DROP DATABASE IF EXISTS :"aside" WITH (FORCE);
 SELECT format('ALTER DATABASE %I ALLOW_CONNECTIONS false', datname) FROM pg_database WHERE datname IN (:'live', :'beside') \gexec
 SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname IN (:'live', :'beside');
@@ -96,6 +98,14 @@ SELECT format('ALTER DATABASE %I RENAME TO %I', :'live', :'aside') FROM pg_datab
 ALTER DATABASE :"beside" RENAME TO :"live";
 SELECT format('ALTER DATABASE %I ALLOW_CONNECTIONS true', datname) FROM pg_database WHERE datname IN (:'live', :'aside') \gexec
 COMMIT;
+END
+    # Without them no policy runs: nothing is compressed any more, and nothing old goes.
+    DATABASE="$database" quietly sql <<'END'
+DO $$ BEGIN
+    IF EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb') THEN
+        PERFORM _timescaledb_functions.start_background_workers();
+    END IF;
+END $$;
 END
 }
 

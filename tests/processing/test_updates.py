@@ -116,7 +116,7 @@ def test_rollback_ends_on_the_old_version_with_the_old_data(machine: Machine):
     )
     assert beside < place(f"tag abbanoa-api:{old} abbanoa-api") < migrated < place("stop nginx")
     assert "POSTGRES_DB=abbanoa_processing_restoring" in asked[migrated]
-    assert place("stop nginx") < place("RENAME TO") < place("up -d redis")
+    assert place("stop nginx") < place("RENAME TO") < place("start_background_workers") < place("up -d redis")
     assert not (machine.folder / ".update").exists()
     assert "No update is on record" in machine.run(["./scripts/rollback.sh", "--yes"], expect=1).stderr
 
