@@ -45,9 +45,9 @@ from src.db.engines import create_database_engine
 from src.db.migrate import migrate
 from src.db.tables import SCHEMA
 from src.observability import configure_logging
-from src.processing import jobs
 from src.processing.alerts.review import run_alerts
-from src.processing.runtime import create_runtime
+from src.processing.jobs import records as jobs
+from src.processing.jobs.runtime import create_runtime
 from src.quickstart import engines
 from src.quickstart.datasets import Dataset, append, load
 from src.settings import Settings

@@ -32,7 +32,7 @@ from src.db.tables import SCHEMA
 from src.domain.forecasting.boosting import boosted, training_examples
 from src.domain.forecasting.model import Forecaster
 from src.domain.forecasting.series import HOURS, history_of, public_holidays
-from src.processing.models import registry
+from src.processing.modelling import registry
 from src.quickstart.datasets import bwdf
 from src.settings import Settings
 

@@ -14,7 +14,7 @@ from src.domain.anomalies.detection import Circumstances
 from src.domain.anomalies.limits import limits_of
 from src.domain.anomalies.signals import Signals
 from src.domain.anomalies.watch import Watch, habits_of_week, weeks
-from src.processing.cycle.events import plain
+from src.processing.conclusions.events import plain
 
 # A Monday of Rome, at midnight.
 MONDAY = datetime(2023, 5, 1, 22, tzinfo=UTC) - timedelta(days=1)

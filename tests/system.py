@@ -18,11 +18,11 @@ import pandas as pd
 from sqlalchemy import Engine
 
 from src.db.tables import SCHEMA
-from src.processing import jobs
-from src.processing.cycle.finish import finish
-from src.processing.cycle.start import plan_cycle
-from src.processing.cycle.work import work_off
-from src.processing.runtime import create_runtime
+from src.processing.ingest.plan import plan_cycle
+from src.processing.jobs import records as jobs
+from src.processing.jobs.runtime import create_runtime
+from src.processing.service.finish import finish
+from src.processing.service.work import work_off
 from src.quickstart.datasets import Dataset, load
 from src.quickstart.engines import end
 from src.settings import Settings

@@ -16,6 +16,8 @@ from src.vocabulary import BalanceMethod
 
 # Below this share of an inlet's readings a figure is marked as incomplete.
 SUFFICIENT_COVERAGE = 0.8
+# IWA's default for legitimate household use at night, L per connection and hour, where a district has none of its own.
+NIGHT_USE_LITRES = 1.8
 METERED: BalanceMethod = "metered"
 NIGHT_FLOW: BalanceMethod = "minimum_night_flow"
 _SIGN = {"inlet": 1.0, "outlet": -1.0}

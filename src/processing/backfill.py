@@ -23,12 +23,13 @@ from src.domain.days import day_start
 from src.domain.names import problem_of_name
 from src.domain.readings import EARLIEST
 from src.observability import configure_logging
-from src.processing import chunks, jobs
-from src.processing.cycle.finish import finish
-from src.processing.cycle.start import plan_backfill
-from src.processing.cycle.work import work_off
-from src.processing.runtime import Runtime, create_runtime
+from src.processing.ingest.plan import plan_backfill
+from src.processing.jobs import chunks
+from src.processing.jobs import records as jobs
+from src.processing.jobs.runtime import Runtime, create_runtime
+from src.processing.service.finish import finish
 from src.processing.service.heartbeat import Heartbeat
+from src.processing.service.work import work_off
 from src.processing.warehouse.client import WarehouseError
 from src.settings import load_settings
 

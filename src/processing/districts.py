@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func
 from sqlalchemy.dialects.postgresql import insert
 
 from src.db import generation, tables
-from src.processing.files import Empty, Identifier, Text, run_import
+from src.processing.imports.files import Empty, Identifier, Text, run_import
 
 Amount = Annotated[float | None, Field(gt=0, allow_inf_nan=False), Empty]
 

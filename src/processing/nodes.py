@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from src.db import generation, tables
 from src.domain.names import problem_of_text
-from src.processing.files import DistrictName, Empty, Identifier, Text, run_import
+from src.processing.imports.files import DistrictName, Empty, Identifier, Text, run_import
 from src.vocabulary import Role
 
 

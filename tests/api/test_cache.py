@@ -14,8 +14,8 @@ from sqlalchemy import Engine, text
 
 from src.api.cache import AnswerCache
 from src.api.database import create_cache
-from src.processing.cycle.finish import announce
-from src.processing.runtime import create_runtime
+from src.processing.jobs.announcement import announce
+from src.processing.jobs.runtime import create_runtime
 from src.quickstart import engines
 from src.settings import Settings
 from tests.system import eventually, process

@@ -23,8 +23,8 @@ from src.domain.alerts import FIRING, PENDING, RESOLVED, Condition, Standing, de
 from src.processing.alerts.delivery import RETRY_SECONDS, run_delivery
 from src.processing.alerts.review import run_alerts
 from src.processing.alerts.rules import RulesError, load_rules
-from src.processing.measures import LAST_CYCLE_FAILED, LATEST_CYCLE, observe_state
-from src.processing.runtime import Runtime, create_runtime
+from src.processing.jobs.measures import LAST_CYCLE_FAILED, LATEST_CYCLE, observe_state
+from src.processing.jobs.runtime import Runtime, create_runtime
 from src.quickstart import engines
 from src.settings import Settings
 from tests.system import put, readings_of, run_cycle, table

@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 from sqlalchemy import Engine
 
-from src.processing import jobs
-from src.processing.actors import Queue
 from src.processing.backfill import backfill
-from src.processing.cycle.start import plan_backfill
-from src.processing.cycle.work import work_off
-from src.processing.rescue import INTERRUPTED_BACKFILL, rescue
-from src.processing.runtime import Runtime, create_runtime
+from src.processing.ingest.plan import plan_backfill
+from src.processing.jobs import records as jobs
+from src.processing.jobs.runtime import Runtime, create_runtime
+from src.processing.service.actors import Queue
+from src.processing.service.rescue import INTERRUPTED_BACKFILL, rescue
+from src.processing.service.work import work_off
 from src.settings import Settings
 from tests.system import START, metrics, put, readings_of, run, run_cycle, table
 from tests.trouble import accepting, refusing, silenced

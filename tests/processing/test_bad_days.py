@@ -12,17 +12,18 @@ import pytest
 from sqlalchemy import Engine, text
 
 from src.clock import LiveClock
-from src.processing import jobs
 from src.processing.backfill import backfill
-from src.processing.cycle import conclude, finish, work
-from src.processing.cycle.conclude import STEPS
-from src.processing.cycle.detect import judge_anomalies
-from src.processing.cycle.extent import Extent
-from src.processing.cycle.start import plan_backfill
-from src.processing.cycle.work import work_off
-from src.processing.runtime import Runtime, create_runtime
+from src.processing.conclusions import conclude
+from src.processing.conclusions.anomalies import judge_anomalies
+from src.processing.conclusions.conclude import STEPS
+from src.processing.conclusions.extent import Extent
+from src.processing.ingest.plan import plan_backfill
+from src.processing.jobs import records as jobs
+from src.processing.jobs.runtime import Runtime, create_runtime
+from src.processing.service import finish, work
 from src.processing.service.ahead import clock_problem
 from src.processing.service.heartbeat import Heartbeat
+from src.processing.service.work import work_off
 from src.processing.warehouse import news
 from src.processing.warehouse.client import WarehouseError
 from src.settings import Settings

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from src.domain.days import day_start
 from src.domain.metrics import LEAD_DAYS
-from src.processing import chunks
+from src.processing.jobs import chunks
 from src.processing.warehouse.news import NodeNews
 from src.processing.warehouse.reader import TooManyReadings
 from tests.system import START

@@ -10,11 +10,11 @@ import pytest
 from sqlalchemy import Engine, text
 
 from src.db.migrate import migrate
-from src.processing import jobs
 from src.processing.backfill import backfill
-from src.processing.cycle.start import plan_backfill
-from src.processing.cycle.work import work_off
-from src.processing.runtime import Runtime, create_runtime
+from src.processing.ingest.plan import plan_backfill
+from src.processing.jobs import records as jobs
+from src.processing.jobs.runtime import Runtime, create_runtime
+from src.processing.service.work import work_off
 from src.settings import Settings
 from tests.system import metrics, put, readings_of, run_cycle, table
 

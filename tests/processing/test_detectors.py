@@ -25,8 +25,8 @@ from src.domain.anomalies.together import (
     worth_an_event,
 )
 from src.domain.lifecycle import Record, judge_active_detector, judge_detector
-from src.processing.models import registry
-from src.processing.models.detectors import keep_alarms, review_detectors
+from src.processing.modelling import registry
+from src.processing.modelling.detectors import keep_alarms, review_detectors
 from src.processing.nodes import Node, import_nodes
 from src.settings import Settings
 from tests.signals import MONDAY, ROME, WEEK

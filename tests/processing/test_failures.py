@@ -9,8 +9,8 @@ from sqlalchemy.exc import DBAPIError
 
 from src.db.engines import create_database_engine
 from src.db.failures import is_passing
-from src.processing.patience import PAUSES, patiently
-from src.processing.runtime import Runtime, create_runtime
+from src.processing.jobs.patience import PAUSES, patiently
+from src.processing.jobs.runtime import Runtime, create_runtime
 from src.settings import Settings
 
 
@@ -22,7 +22,7 @@ def raised(database: Engine, state: str) -> DBAPIError:
 
 
 def runtime_without_pauses(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Runtime:
-    monkeypatch.setattr("src.processing.patience.PAUSES", (0.01,) * len(PAUSES))
+    monkeypatch.setattr("src.processing.jobs.patience.PAUSES", (0.01,) * len(PAUSES))
     return create_runtime(settings)
 
 

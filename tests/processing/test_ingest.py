@@ -13,7 +13,7 @@ import pandas as pd
 from sqlalchemy import Engine, text
 
 from src.db.tables import SCHEMA
-from src.processing.cycle.ingest import INSTANT, Ingested, read_span, write_span
+from src.processing.ingest.windows import INSTANT, Ingested, read_span, write_span
 from src.processing.warehouse.client import connect
 from src.processing.warehouse.reader import Reader, Readings
 from src.settings import Settings

@@ -10,7 +10,8 @@ import pandas as pd
 from sqlalchemy import Engine, text
 
 from src.db.tables import SCHEMA
-from src.processing import chunks, jobs
+from src.processing.jobs import chunks
+from src.processing.jobs import records as jobs
 
 NOW = datetime(2023, 5, 1, 12, tzinfo=UTC)
 

@@ -19,15 +19,15 @@ from src.api.schemas.models import Errors
 from src.db.tables import ml_models, ml_predictions_cache
 from src.domain.forecasting import boosting, drift
 from src.domain.forecasting.model import FEWEST_EXAMPLES
-from src.processing import jobs
 from src.processing.alerts.review import run_alerts
-from src.processing.cycle.finish import finish
-from src.processing.cycle.work import work_off
-from src.processing.models import registry, training
-from src.processing.models.forecasts import recent_history, write_forecasts
-from src.processing.models.review import evaluate, review
-from src.processing.models.training import start_training
-from src.processing.runtime import Runtime, create_runtime
+from src.processing.jobs import records as jobs
+from src.processing.jobs.runtime import Runtime, create_runtime
+from src.processing.modelling import registry, training
+from src.processing.modelling.forecasts import recent_history, write_forecasts
+from src.processing.modelling.review import evaluate, review
+from src.processing.modelling.training import start_training
+from src.processing.service.finish import finish
+from src.processing.service.work import work_off
 from src.processing.warehouse.history import HourlyFlow, read_hourly_flow
 from src.quickstart.datasets import load_weather
 from src.settings import Settings

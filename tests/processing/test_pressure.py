@@ -11,9 +11,9 @@ from sqlalchemy import Engine, text
 
 from src.db.tables import ml_models
 from src.domain.pressure import MINIMUM_PRESSURE, NotKnown, leakage_relation, mean_pressure, schedule
-from src.processing.models.recommendations import write_recommendations
+from src.processing.jobs.runtime import create_runtime
+from src.processing.modelling.recommendations import write_recommendations
 from src.processing.nodes import import_nodes
-from src.processing.runtime import create_runtime
 from src.settings import Settings
 from tests.pressure_district import JUNCTIONS, Simulated, readings_of, simulated
 from tests.system import put, run_cycle, table

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
 from src.domain.quality import WEIGHTS, node_quality, window_quality
-from src.processing.quality import WEEKLY, run_quality
-from src.processing.runtime import create_runtime
+from src.processing.conclusions.quality import WEEKLY, run_quality
+from src.processing.jobs.runtime import create_runtime
 from src.settings import Settings
 from tests.system import START, metrics, put, readings_of, run_cycle, table
 

@@ -11,16 +11,17 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine, text
 
-from src.processing import chunks, jobs, patience
-from src.processing.actors import Queue
-from src.processing.cycle.run import run_retry, run_tick
-from src.processing.cycle.start import plan_cycle
-from src.processing.cycle.work import Outcome, work_off
-from src.processing.measures import waiting
-from src.processing.rescue import rescue
-from src.processing.runtime import Runtime, create_runtime
+from src.processing.ingest.plan import plan_cycle
+from src.processing.jobs import chunks, patience
+from src.processing.jobs import records as jobs
+from src.processing.jobs.measures import waiting
+from src.processing.jobs.runtime import Runtime, create_runtime
+from src.processing.service.actors import Queue
+from src.processing.service.cycle import run_retry, run_tick
 from src.processing.service.heartbeat import Heartbeat, Replica
+from src.processing.service.rescue import rescue
 from src.processing.service.timetable import Every
+from src.processing.service.work import Outcome, work_off
 from src.processing.warehouse.reader import Reader
 from src.settings import Settings
 from tests.system import START, eventually, metrics, process, put, readings_of, run_cycle, table
@@ -229,7 +230,7 @@ def test_trainings_that_take_long_keep_no_cycle_waiting(
         ended.wait(30)
         return {}
 
-    monkeypatch.setattr("src.processing.cycle.work.train_chunk", train)
+    monkeypatch.setattr("src.processing.service.work.train_chunk", train)
     queue = Queue(runtime)
     training = jobs.claim_by_hand(database, jobs.TRAINING, "training", AS_OF, "test")
     chunks.add(database, training, [chunks.Chunk([f"n{k}"], AS_OF, AS_OF, 0, {}, f"pool {k}") for k in range(4)])

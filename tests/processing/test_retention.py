@@ -10,13 +10,13 @@ import pytest
 from sqlalchemy import Engine, text
 
 from src.db.tables import ml_models, ml_predictions_cache
-from src.processing import retention
-from src.processing.actors import Queue
-from src.processing.models import registry
-from src.processing.retention import run_retention, thin_out_models
-from src.processing.runtime import create_runtime
-from src.processing.scheduled import Done, run_scheduled
+from src.processing.jobs.runtime import create_runtime
+from src.processing.jobs.scheduled import Done, run_scheduled
+from src.processing.modelling import registry
+from src.processing.service import retention
+from src.processing.service.actors import Queue
 from src.processing.service.heartbeat import Heartbeat, Replica
+from src.processing.service.retention import run_retention, thin_out_models
 from src.processing.service.timetable import Every
 from src.settings import Settings
 from tests.system import metrics, put, readings_of, run_cycle, table

@@ -12,8 +12,8 @@ from sqlalchemy.exc import ProgrammingError
 
 from src.db.engines import create_database_engine
 from src.db.roles import API, PROCESSING, READONLY, apply_roles
-from src.processing.retention import run_retention
-from src.processing.runtime import create_runtime
+from src.processing.jobs.runtime import create_runtime
+from src.processing.service.retention import run_retention
 from src.settings import Settings, load_settings
 from tests.system import START, once, put, readings_of
 

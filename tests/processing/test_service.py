@@ -10,9 +10,9 @@ import orjson
 import pandas as pd
 from sqlalchemy import Engine, text
 
-from src.processing import chunks
-from src.processing.actors import Queue
-from src.processing.runtime import create_runtime
+from src.processing.jobs import chunks
+from src.processing.jobs.runtime import create_runtime
+from src.processing.service.actors import Queue
 from src.processing.service.replay import replay
 from src.processing.service.timetable import Entry, Every
 from src.processing.warehouse.news import NodeNews

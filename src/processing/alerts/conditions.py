@@ -20,8 +20,8 @@ from src.processing.alerts.rules import (
     ServiceHealth,
     StaleData,
 )
-from src.processing.measures import CHUNK_QUEUE, TRAINING_QUEUE, waiting
-from src.processing.runtime import Runtime
+from src.processing.jobs.measures import CHUNK_QUEUE, TRAINING_QUEUE, waiting
+from src.processing.jobs.runtime import Runtime
 
 # As many names as fit a message.
 _NAMED = 20

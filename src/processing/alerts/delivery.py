@@ -11,7 +11,7 @@ from sqlalchemy import Select, func, select, update
 from src.db.tables import alert_deliveries
 from src.observability import logger
 from src.processing.alerts.channels import Channel, channels_of
-from src.processing.runtime import Runtime
+from src.processing.jobs.runtime import Runtime
 
 # Seconds until the next attempt after the first, second, ...; then it is given up, after some nine hours.
 RETRY_SECONDS = (5, 15, 60, 300, 900, 3600, 3600, 3 * 3600, 3 * 3600)

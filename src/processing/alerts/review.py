@@ -15,7 +15,7 @@ from src.observability import logger
 from src.processing.alerts.channels import channels_of
 from src.processing.alerts.conditions import conditions
 from src.processing.alerts.rules import RulesError, load_rules
-from src.processing.runtime import Runtime
+from src.processing.jobs.runtime import Runtime
 
 # The alert that the rules themselves cannot be read.
 RULES_WRONG = "alert rules cannot be used"

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import func, select
 
 from src.clock import LiveClock
-from src.processing.runtime import Runtime
+from src.processing.jobs.runtime import Runtime
 
 # Clocks that are kept in step by NTP differ by less than a second.
 MOST_AHEAD = timedelta(minutes=5)

@@ -15,12 +15,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from src.db.tables import processing_replicas
 from src.observability import logger
-from src.processing import jobs
-from src.processing.actors import Queue
-from src.processing.cycle.finish import announce
-from src.processing.measures import HEARTBEAT, NOW, observe_state
-from src.processing.rescue import rescue
-from src.processing.runtime import Runtime
+from src.processing.jobs import records as jobs
+from src.processing.jobs.announcement import announce
+from src.processing.jobs.measures import HEARTBEAT, NOW, observe_state
+from src.processing.jobs.runtime import Runtime
+from src.processing.service.actors import Queue
+from src.processing.service.rescue import rescue
 from src.processing.service.timetable import Rhythm
 
 

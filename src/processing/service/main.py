@@ -15,21 +15,21 @@ from sqlalchemy.exc import SQLAlchemyError
 from src.clock import SteppedClock, parse_instant
 from src.db.migrate import wait_for_schema
 from src.observability import configure_logging, logger, serve_measures
-from src.processing import jobs
-from src.processing.actors import Queue
 from src.processing.alerts.delivery import run_delivery
 from src.processing.alerts.review import run_alerts
-from src.processing.cycle.run import run, run_retry, run_tick
-from src.processing.measures import INTERVAL
-from src.processing.models.recommendations import run_recommendations
-from src.processing.models.review import run_evaluation, run_review
-from src.processing.models.training import start_training
-from src.processing.quality import run_quality
-from src.processing.retention import run_retention
-from src.processing.runtime import Runtime, create_runtime
+from src.processing.conclusions.quality import run_quality
+from src.processing.jobs import records as jobs
+from src.processing.jobs.measures import INTERVAL
+from src.processing.jobs.runtime import Runtime, create_runtime
+from src.processing.modelling.recommendations import run_recommendations
+from src.processing.modelling.review import run_evaluation, run_review
+from src.processing.modelling.training import start_training
+from src.processing.service.actors import Queue
 from src.processing.service.ahead import clock_problem
+from src.processing.service.cycle import run, run_retry, run_tick
 from src.processing.service.heartbeat import Heartbeat, Replica
 from src.processing.service.replay import replay
+from src.processing.service.retention import run_retention
 from src.processing.service.timetable import ClockTrigger, Daily, Entry, Every, Rhythm, Weekly
 from src.settings import load_settings
 

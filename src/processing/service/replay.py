@@ -10,10 +10,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from src.clock import SteppedClock
 from src.db.failures import is_passing
 from src.observability import logger
-from src.processing import jobs
-from src.processing.actors import Queue
-from src.processing.cycle.run import retry_due, run_retry
-from src.processing.runtime import Runtime
+from src.processing.jobs import records as jobs
+from src.processing.jobs.runtime import Runtime
+from src.processing.service.actors import Queue
+from src.processing.service.cycle import retry_due, run_retry
 from src.processing.service.timetable import Entry
 
 POLL_SECONDS = 0.01

@@ -12,11 +12,11 @@ from uuid import UUID
 import dramatiq
 from dramatiq.brokers.redis import RedisBroker
 
-from src.processing import jobs
-from src.processing.cycle.finish import finish
-from src.processing.cycle.work import Outcome, work_off
-from src.processing.measures import CHUNK_QUEUE, QUEUE_NAMESPACE, TRAINING_QUEUE, waiting
-from src.processing.runtime import Runtime
+from src.processing.jobs import records as jobs
+from src.processing.jobs.measures import CHUNK_QUEUE, QUEUE_NAMESPACE, TRAINING_QUEUE, waiting
+from src.processing.jobs.runtime import Runtime
+from src.processing.service.finish import finish
+from src.processing.service.work import Outcome, work_off
 
 # Trainings use every processor they get: one at a time in each replica.
 TRAINING_THREADS = 1

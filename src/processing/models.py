@@ -17,13 +17,14 @@ from sqlalchemy import Connection
 from src.db import generation
 from src.db.migrate import wait_for_schema
 from src.observability import configure_logging
-from src.processing import jobs
-from src.processing.cycle.finish import announce, finish
-from src.processing.cycle.work import Outcome, work_off
-from src.processing.models import registry
-from src.processing.models.training import plan_training
-from src.processing.runtime import Runtime, create_runtime
+from src.processing.jobs import records as jobs
+from src.processing.jobs.announcement import announce
+from src.processing.jobs.runtime import Runtime, create_runtime
+from src.processing.modelling import registry
+from src.processing.modelling.training import plan_training
+from src.processing.service.finish import finish
 from src.processing.service.heartbeat import Heartbeat
+from src.processing.service.work import Outcome, work_off
 from src.settings import load_settings
 
 

@@ -17,14 +17,14 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from src.observability import logger
-from src.processing import jobs
-from src.processing.cycle.balance import write_balances
-from src.processing.cycle.detect import judge_anomalies
-from src.processing.cycle.extent import Extent, Progress, extent_of, together
-from src.processing.models.forecasts import write_forecasts
-from src.processing.patience import patiently
-from src.processing.quality import DAILY, write_quality
-from src.processing.runtime import Runtime
+from src.processing.conclusions.anomalies import judge_anomalies
+from src.processing.conclusions.balances import write_balances
+from src.processing.conclusions.extent import Extent, Progress, extent_of, together
+from src.processing.conclusions.quality import DAILY, write_quality
+from src.processing.jobs import records as jobs
+from src.processing.jobs.patience import patiently
+from src.processing.jobs.runtime import Runtime
+from src.processing.modelling.forecasts import write_forecasts
 
 # Conclusions that were begun so often without an end are drawn of the last day only, then not at all.
 MOST_ATTEMPTS = 3

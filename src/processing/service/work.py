@@ -20,11 +20,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from src.db.failures import is_of_the_database, is_of_the_values, is_passing
 from src.observability import logger
-from src.processing import chunks, jobs
-from src.processing.cycle.ingest import Ingested, Span, read_span, write_span
-from src.processing.models.training import train_chunk
-from src.processing.patience import patiently
-from src.processing.runtime import Runtime
+from src.processing.ingest.windows import Ingested, Span, read_span, write_span
+from src.processing.jobs import chunks
+from src.processing.jobs import records as jobs
+from src.processing.jobs.patience import patiently
+from src.processing.jobs.runtime import Runtime
+from src.processing.modelling.training import train_chunk
 from src.processing.warehouse.client import WarehouseError
 
 

@@ -18,9 +18,9 @@ from src.domain.forecasting.features import LOOK_BACK_DAYS, TARGETS
 from src.domain.forecasting.model import LEARNED, USUAL, Forecaster
 from src.domain.forecasting.series import DAYS_AHEAD, HOURS, History, history_of, public_holidays
 from src.observability import logger
-from src.processing.models import registry
-from src.processing.models.pools import pools
-from src.processing.runtime import Runtime
+from src.processing.jobs.runtime import Runtime
+from src.processing.modelling import registry
+from src.processing.modelling.pools import pools
 from src.processing.warehouse.client import WarehouseError
 from src.processing.warehouse.history import read_hourly_weather
 

@@ -20,14 +20,14 @@ from src.domain.anomalies.habits import habits_from
 from src.domain.anomalies.limits import limits_of
 from src.domain.anomalies.together import keys_of
 from src.domain.anomalies.watch import HISTORY, LEAD, Watch, weeks
-from src.processing.cycle.counts import changed_spans, count_events
-from src.processing.cycle.events import as_written, stored_events, write_events
-from src.processing.cycle.extent import Extent, Progress
-from src.processing.cycle.habits import habits_of_week, learn_week
-from src.processing.cycle.hours import active_nodes, floor_hour, hourly_signals, outages_of_network
-from src.processing.models.detectors import detectors_of_week, keep_alarms
-from src.processing.patience import patiently
-from src.processing.runtime import Runtime
+from src.processing.conclusions.counts import changed_spans, count_events
+from src.processing.conclusions.events import as_written, stored_events, write_events
+from src.processing.conclusions.extent import Extent, Progress
+from src.processing.conclusions.habits import habits_of_week, learn_week
+from src.processing.conclusions.hours import active_nodes, floor_hour, hourly_signals, outages_of_network
+from src.processing.jobs.patience import patiently
+from src.processing.jobs.runtime import Runtime
+from src.processing.modelling.detectors import detectors_of_week, keep_alarms
 
 # Two jobs that judge at the same time would both find what is new.
 _ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(72652002)")

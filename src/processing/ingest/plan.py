@@ -13,9 +13,9 @@ from sqlalchemy.dialects.postgresql import insert
 from src.db.tables import ingestion_watermarks, nodes, processing_jobs
 from src.domain.days import day_start
 from src.domain.metrics import LEAD_DAYS
-from src.processing import chunks
-from src.processing.cycle.ingest import INSTANT
-from src.processing.runtime import Runtime
+from src.processing.ingest.windows import INSTANT
+from src.processing.jobs import chunks
+from src.processing.jobs.runtime import Runtime
 from src.processing.warehouse.marks import Watermark
 from src.processing.warehouse.news import find_news, readings_between
 

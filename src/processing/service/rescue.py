@@ -9,9 +9,10 @@ from datetime import timedelta
 from uuid import UUID
 
 from src.observability import logger
-from src.processing import chunks, jobs
-from src.processing.actors import Queue
-from src.processing.runtime import Runtime
+from src.processing.jobs import chunks
+from src.processing.jobs import records as jobs
+from src.processing.jobs.runtime import Runtime
+from src.processing.service.actors import Queue
 
 INTERRUPTED_PLANNING = "the replica that planned it stopped; the next one takes in what is missing"
 INTERRUPTED_BACKFILL = "interrupted: the same command goes on where it stopped"

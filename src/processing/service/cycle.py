@@ -8,13 +8,13 @@ from uuid import UUID
 import redis
 
 from src.observability import logger
-from src.processing import jobs
-from src.processing.actors import Queue
-from src.processing.cycle.finish import finish
-from src.processing.cycle.start import plan_cycle
-from src.processing.measures import observe_job
-from src.processing.patience import patiently
-from src.processing.runtime import Runtime
+from src.processing.ingest.plan import plan_cycle
+from src.processing.jobs import records as jobs
+from src.processing.jobs.measures import observe_job
+from src.processing.jobs.patience import patiently
+from src.processing.jobs.runtime import Runtime
+from src.processing.service.actors import Queue
+from src.processing.service.finish import finish
 from src.processing.warehouse.client import WarehouseError
 
 

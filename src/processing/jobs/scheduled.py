@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import Any
 
 from src.observability import logger
-from src.processing import jobs
-from src.processing.measures import observe_job
-from src.processing.patience import patiently
-from src.processing.runtime import Runtime
+from src.processing.jobs import records as jobs
+from src.processing.jobs.measures import observe_job
+from src.processing.jobs.patience import patiently
+from src.processing.jobs.runtime import Runtime
 
 
 @dataclass(frozen=True)

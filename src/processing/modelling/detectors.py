@@ -23,7 +23,7 @@ from src.domain.anomalies.multivariate import BUDGET, Relations
 from src.domain.anomalies.signals import Flags, Integers, Signals
 from src.domain.anomalies.together import METHOD, TOGETHER, Detector, record_of, relations_of_district
 from src.observability import logger
-from src.processing.models import registry
+from src.processing.modelling import registry
 
 DAY, WEEK = timedelta(days=1), timedelta(days=7)
 

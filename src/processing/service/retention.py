@@ -27,9 +27,9 @@ from src.db.tables import (
 )
 from src.domain.lifecycle import FALLBACK_FOR, JUDGED_HOURS
 from src.observability import logger
-from src.processing.patience import patiently
-from src.processing.runtime import Runtime
-from src.processing.scheduled import Done, run_scheduled
+from src.processing.jobs.patience import patiently
+from src.processing.jobs.runtime import Runtime
+from src.processing.jobs.scheduled import Done, run_scheduled
 
 JOB_TYPE = "retention"
 # Forecasts further ahead than models are judged by are kept so long: every cycle writes newer ones.

@@ -11,8 +11,8 @@ from sqlalchemy.dialects.postgresql import insert
 from src.db.bulk_read import read_rows
 from src.db.tables import data_quality_metrics
 from src.domain.quality import node_quality
-from src.processing.runtime import Runtime
-from src.processing.scheduled import Done, run_scheduled
+from src.processing.jobs.runtime import Runtime
+from src.processing.jobs.scheduled import Done, run_scheduled
 
 JOB_TYPE = "data_quality"
 # What the checks look at: the name of the span, and its length.

@@ -15,13 +15,11 @@ from sqlalchemy.dialects.postgresql import insert
 from src.db.tables import districts, network_efficiency
 from src.domain import efficiency
 from src.domain.days import day_start, day_starts
-from src.processing.cycle.extent import Extent, Progress
-from src.processing.patience import patiently
-from src.processing.runtime import Runtime
+from src.processing.conclusions.extent import Extent, Progress
+from src.processing.jobs.patience import patiently
+from src.processing.jobs.runtime import Runtime
 
 BAR_PER_METRE = 0.0980665
-# IWA's default for legitimate household use at night, L per connection and hour, where a district has none of its own.
-NIGHT_USE_LITRES = 1.8
 # Two jobs that balance the same hours would wait for each other row by row, in any order.
 _ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(72652003)")
 # As much as is held in memory at once.
@@ -158,7 +156,7 @@ def _with_night_flow(hourly: pd.DataFrame, pressures: pd.DataFrame, known: Distr
                 },
                 index=local,
             )
-            use = NIGHT_USE_LITRES if district.night_use_litres is None else district.night_use_litres
+            use = efficiency.NIGHT_USE_LITRES if district.night_use_litres is None else district.night_use_litres
             exponent = 1.0 if district.leakage_exponent is None else district.leakage_exponent
             lost = efficiency.night_flow_loss(inflow, district.connections, use, exponent).to_numpy()
             own = efficiency.with_loss(own, pd.Series(lost, own.index))

@@ -24,11 +24,11 @@ from src.domain.anomalies.habits import Profile, Relatives, habits_from, joined,
 from src.domain.anomalies.signals import Flags, Floats, Signals, cells_of
 from src.domain.anomalies.together import keys_of
 from src.domain.anomalies.watch import HISTORY
-from src.processing.cycle.events import stored_events
-from src.processing.cycle.hours import hourly_signals
-from src.processing.models.detectors import WEEK, learn_detectors
-from src.processing.patience import patiently
-from src.processing.runtime import Runtime
+from src.processing.conclusions.events import stored_events
+from src.processing.conclusions.hours import hourly_signals
+from src.processing.jobs.patience import patiently
+from src.processing.jobs.runtime import Runtime
+from src.processing.modelling.detectors import WEEK, learn_detectors
 
 # So many nodes' history is held at once, and so many signals' habits are stored in one transaction.
 PART = 200

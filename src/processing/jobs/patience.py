@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from src.db.failures import is_passing
 from src.observability import logger
-from src.processing.runtime import Runtime
+from src.processing.jobs.runtime import Runtime
 
 T = TypeVar("T")
 # Seconds before the second attempt, the third, ...: as long as a database needs to start again.

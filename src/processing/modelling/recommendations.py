@@ -20,13 +20,13 @@ from sqlalchemy.dialects.postgresql import insert
 from src.db import tables
 from src.db.bulk_read import read_rows
 from src.domain import pressure
+from src.domain.efficiency import NIGHT_USE_LITRES
 from src.domain.pressure import NotKnown, Relation
 from src.observability import logger
-from src.processing.cycle.balance import NIGHT_USE_LITRES
-from src.processing.cycle.finish import announce
-from src.processing.models import registry
-from src.processing.runtime import Runtime
-from src.processing.scheduled import Done, run_scheduled
+from src.processing.jobs.announcement import announce
+from src.processing.jobs.runtime import Runtime
+from src.processing.jobs.scheduled import Done, run_scheduled
+from src.processing.modelling import registry
 
 JOB_TYPE = "recommendations"
 # Nights that a relation is fitted to; days whose pressures a schedule must have served; when a relation is renewed.

@@ -17,11 +17,12 @@ from src.domain.forecasting.model import LEARNED, USUAL, NotEnoughHistory, Train
 from src.domain.forecasting.series import history_of, public_holidays
 from src.domain.lifecycle import PROMOTE, judge_baseline, judge_first
 from src.observability import logger
-from src.processing import chunks, jobs
-from src.processing.models import registry
-from src.processing.models.pools import pools
-from src.processing.patience import patiently
-from src.processing.runtime import Runtime
+from src.processing.jobs import chunks
+from src.processing.jobs import records as jobs
+from src.processing.jobs.patience import patiently
+from src.processing.jobs.runtime import Runtime
+from src.processing.modelling import registry
+from src.processing.modelling.pools import pools
 from src.processing.warehouse.history import read_hourly_flow, read_hourly_weather
 
 # Older readings are not read: a tenth of them would be learned from, of a network that has changed since.

@@ -16,15 +16,15 @@ from src.db.bulk_read import read_rows
 from src.db.tables import model_performance
 from src.domain import lifecycle
 from src.observability import logger
-from src.processing import jobs
-from src.processing.cycle.finish import announce
-from src.processing.models import registry
-from src.processing.models.detectors import review_detectors
-from src.processing.models.forecasts import loaded, recent_history
-from src.processing.models.pools import pools
-from src.processing.models.training import start_training
-from src.processing.runtime import Runtime
-from src.processing.scheduled import Done, run_scheduled
+from src.processing.jobs import records as jobs
+from src.processing.jobs.announcement import announce
+from src.processing.jobs.runtime import Runtime
+from src.processing.jobs.scheduled import Done, run_scheduled
+from src.processing.modelling import registry
+from src.processing.modelling.detectors import review_detectors
+from src.processing.modelling.forecasts import loaded, recent_history
+from src.processing.modelling.pools import pools
+from src.processing.modelling.training import start_training
 
 REVIEW, EVALUATION = "model_review", "model_evaluation"
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

@@ -1,1 +1,0 @@
-"""Models in operation: trained from the warehouse, kept in the database, judged, and asked for forecasts."""
