@@ -21,13 +21,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import orjson
@@ -36,10 +35,10 @@ import redis
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from sqlalchemy import Engine, create_engine, make_url, text
+from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from benchmarks.system import peak_mb
+from benchmarks.system import database_on, peak_mb
 from src.clock import SteppedClock
 from src.db.engines import create_database_engine
 from src.db.migrate import migrate
@@ -145,8 +144,8 @@ class Engines:
         stack.callback(self._stop_all)
 
     def _postgres(self) -> dict[str, str]:
-        url = os.environ.get("TEST_TIMESCALE_URL")
-        return self._stack.enter_context(_database_on(url)) if url else self._start("postgres")
+        on_timescale = os.environ.get("TEST_TIMESCALE_URL")
+        return self._stack.enter_context(database_on(on_timescale)) if on_timescale else self._start("postgres")
 
     def _start(self, name: str) -> dict[str, str]:
         makers: dict[str, Callable[[Path], AbstractContextManager[dict[str, str]]]] = {
@@ -185,22 +184,6 @@ class Engines:
 
     def start_warehouse(self) -> None:
         self._start("warehouse")
-
-
-@contextmanager
-def _database_on(url: str) -> Iterator[dict[str, str]]:
-    name = f"endurance_{uuid4().hex[:8]}"
-    at = make_url(url)
-    admin = create_engine(at, isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    address = {"postgres_host": at.host, "postgres_port": at.port or 5432, "postgres_user": at.username}
-    try:
-        yield {key: str(value) for key, value in address.items()} | {"postgres_db": name}
-    finally:
-        with admin.connect() as connection:
-            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-        admin.dispose()
 
 
 @dataclass

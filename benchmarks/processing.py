@@ -1,7 +1,11 @@
-"""The metric kernel beside a bare pandas groupby, and a whole cycle from the warehouse to committed rows."""
+"""The metric kernel beside a bare pandas groupby, and a whole cycle from the warehouse to committed rows.
+
+With TEST_TIMESCALE_URL on that server, and beside what its own continuous aggregates do with the same readings.
+"""
 
 from __future__ import annotations
 
+import io
 import os
 import statistics
 import subprocess
@@ -9,15 +13,19 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import orjson
 import pandas as pd
+from sqlalchemy import text
 
-from benchmarks.system import START, readings, system
+from benchmarks.system import START, database_on, readings, system
+from src.db.engines import create_database_engine
 from src.domain.days import day_start
 from src.domain.metrics import window_metrics
 from src.domain.readings import clean
+from src.settings import Settings
 
 NODES, READINGS = 1000, 1000
 ROUNDS = 3
@@ -87,8 +95,53 @@ def end_to_end() -> tuple[float, float]:
     return took, usage.ru_maxrss / 1024
 
 
+def continuous_aggregates(url: str) -> float:
+    """Seconds that a user of TimescaleDB would need: COPY of the same readings into a hypertable, and a continuous
+    aggregate of the same statistics for each of the three window sizes."""
+    frame = readings(NODES, READINGS)
+    lines = io.StringIO(frame.to_csv(index=False, header=False))
+    statistics_of = ", ".join(
+        f"{function}({name}) AS {name}_{function}"
+        for name in ("flow_rate", "pressure", "temperature")
+        for function in ("count", "avg", "var_samp", "min", "max")
+    )
+    with database_on(url) as address:
+        settings = Settings(**address)  # type: ignore[arg-type]
+        engine = create_database_engine(settings)
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+
+            def run(statement: str) -> None:
+                connection.execute(text(statement))
+
+            run("CREATE EXTENSION IF NOT EXISTS timescaledb")
+            run(
+                "CREATE TABLE readings (timestamp timestamptz NOT NULL, node_id text NOT NULL, "
+                "flow_rate float8, pressure float8, temperature float8)"
+            )
+            run("SELECT create_hypertable('readings', 'timestamp')")
+            for size in ("5 minutes", "1 hour", "1 day"):
+                run(
+                    f"CREATE MATERIALIZED VIEW windows_{size.replace(' ', '_')} WITH (timescaledb.continuous) AS "  # noqa: S608 - our own text
+                    f"SELECT node_id, time_bucket('{size}', timestamp) AS bucket, {statistics_of} "
+                    "FROM readings GROUP BY 1, 2 WITH NO DATA"
+                )
+            begun = time.perf_counter()
+            driver: Any = connection.connection.driver_connection
+            with driver.cursor() as cursor:
+                cursor.copy_expert("COPY readings FROM STDIN (FORMAT csv)", lines)
+            copied = time.perf_counter() - begun
+            for size in ("5_minutes", "1_hour", "1_day"):
+                run(f"CALL refresh_continuous_aggregate('windows_{size}', NULL, NULL)")
+            took = time.perf_counter() - begun
+        engine.dispose()
+    print(f"{'continuous aggregates':34}{took:>10.1f} s, of them {copied:.1f} s for the copy")
+    return took
+
+
 if __name__ == "__main__":
     ratio = kernel()
     took, peak = end_to_end()
     result = {"kernel_ratio": round(ratio, 2), "end_to_end_seconds": round(took, 1), "peak_rss_mb": round(peak)}
+    if on_timescale := os.environ.get("TEST_TIMESCALE_URL"):
+        result["timescale_ratio"] = round(took / continuous_aggregates(on_timescale), 2)
     print(orjson.dumps(result).decode())

@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pandas as pd
+from sqlalchemy import create_engine, make_url, text
 
 from src.db.engines import create_database_engine
 from src.db.migrate import migrate
@@ -40,13 +42,36 @@ def readings(nodes: int, count: int) -> pd.DataFrame:
 
 
 @contextmanager
+def database_on(url: str) -> Iterator[dict[str, str]]:
+    """An empty database of its own on a server that is there already, gone afterwards; as settings."""
+    at, name = make_url(url), f"bench_{uuid4().hex[:8]}"
+    if at.password:
+        # Drivers look here where the settings name no password, in the processes that are measured as well.
+        os.environ["PGPASSWORD"] = str(at.password)
+    admin = create_engine(at, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    address = {"postgres_host": at.host, "postgres_port": at.port or 5432, "postgres_user": at.username}
+    try:
+        yield {key: str(value) for key, value in address.items()} | {"postgres_db": name}
+    finally:
+        with admin.connect() as connection:
+            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+        admin.dispose()
+
+
+@contextmanager
 def system(frame: pd.DataFrame, **settings: str) -> Iterator[dict[str, str]]:
-    """A migrated system whose warehouse holds the frame; yields the environment of its processes."""
+    """A migrated system whose warehouse holds the frame; yields the environment of its processes.
+
+    Its database is on the server of TEST_TIMESCALE_URL, where that names one.
+    """
+    on_timescale = os.environ.get("TEST_TIMESCALE_URL")
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
         folder.chmod(0o755)
         with (
-            engines.postgres(folder / "postgres") as database,
+            database_on(on_timescale) if on_timescale else engines.postgres(folder / "postgres") as database,
             engines.redis(folder / "redis") as cache,
             engines.bigquery(folder / "bigquery") as warehouse,
         ):
