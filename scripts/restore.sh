@@ -100,13 +100,13 @@ SELECT format('ALTER DATABASE %I ALLOW_CONNECTIONS true', datname) FROM pg_datab
 COMMIT;
 END
     # Without them no policy runs: nothing is compressed any more, and nothing old goes.
-    DATABASE="$database" quietly sql <<'END'
+    DATABASE="$database" quietly sql <<'SQL'
 DO $$ BEGIN
     IF EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb') THEN
         PERFORM _timescaledb_functions.start_background_workers();
     END IF;
 END $$;
-END
+SQL
 }
 
 main() { # read as a whole, because the version that it goes back to has another
