@@ -118,9 +118,6 @@ class AnswerCache:
         # Not `get`, which looks twice.
         try:
             found = self._memory[key]
-            _FROM_MEMORY.inc()
-            if not found.in_redis:
-                self._share(key, found)
         except KeyError:
             outcome = await self._looked_up(key, scope)
             if isinstance(outcome, list):
@@ -128,6 +125,10 @@ class AnswerCache:
                     await send(message)
                 return
             found = outcome
+        else:
+            _FROM_MEMORY.inc()
+            if not found.in_redis:
+                self._share(key, found)
         known = values(scope, b"if-none-match")
         if known and any(tags.strip() == "*" or found.etag in tags for tags in known):
             _UNCHANGED.inc()

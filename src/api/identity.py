@@ -107,7 +107,8 @@ class Identities:
         try:
             found = self._believed[digest] = await self._looked_up(text, digest, database)
         except Refused as refused:
-            self._believed[digest] = refused
+            # A copy: what was raised holds on to every frame that it came through.
+            self._believed[digest] = Refused(*refused.args)
             raise
         return found
 
