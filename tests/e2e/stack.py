@@ -11,11 +11,13 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Self
 
 import httpx
 
@@ -158,7 +160,25 @@ class Stack:
         return httpx.Client(base_url=HTTPS, headers=headers, timeout=15, **({"verify": self.trust()} | more))
 
 
-class Load:
+class Callers:
+    """Threads that ask until the block is left; each runs what is given until `stopping` is set."""
+
+    def __init__(self, *calls: Callable[[], None]) -> None:
+        self.stopping = threading.Event()
+        self._threads = [threading.Thread(target=call) for call in calls]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stopping.set()
+        for thread in self._threads:
+            thread.join()
+
+
+class Load(Callers):
     """Callers who ask through Nginx all the time, and what went wrong for them."""
 
     PATHS = (
@@ -173,28 +193,16 @@ class Load:
     )
 
     def __init__(self, stack: Stack, callers: int = 6) -> None:
+        super().__init__(*(partial(self._ask, number) for number in range(callers)))
         self._stack = stack
-        self._stopping = threading.Event()
         self._trust = stack.trust()
-        self._threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(callers)]
         self.requests = 0
         self.failures: list[str] = []
-        self.replicas: Counter[str] = Counter()
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopping.set()
-        for thread in self._threads:
-            thread.join()
 
     def _ask(self, number: int) -> None:
         with self._stack.client(verify=self._trust) as client:
             turn = number
-            while not self._stopping.is_set():
+            while not self.stopping.is_set():
                 # Another question each time, which no cache has seen.
                 path = self.PATHS[turn % len(self.PATHS)].format(number=100 + turn % 900)
                 turn += 1
@@ -207,7 +215,7 @@ class Load:
                     self.failures.append(f"{begun} {path}: {type(error).__name__} {error}")
                 self.requests += 1
                 # Shows a gap of a tenth of a second; asking more often would slow what is tested.
-                self._stopping.wait(0.2)
+                self.stopping.wait(0.2)
 
 
 def apis(stack: Stack) -> list[str]:
