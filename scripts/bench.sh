@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 suite="${1:-}"
 case "$suite" in
-    processing | anomalies | forecasting | lifecycle | endurance) ;;
+    processing | anomalies | forecasting | lifecycle | endurance | scale) ;;
     serving)
         command -v wrk >/dev/null 2>&1 || {
             echo "The load generator wrk is needed: apt-get install wrk" >&2
@@ -14,7 +14,7 @@ case "$suite" in
         }
         ;;
     *)
-        echo "Usage: $0 processing|serving|anomalies|forecasting|lifecycle|endurance" >&2
+        echo "Usage: $0 processing|serving|anomalies|forecasting|lifecycle|endurance|scale" >&2
         exit 2
         ;;
 esac

@@ -88,7 +88,7 @@ def _microseconds(instant: datetime) -> tuple[int]:
 
 
 # Windows begin at the same few thousand instants, whoever asks.
-@lru_cache(maxsize=100_000)
+@lru_cache(maxsize=20_000)
 def _text_of_instant(since_epoch: tuple[int]) -> str:
     """ISO 8601 in UTC, with a Z."""
     return (_POSTGRES_EPOCH + timedelta(microseconds=since_epoch[0])).isoformat().replace("+00:00", "Z")

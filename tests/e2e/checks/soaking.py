@@ -19,7 +19,7 @@ from tests.e2e.stack import HTTPS, Callers, Stack
 # Of memory that is a container's alone, between the first and the last quarter.
 TOLERANCE = 0.05
 # Before it is measured, caches hold what they may and every connection has seen every table.
-WARM_UP_SECONDS = 600
+WARM_UP_SECONDS = 1200
 MEASURES_AT_MOST = 200_000
 _EVERY_SECONDS = 10
 _CALLERS, _STRANGERS = 6, 3

@@ -1,0 +1,319 @@
+"""A large utility's cycles: hourly flow and pressure of so many nodes in districts of fifty, after eight weeks.
+
+The weeks before are written by one statement per district from a template; what the service itself does is measured:
+the first tick of a week learns habits, those after it are steady. With TEST_TIMESCALE_URL the database is on that
+server. What is polled meanwhile: the longest transaction of any service, and the longest gap between two heartbeats.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import orjson
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import Engine, text
+
+from benchmarks.system import peak_mb, system
+from src.db.engines import create_database_engine
+from src.db.tables import SCHEMA
+from src.db.upsert import copy_rows
+from src.domain.days import day_start
+from src.domain.metrics import window_metrics
+from src.domain.readings import clean
+from src.quickstart import engines
+from src.settings import Settings
+
+ROME = ZoneInfo("Europe/Rome")
+# A Wednesday; habits of the week are learned in the eight weeks before its Monday.
+NOW = datetime(2023, 6, 28, 10, tzinfo=UTC)
+WEEKS, DISTRICT = 8, 50
+STEADY_TICKS, WAIT_MS = 2, 20
+console = Console(width=120)
+
+
+def district(ahead: int) -> pd.DataFrame:
+    """Hourly readings of one district of fifty nodes, up to so many hours after `NOW`: its inlet and customers."""
+    random = np.random.default_rng(1)
+    instants = pd.date_range(NOW - timedelta(days=7 * WEEKS + 4), NOW + timedelta(hours=ahead), freq="h")
+    swing = np.sin((instants.hour.to_numpy() - 9) * np.pi / 12)
+    frames = []
+    for n in range(DISTRICT):
+        use = (1 + 0.4 * swing) * random.uniform(0.5, 1.5) + random.normal(0, 0.05, len(instants))
+        flow = use * (60 if n == 0 else 1)
+        pressure = 4 - 0.3 * swing + random.normal(0, 0.05, len(instants))
+        frames.append(pd.DataFrame({"timestamp": instants, "node": n, "flow_rate": flow, "pressure": pressure}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def of_network(template: pd.DataFrame, nodes: int) -> pd.DataFrame:
+    """The template's readings once per district, each district with a level of its own."""
+    parts = []
+    for number in range(nodes // DISTRICT):
+        level = 0.5 + (number * 37 % 100) / 100
+        part = template.assign(flow_rate=template["flow_rate"] * level, district_id=f"dma-{number:04d}")
+        part["node_id"] = f"dma-{number:04d}-" + template["node"].map("{:02d}".format)
+        parts.append(part.drop(columns="node"))
+    frame = pd.concat(parts, ignore_index=True)
+    return frame.assign(ingestion_timestamp=frame["timestamp"] + pd.Timedelta(minutes=2))
+
+
+def make_history(database: Engine, template: pd.DataFrame, nodes: int) -> None:
+    """Nodes, watermarks and the windows of the weeks before, as the service would have written them."""
+    past = template[template["timestamp"] < pd.Timestamp(NOW)]
+    raw = past.assign(node_id=past["node"].map("{:02d}".format), temperature=np.nan, volume=np.nan).drop(columns="node")
+    raw["timestamp"] = raw["timestamp"].astype("datetime64[us, UTC]")
+    raw["ingestion_timestamp"] = raw["timestamp"]
+    first = day_start(NOW - timedelta(days=7 * WEEKS + 3), ROME)
+    rows = window_metrics(clean(raw, NOW).frame, first, ROME)
+    # Of the finest windows only the last days are ever looked at again.
+    rows = rows[(rows["time_window"] != "5min") | (rows["window_start"] >= pd.Timestamp(NOW - timedelta(days=3)))]
+    rows = rows.assign(quality_score=1.0, computed_at=pd.Timestamp(NOW), computation_version="2")
+    flows = ("avg_flow_rate", "min_flow_rate", "max_flow_rate", "total_volume", "max_flow_change", "max_flow_spike")
+    columns = ", ".join(
+        "district || '-' || node_id" if name == "node_id" else f"{name} * level" if name in flows else name
+        for name in rows.columns
+    )
+    with database.begin() as connection:
+        connection.execute(text("CREATE TEMPORARY TABLE template (LIKE water_infrastructure.computed_metrics)"))
+        copy_rows(connection, "template", rows)
+        connection.execute(
+            text(
+                f"INSERT INTO {SCHEMA}.nodes (node_id, node_name, district_id, role) SELECT id, id, left(id, 8), "
+                "CASE WHEN id LIKE '%-00' THEN 'inlet' ELSE 'consumption' END FROM (SELECT format('dma-%s-%s', "
+                "lpad(d::text, 4, '0'), lpad(n::text, 2, '0')) AS id FROM generate_series(0, :districts - 1) AS d, "
+                "generate_series(0, :size - 1) AS n) AS made"
+            ),
+            {"districts": nodes // DISTRICT, "size": DISTRICT},
+        )
+        last = NOW - timedelta(hours=1)
+        connection.execute(
+            text(
+                f"INSERT INTO {SCHEMA}.ingestion_watermarks (node_id, last_row, last_reading, last_arrival, "
+                f"recent_rows, updated_at) SELECT node_id, :last, :last, :arrival, 2, :last FROM {SCHEMA}.nodes"
+            ),
+            {"last": last, "arrival": last + timedelta(minutes=2)},
+        )
+    for number in range(nodes // DISTRICT):
+        with database.begin() as connection:
+            if number == 0:
+                connection.execute(text("CREATE TABLE IF NOT EXISTS public.template AS SELECT * FROM template"))
+            connection.execute(
+                text(
+                    f"INSERT INTO {SCHEMA}.computed_metrics ({', '.join(rows.columns)}) SELECT {columns} "
+                    "FROM public.template, (SELECT CAST(:district AS text) AS district, "
+                    "CAST(:level AS float8) AS level) AS of"
+                ),
+                {"district": f"dma-{number:04d}", "level": 0.5 + (number * 37 % 100) / 100},
+            )
+    with database.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("DROP TABLE public.template"))
+        connection.execute(text(f"ANALYZE {SCHEMA}.computed_metrics"))
+
+
+@dataclass
+class Watched:
+    """What was seen of services while they worked, by polling."""
+
+    longest_transaction: float = 0.0
+    longest_gap: float = 0.0
+    statement: str = ""
+    _stopping: threading.Event = field(default_factory=threading.Event)
+
+    def watch(self, database: Engine) -> None:
+        with database.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            while not self._stopping.wait(0.2):
+                row = connection.execute(
+                    text(
+                        "SELECT extract(epoch FROM clock_timestamp() - xact_start) AS lasted, query "
+                        "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
+                        "AND backend_type = 'client backend' AND xact_start IS NOT NULL ORDER BY xact_start LIMIT 1"
+                    )
+                ).one_or_none()
+                if row is not None and row.lasted > self.longest_transaction:
+                    self.longest_transaction, self.statement = float(row.lasted), " ".join(row.query.split())[:100]
+                gap = connection.scalar(
+                    text(
+                        "SELECT extract(epoch FROM clock_timestamp() - min(heartbeat_at)) "
+                        f"FROM {SCHEMA}.processing_replicas"
+                    )
+                )
+                self.longest_gap = max(self.longest_gap, float(gap or 0.0))
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+
+@contextmanager
+def watched(database: Engine) -> Iterator[Watched]:
+    found = Watched()
+    thread = threading.Thread(target=found.watch, args=(database,))
+    thread.start()
+    try:
+        yield found
+    finally:
+        found.stop()
+        thread.join()
+
+
+def services(environment: dict[str, str], count: int, until: datetime) -> tuple[float, float]:
+    """So many replicas work off what is due until then: seconds that it took, and the peak memory (MB) of one."""
+    begun = time.perf_counter()
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "src.processing.service.main", "--until", until.isoformat()],
+            env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )
+        for _ in range(count)
+    ]  # fmt: skip
+    peaks = [0.0] * count
+    while any(process.poll() is None for process in started):
+        peaks = [max(peak, peak_mb(process.pid)) for peak, process in zip(peaks, started, strict=True)]
+        time.sleep(0.1)
+    failed = [process.returncode for process in started if process.returncode]
+    assert not failed, f"a service ended with {failed}"
+    return time.perf_counter() - begun, max(peaks)
+
+
+def cycles(database: Engine) -> pd.DataFrame:
+    query = (
+        "SELECT scheduled_for, status, error_message, duration_seconds, result_summary -> 'seconds' AS seconds, "
+        "extract(epoch FROM heartbeat_at - heartbeat_at) AS zero, result_summary AS summary "
+        f"FROM {SCHEMA}.processing_jobs WHERE job_type = 'processing_cycle' ORDER BY scheduled_for"
+    )
+    found = pd.read_sql(text(query), database)
+    assert (found["status"] == "completed").all() and found["error_message"].isna().all(), found.to_dict("records")
+    return found
+
+
+class Slow:
+    """A port that hands on to another, and holds what is sent up so many milliseconds: a warehouse far away."""
+
+    def __init__(self, target: int, milliseconds: int) -> None:
+        self.port = engines.free_port()
+        self._target, self._seconds = target, milliseconds / 1000
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", self.port))
+        self._loop.run_forever()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        await asyncio.gather(
+            self._hand_on(reader, there_writer, self._seconds), self._hand_on(there_reader, writer, 0.0)
+        )
+
+    async def _hand_on(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, seconds: float) -> None:
+        try:
+            while received := await source.read(65536):
+                await asyncio.sleep(seconds)
+                sink.write(received)
+                await sink.drain()
+        except ConnectionError:
+            pass
+        finally:
+            sink.close()
+
+
+def steady(nodes: int, replicas: int = 1, slow: bool = False) -> dict[str, object]:
+    """Cycles of a network of this size: the first of its week, then steady ones."""
+    template = district(ahead=STEADY_TICKS + 2)
+    recent = template[template["timestamp"] >= pd.Timestamp(NOW - timedelta(days=4))]
+    said = {"clock": f"stepped:{NOW.isoformat()}", "check_interval_minutes": "60", "late_arrival_lookback_days": "3"}
+    with system(of_network(recent, nodes), **said) as environment:
+        address = {k: v for k, v in environment.items() if k.startswith("POSTGRES_")}
+        database = create_database_engine(Settings(**{k.lower(): v for k, v in address.items()}))  # type: ignore[arg-type]
+        begun = time.perf_counter()
+        make_history(database, template, nodes)
+        console.print(f"{nodes} nodes: history made in {time.perf_counter() - begun:.0f} s")
+        if slow:
+            rest = int(environment["BIGQUERY_REST_ENDPOINT"].rsplit(":", 1)[1])
+            storage = int(environment["BIGQUERY_STORAGE_ENDPOINT"].rsplit(":", 1)[1])
+            environment["BIGQUERY_REST_ENDPOINT"] = f"http://127.0.0.1:{Slow(rest, WAIT_MS).port}"
+            environment["BIGQUERY_STORAGE_ENDPOINT"] = f"127.0.0.1:{Slow(storage, WAIT_MS).port}"
+        with watched(database) as seen:
+            first, first_peak = services(environment, replicas, NOW)
+            later = NOW + timedelta(hours=1)
+            environment["CLOCK"] = f"stepped:{later.isoformat()}"
+            took, peak = services(environment, replicas, NOW + timedelta(hours=STEADY_TICKS))
+        jobs = cycles(database)
+        steady_ticks = jobs[jobs["scheduled_for"] > pd.Timestamp(NOW)]
+        stages = pd.DataFrame(list(steady_ticks["seconds"])).mean()
+        tick = took / STEADY_TICKS
+        table = Table(title=f"{nodes} nodes, {replicas} replica(s){', a slow warehouse' if slow else ''}")
+        for name in ("figure", "value"):
+            table.add_column(name)
+        figures = {
+            "first cycle of a week (learns), s": first,
+            "steady cycle with its share of the start, s": tick,
+            "peak memory when learning / steady, MB": f"{first_peak:.0f} / {peak:.0f}",
+            "longest transaction, s": f"{seen.longest_transaction:.1f}  {seen.statement}",
+            "longest gap between heartbeats, s": seen.longest_gap,
+        } | {f"  {name}, s (of all threads)": spent for name, spent in stages.items()}
+        for name, value in figures.items():
+            table.add_row(name, value if isinstance(value, str) else f"{value:.1f}")
+        console.print(table)
+        for summary in steady_ticks["summary"]:
+            console.print({k: v for k, v in summary.items() if k not in ("seconds", "failures")})
+        database.dispose()
+    return {
+        "first": first, "tick": tick, "peak": max(first_peak, peak),
+        "transaction": seen.longest_transaction, "gap": seen.longest_gap,
+    }  # fmt: skip
+
+
+def first_load(nodes: int) -> dict[str, float]:
+    """Everything from the warehouse to the conclusions, of a network that nobody has read before."""
+    template = district(ahead=0)
+    whole = template[template["timestamp"] >= pd.Timestamp(NOW - timedelta(days=7 * WEEKS))]
+    with system(of_network(whole, nodes), clock=f"stepped:{NOW.isoformat()}") as environment:
+        address = {k: v for k, v in environment.items() if k.startswith("POSTGRES_")}
+        database = create_database_engine(Settings(**{k.lower(): v for k, v in address.items()}))  # type: ignore[arg-type]
+        with watched(database) as seen:
+            took, peak = services(environment, 1, NOW)
+        stages = cycles(database)["seconds"].iloc[0]
+        console.print(f"first load of {nodes} nodes: {took:.0f} s, {peak:.0f} MB, by stage {stages}")
+        console.print(f"longest transaction {seen.longest_transaction:.1f} s ({seen.statement})")
+        database.dispose()
+    return {"seconds": took, "peak": peak, "transaction": seen.longest_transaction, "gap": seen.longest_gap}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser("./scripts/bench.sh scale", description=__doc__)
+    parser.add_argument("--nodes", type=int, nargs="+", default=[1000, 5000, 20000], help="sizes of steady cycles")
+    parser.add_argument("--first-load", type=int, default=5000, metavar="NODES", help="0: none")
+    parser.add_argument("--no-replicas", action="store_true", help="do not compare three replicas with one")
+    options = parser.parse_args()
+    found = {nodes: steady(nodes) for nodes in options.nodes}
+    result: dict[str, object] = {"tick_seconds": {str(n): round(one["tick"], 1) for n, one in found.items()}}  # type: ignore[call-overload]
+    every = list(found.values())
+    if options.first_load:
+        loaded = first_load(options.first_load)
+        every.append(dict(loaded))
+        result["first_load_seconds"] = round(loaded["seconds"], 1)
+    if not options.no_replicas:
+        one, three = (steady(1000, replicas, slow=True) for replicas in (1, 3))
+        result["replicas_3_speedup"] = round(one["tick"] / three["tick"], 2)  # type: ignore[operator]
+    for key, name in (
+        ("peak", "peak_rss_mb"), ("transaction", "longest_transaction_seconds"), ("gap", "longest_heartbeat_gap_seconds")
+    ):  # fmt: skip
+        result[name] = round(max(float(one[key]) for one in every), 1)  # type: ignore[arg-type]
+    print(orjson.dumps(result).decode())
+
+
+if __name__ == "__main__":
+    main()
