@@ -147,6 +147,21 @@ network_efficiency = Table(
     Column("reason", Text),
 )
 
+# What `network_efficiency` adds up, and holds as `zone_metrics`: the balance of one district.
+district_balances = Table(
+    "district_balances",
+    metadata,
+    Column("district_id", Text, primary_key=True),
+    Column("time_window", Text, primary_key=True),
+    _instant("window_start", primary_key=True),
+    _instant("window_end", nullable=False),
+    Column("balance", JSONB, nullable=False),
+    Column("active_nodes", Integer),
+    Column("total_nodes", Integer),
+    # The whole network over a span of time; the primary key serves single districts.
+    Index("district_balances_by_time", "time_window", "window_start"),
+)
+
 anomalies = Table(
     "anomalies",
     metadata,
@@ -356,6 +371,8 @@ job_chunks = Table(
     Column("districts", JSONB(none_as_null=True)),
     # The pool that the nodes are, where a model is trained of them.
     Column("scope", Text),
+    # Where it is not to be read but concluded: which conclusions, of what hours (see `conclusions.share`).
+    Column("conclusions", JSONB(none_as_null=True)),
     # How often it was begun since it last got on.
     Column("attempts", Integer, nullable=False, server_default=text("0")),
     # Where to go on: everything before it is committed.
@@ -387,6 +404,18 @@ node_habits = Table(
     _instant("valid_from", primary_key=True),
     Column("history_days", Double, nullable=False),
     _json("habits"),
+)
+
+# What is normal for the nodes that stand for a large network, to which its districts are compared in one week.
+sampled_habits = Table(
+    "sampled_habits",
+    metadata,
+    _instant("valid_from", primary_key=True),
+    Column("node_id", Text, primary_key=True),
+    Column("measurement", Text, primary_key=True),
+    Column("district_id", Text),
+    Column("role", Text),
+    Column("habits", JSONB, nullable=False),
 )
 
 # What somebody should know: once per rule and subject while it lasts.

@@ -34,14 +34,17 @@ class Circumstances:
     """What detectors need to know beside the figures.
 
     `limits` per signal; `rejections`: readings set aside (node_id, quarter_start, reason, readings); `detectors`: what
-    is known of districts' signals together, at most one active detector per district; `outage`: by hour, when most of
-    the network sent nothing, where the signals are only a part of it.
+    is known of districts' signals together, at most one active detector per district. Where the signals are only a part
+    of the network: `outage` by hour, when most of it sent nothing, `of_network`, findings that concern all of it, and
+    `unexplained`, as of `Habits.unexplained`, with peers that are not among the signals.
     """
 
     limits: list[Limits]
     rejections: pd.DataFrame
     detectors: Sequence[Detector] = ()
     outage: Flags | None = None
+    of_network: Sequence[Finding] = ()
+    unexplained: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -94,8 +97,10 @@ def detect(
     if not len(signals.hours) or not len(signals.listed):
         return Detected([], {detector.model_id: [] for detector in circumstances.detectors})
     spread = habits.spread[:, cells % 24].T
-    deviation = habits.unexplained(signals.mean, cells) * spread
+    unexplained = circumstances.unexplained
+    deviation = (habits.unexplained(signals.mean, cells) if unexplained is None else unexplained) * spread
     told: list[Finding] = [
+        *circumstances.of_network,
         *limits.beyond_limits(signals, circumstances.limits),
         *sensor_faults.flat_lines(signals, habits),
         *sensor_faults.silences(signals, habits, circumstances.outage),

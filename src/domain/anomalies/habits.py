@@ -74,7 +74,7 @@ class Habits:
         own = without_peers(deviation, self.swing[:, hour].T, self.peers, self.weights)
         return np.asarray(own / self.spread[:, hour].T)
 
-    def of(self, columns: Integers) -> Habits:
+    def of(self, columns: Integers | Flags) -> Habits:
         """Those of some signals, which then have no peers."""
         own = {field.name: getattr(self, field.name)[columns] for field in fields(self)}
         own["weights"] = np.zeros_like(own["weights"])
@@ -189,10 +189,17 @@ def joined(profiles: Sequence[Profile]) -> Profile:
 class Relatives:
     """How signals move with their peers, learned from the profile of all of them, for some of them at a time."""
 
-    def __init__(self, profile: Profile, cells: Integers) -> None:
+    def __init__(self, profile: Profile, cells: Integers, sampled_from: int | None = None) -> None:
+        """
+        Args:
+            cells: the cell of the week of each hour.
+            sampled_from: where the profile holds some districts only, the place from which on it holds a sample of the
+                whole network: of other districts, only that explains anything.
+        """
         self._profile, self._hour = profile, cells % 24
         swing = profile.swing[:, self._hour].T
-        self._peers, self._weights = _peers(np.clip(profile.deviation / swing, -CLIP, CLIP), profile.listed)
+        scaled = np.clip(profile.deviation / swing, -CLIP, CLIP)
+        self._peers, self._weights = _peers(scaled, profile.listed, sampled_from)
 
     def habits(self, columns: Integers) -> Habits:
         """The habits of some of the signals; `peers` are places among all of them."""
@@ -313,9 +320,10 @@ def _spread_by_hour(deviation: Floats, hour: Integers) -> Floats:
     return np.asarray((np.roll(spread, 1, axis=1) + 2 * spread + np.roll(spread, -1, axis=1)) / 4)
 
 
-def _peers(scaled: Floats, listed: pd.DataFrame) -> tuple[Integers, Floats]:
+def _peers(scaled: Floats, listed: pd.DataFrame, sampled_from: int | None) -> tuple[Integers, Floats]:
     """The most alike peers of each signal and their ridge weights; none where fewer than 14 days are shared."""
     count = scaled.shape[1]
+    first_sampled = count if sampled_from is None else sampled_from
     peers, weights = np.zeros((count, PEERS), dtype=np.int64), np.zeros((count, PEERS))
     for _, group in listed.groupby("measurement"):
         columns = group.index.to_numpy()
@@ -326,9 +334,15 @@ def _peers(scaled: Floats, listed: pd.DataFrame) -> tuple[Integers, Floats]:
         shared = present.T.astype(np.float64) @ present.astype(np.float64)
         products = zeroed.T @ zeroed
         district, role = (group[name].to_numpy() for name in ("district_id", "role"))
-        for n in np.flatnonzero(present.sum(axis=0) >= ENOUGH_HISTORY):
+        is_sampled = columns >= first_sampled
+        for n in np.flatnonzero((present.sum(axis=0) >= ENOUGH_HISTORY) & ~is_sampled):
             elsewhere = (district != district[n]) & pd.notna(district) & pd.notna(district[n])
-            may_explain = elsewhere | ((role == "consumption") & (role[n] != "consumption"))
+            of_customers = (role == "consumption") & (role[n] != "consumption")
+            if sampled_from is None:
+                may_explain = elsewhere | of_customers
+            else:
+                # The same whatever districts stand beside this one here.
+                may_explain = np.where(is_sampled, elsewhere, of_customers & (district == district[n]))
             allowed = np.flatnonzero(may_explain & (shared[n] >= ENOUGH_HISTORY))
             alike = np.abs(products[n, allowed]) / np.sqrt(np.maximum(np.diag(products)[allowed], 1e-9))
             chosen = allowed[np.argsort(-alike, kind="stable")[:PEERS]]

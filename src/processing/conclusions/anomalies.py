@@ -7,7 +7,7 @@ waits for a part at most.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,22 +18,31 @@ from src.db.bulk_read import read_rows
 from src.domain.anomalies.detection import Circumstances, Stored
 from src.domain.anomalies.habits import habits_from
 from src.domain.anomalies.limits import limits_of
+from src.domain.anomalies.signals import cells_of
 from src.domain.anomalies.together import keys_of
 from src.domain.anomalies.watch import HISTORY, LEAD, Watch, weeks
 from src.processing.conclusions.counts import changed_spans, count_events
 from src.processing.conclusions.events import as_written, stored_events, write_events
 from src.processing.conclusions.extent import Extent, Progress
-from src.processing.conclusions.habits import habits_of_week, learn_week
-from src.processing.conclusions.hours import active_nodes, floor_hour, hourly_signals, outages_of_network
+from src.processing.conclusions.habits import habits_of_week, learn_week, unexplained
+from src.processing.conclusions.hours import active_nodes, floor_hour, hourly_signals
+from src.processing.conclusions.sample import (
+    Sample,
+    outage_of_sample,
+    outages_found,
+    sample_of_week,
+    signals_of_sample,
+)
+from src.processing.conclusions.share import MOST_NODES, Share
 from src.processing.jobs.patience import patiently
 from src.processing.jobs.runtime import Runtime
 from src.processing.modelling.detectors import detectors_of_week, keep_alarms
 
-# Two jobs that judge at the same time would both find what is new.
-_ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(72652002)")
-# A smaller network is judged as a whole, however few of its nodes have changed; so is one of which more nodes than this
-# share are concerned.
-SMALL, MOST_CONCERNED = 100, 0.25
+# Two jobs that judge the same districts at the same time would both find what is new.
+_JUDGING = 72652002
+# Fewer nodes are judged together, however few of them have changed; so are more, where more than this share of them are
+# concerned.
+SMALL, MOST_CONCERNED = MOST_NODES, 0.25
 # So long before a week every figure is looked at; before that, means suffice.
 _RECENT = timedelta(days=3)
 _JUDGED = text(
@@ -46,18 +55,26 @@ _JUDGED = text(
 )
 _REJECTED = """
     SELECT node_id, quarter_start, reason, readings FROM water_infrastructure.rejected_readings
-    WHERE quarter_start >= %(start)s AND quarter_start < %(end)s
+    WHERE node_id = ANY(%(nodes)s) AND quarter_start >= %(start)s AND quarter_start < %(end)s
 """
 
 
 @dataclass(frozen=True)
 class Part:
-    """Hours of one week to judge: of these nodes, or (None) of the whole network."""
+    """Hours of one week to judge: of these nodes, or (None) of the whole share."""
 
     monday: datetime
     first: datetime
     end: datetime
     node_ids: frozenset[str] | None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How many events of a part are new or changed, and from when on windows lie under other events than before."""
+
+    events: int
+    counted_from: datetime | None
 
 
 class _NotLearned(Exception):
@@ -68,38 +85,47 @@ class _NotLearned(Exception):
         self.keys = keys
 
 
-def judge_anomalies(runtime: Runtime, extent: Extent, as_of: datetime) -> Iterator[Progress]:
-    """Judges the hours of an extent again, up to `as_of` or to where a later cycle has judged; after each part, to
+def judge_anomalies(runtime: Runtime, share: Share, extent: Extent, as_of: datetime) -> Iterator[Progress]:
+    """Judges the hours of a share of the network again, up to `as_of` or to where a later cycle has judged; after each part, to
     where all is judged and how many events are new or changed. Repeating it changes nothing.
 
     An event that lasts is followed to the end of the extent before it is shown as open.
     """
     with runtime.database.connect() as connection:
-        network = active_nodes(connection)
+        network = active_nodes(connection, share.node_ids)
         # A job of a clock that ran ahead says nothing of the present.
         judged_until = connection.scalar(_JUDGED, {"now": runtime.clock.now()})
         until = floor_hour(max(filter(None, [as_of, judged_until])))
     if network.empty:
         return
-    parts = parts_of(runtime, network, extent, until)
+    parts = parts_of(runtime, share, network, extent, until)
     for number, part in enumerate(parts):
         is_last = number == len(parts) - 1
 
-        def judged(part: Part = part, is_last: bool = is_last) -> int:
+        sample = None if share.is_whole else sample_of_week(runtime, part.monday, as_of)
+
+        def judged(part: Part = part, is_last: bool = is_last, sample: Sample | None = sample) -> Judged:
             with runtime.database.begin() as connection:
-                return _judge_part(runtime, connection, network, part, as_of, is_last)
+                return _judge_part(runtime, connection, network, part, as_of, is_last, share, sample)
 
         try:
             changed = patiently(runtime, judged, "anomalies of a week")
         except _NotLearned as unlearned:
-            learn_week(runtime, network, part.monday, unlearned.keys, runtime.settings.utility_country, as_of)
+            country = runtime.settings.utility_country
+            learn_week(runtime, network, part.monday, unlearned.keys, country, as_of, sample)
             changed = patiently(runtime, judged, "anomalies of a week")
-        yield Progress(part.end, changed)
+        yield Progress(part.end, changed.events, changed.counted_from)
 
 
-def parts_of(runtime: Runtime, network: pd.DataFrame, extent: Extent, until: datetime) -> list[Part]:
-    """The parts to judge, in order: before the extent's start of the nodes concerned by late readings, then of all."""
-    start = min(floor_hour(extent.start), until)
+def parts_of(runtime: Runtime, share: Share, network: pd.DataFrame, extent: Extent, until: datetime) -> list[Part]:
+    """The parts to judge, in order: before the extent's start of the nodes concerned by late readings, then of all.
+
+    Args:
+        network: the active nodes of the share.
+    """
+    # What nodes of other districts pass on concerns whichever of these it is passed to.
+    fed = [at for node, at in extent.nodes.items() if not share.is_whole and node not in network.index]
+    start = min([floor_hour(extent.start), until, *map(floor_hour, fed)])
     late = {node: floor_hour(at) for node, at in extent.nodes.items() if node in network.index and at < start}
     concerned = concerned_by(network, set(late))
     if len(network) <= SMALL or len(concerned) > MOST_CONCERNED * len(network):
@@ -122,24 +148,26 @@ def concerned_by(network: pd.DataFrame, changed: set[str]) -> set[str]:
 
 
 def _judge_part(
-    runtime: Runtime, connection: Connection, network: pd.DataFrame, part: Part, as_of: datetime, is_last: bool
-) -> int:
-    """Judges a part and writes its events; how many are new or changed.
+    runtime: Runtime,
+    connection: Connection,
+    network: pd.DataFrame,
+    part: Part,
+    as_of: datetime,
+    is_last: bool,
+    share: Share,
+    sample: Sample | None,
+) -> Judged:
+    """Judges a part and writes its events.
 
     Raises:
         _NotLearned: if habits of the week are missing; nothing was written.
     """
-    connection.execute(_ONE_AT_A_TIME)
+    share.hold(connection, _JUDGING)
     zone, country = runtime.zone, runtime.settings.utility_country
     start, end = part.monday - LEAD, part.end
     now = max(as_of, runtime.clock.now())
-    described = habits_of_week(connection, part.monday, now, part.node_ids)
     wanted = set(network.index if part.node_ids is None else part.node_ids)
-    if part.node_ids is not None:
-        # What others' habits expect of these nodes is not looked at again; what theirs rest on is.
-        peers = {key.split(" ", 1)[1] for habits in described.values() for key in habits.get("peers", {})}
-        wanted |= peers & set(network.index)
-        described = habits_of_week(connection, part.monday, now, wanted)
+    described = habits_of_week(connection, part.monday, now, wanted)
     signals = hourly_signals(connection, network, sorted(wanted), start, end, part.monday - _RECENT)
     keys = keys_of(signals)
     judged = [part.node_ids is None or node in part.node_ids for node in signals.listed["node_id"]]
@@ -153,19 +181,24 @@ def _judge_part(
     rejections = read_rows(
         connection,
         _REJECTED,
-        {"start": part.monday - _RECENT, "end": end},
+        {"start": part.monday - _RECENT, "end": end, "nodes": sorted(wanted)},
         {"node_id": "text", "quarter_start": "instant", "reason": "text", "readings": "integer"},
     )
-    rejections = rejections[rejections["node_id"].isin(wanted)].reset_index(drop=True)
-    detectors = detectors_of_week(connection, part.monday, as_of)
-    outage = None
-    if part.node_ids is not None:
-        districts = set(network.loc[sorted(part.node_ids), "district_id"].dropna())
-        detectors = [detector for detector in detectors if detector.district_id in districts]
-        outage = outages_of_network(connection, network, start, end)
-    watch = _watch(connection, network, part, is_last)
+    detectors = detectors_of_week(
+        connection, part.monday, as_of, set(network.loc[sorted(wanted), "district_id"].dropna())
+    )
+    circumstances = Circumstances(limits, rejections, detectors)
+    if sample is not None:
+        others = signals_of_sample(runtime, connection, sample, as_of, start, end)
+        cells = cells_of(signals.hours, zone, country)
+        circumstances = replace(
+            circumstances,
+            outage=outage_of_sample(others),
+            of_network=outages_found(others, sample) if share.is_first else (),
+            unexplained=unexplained(signals, described, habits, cells, sample, others),
+        )
+    watch = _watch(connection, network, part, is_last, share)
     before = {event.anomaly_id: as_written(event, event.judged_until) for event in watch.stored}
-    circumstances = Circumstances(limits, rejections, detectors, outage)
     alarms = watch.judge(signals, habits, circumstances, zone, country, (part.first, end), part.node_ids)
     keep_alarms(connection, alarms, part.monday)
     if is_last:
@@ -179,13 +212,14 @@ def _judge_part(
     if part.node_ids is not None:
         after = [event for event in after if event.finding.node_id in part.node_ids]
     # The windows of the running hour lie under what is open, too.
-    count_events(connection, changed_spans(before, after, part.first, max(as_of, end) if is_last else end))
-    return len(changed)
+    counted = count_events(connection, changed_spans(before, after, part.first, max(as_of, end) if is_last else end))
+    return Judged(len(changed), counted)
 
 
-def _watch(connection: Connection, network: pd.DataFrame, part: Part, is_last: bool) -> Watch:
+def _watch(connection: Connection, network: pd.DataFrame, part: Part, is_last: bool, share: Share) -> Watch:
     # Nothing begins after the last hour of all; what does is found, too, and ended.
-    stored = stored_events(connection, part.first - HISTORY - timedelta(days=7), None if is_last else part.end)
+    since, until = part.first - HISTORY - timedelta(days=7), None if is_last else part.end
+    stored = stored_events(connection, since, until, share.node_ids, with_others=share.is_first)
     watch = Watch(stored, {str(node_id): district for node_id, district in network["district_id"].items()})
     # What was not judged to its end is written again, whatever these hours say of it.
     watch.touched |= {event.anomaly_id for event in stored if _goes_on(event, part)}

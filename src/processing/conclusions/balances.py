@@ -1,4 +1,7 @@
-"""Water balances of the windows that a job has touched: rows in, `domain.efficiency`, rows out."""
+"""Water balances of the windows that a job has touched: rows in, `domain.efficiency`, rows out.
+
+Districts are balanced share by share; what the network did is added up from them when all are.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,21 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import Connection, select, text
+from sqlalchemy import ColumnElement, Connection, Row, Table, func, select, text, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
-from src.db.tables import districts, network_efficiency
+from src.db.tables import district_balances, districts, network_efficiency
 from src.domain import efficiency
 from src.domain.days import day_start, day_starts
 from src.processing.conclusions.extent import Extent, Progress
+from src.processing.conclusions.share import NO_DISTRICT, Share
 from src.processing.jobs.patience import patiently
 from src.processing.jobs.runtime import Runtime
 
 BAR_PER_METRE = 0.0980665
 # Two jobs that balance the same hours would wait for each other row by row, in any order.
-_ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(72652003)")
+_BALANCING = 72652003
+_ADDING_UP = text("SELECT pg_advisory_xact_lock(72652003)")
 # As much as is held in memory at once.
 _SPAN = timedelta(days=31)
 _NEAR = pd.Timedelta(minutes=30)
@@ -35,6 +40,19 @@ _METERS = text(
             THEN CAST(metadata ->> 'tank_area_m2' AS double precision) END AS tank_area_m2
     FROM water_infrastructure.nodes
     WHERE is_active AND role IN ('inlet', 'outlet', 'consumption', 'storage')
+        AND (coalesce(district_id, '-') = ANY(:districts) OR metadata ->> 'feeding_district_id' = ANY(:districts))
+    """
+)
+_BALANCED = text(
+    """
+    SELECT district_id, window_start, window_end, balance, active_nodes, total_nodes
+    FROM water_infrastructure.district_balances
+    WHERE time_window = :time_window AND window_start >= :start AND window_start < :end
+        -- What a district that has no meters any more told is no part of the network's sum.
+        AND district_id IN (
+            SELECT coalesce(district_id, '-') FROM water_infrastructure.nodes
+            WHERE is_active AND role IN ('inlet', 'outlet', 'consumption', 'storage')
+        )
     """
 )
 _WINDOWS = text(
@@ -56,31 +74,52 @@ _PRESSURES = text(
     SELECT coalesce(district_id, '-') AS district_id, window_start, avg(avg_pressure) AS pressure
     FROM water_infrastructure.computed_metrics JOIN water_infrastructure.nodes USING (node_id)
     WHERE time_window = '1hour' AND window_start >= :start AND window_start < :end
+        AND coalesce(district_id, '-') = ANY(:districts)
         AND coalesce(role, '') <> 'storage' AND avg_pressure IS NOT NULL
     GROUP BY 1, 2
     """
 )
 
 
-def write_balances(runtime: Runtime, extent: Extent, as_of: datetime) -> Iterator[Progress]:
-    """Balances every hour and local day from the extent's first day on that has ended by `as_of`, a month in one
-    transaction; after each, to where all is balanced and how many rows were written."""
+def write_balances(runtime: Runtime, share: Share, extent: Extent, as_of: datetime) -> Iterator[Progress]:
+    """Balances every hour and local day of a share's districts, from the extent's first day on, that has ended by
+    `as_of`, a month in one transaction; after each, to where all is balanced and how many windows were written."""
     zone = runtime.zone
+    balanced_here = [*share.districts, *([NO_DISTRICT] if share.is_first else [])]
     with runtime.database.connect() as connection:
-        meters = pd.read_sql(_METERS, connection)
+        meters = pd.read_sql(_METERS, connection, params={"districts": balanced_here})
         known = {row.district_id: row for row in connection.execute(select(districts))}
     first = day_start(extent.first, zone)
-    while len(meters) and first < as_of:
+    while meters["district_id"].isin(balanced_here).any() and first < as_of:
         # Spans end with a local day, so that each day is balanced as a whole.
         span = first, min(day_start(first + _SPAN, zone), as_of)
 
         def balanced(span: tuple[datetime, datetime] = span) -> int:
             with runtime.database.begin() as connection:
-                connection.execute(_ONE_AT_A_TIME)
-                return _write_span(connection, zone, meters, known, span, as_of)
+                share.hold(connection, _BALANCING)
+                return _write_span(connection, zone, meters, known, span, balanced_here)
 
-        yield Progress(span[1], patiently(runtime, balanced, "balances"))
+        yield Progress(span[1], patiently(runtime, balanced, "balances"), first)
         first = span[1]
+
+
+def add_up(runtime: Runtime, start: datetime, as_of: datetime) -> int:
+    """Adds the districts' balances up to the network's, from the local day of an instant on; how many rows changed."""
+    changed = 0
+    first = day_start(start, runtime.zone)
+    while first < as_of:
+        span = first, min(day_start(first + _SPAN / 4, runtime.zone), as_of)
+
+        def added(span: tuple[datetime, datetime] = span) -> int:
+            with runtime.database.begin() as connection:
+                connection.execute(_ADDING_UP)
+                # The hour across local midnight, where the zone's offset is no whole hour, begins before the day.
+                hourly = span[0] - timedelta(seconds=span[0].timestamp() % 3600), span[1]
+                return _add_up(connection, "1hour", hourly, as_of) + _add_up(connection, "1day", span, as_of)
+
+        changed += patiently(runtime, added, "balance of the network")
+        first = span[1]
+    return changed
 
 
 def _write_span(
@@ -89,24 +128,27 @@ def _write_span(
     meters: pd.DataFrame,
     known: Districts,
     span: tuple[datetime, datetime],
-    as_of: datetime,
+    balanced_here: list[str],
 ) -> int:
     start, end = (pd.Timestamp(instant) for instant in span)
     # The night before tells what leaks on the first morning.
     first_hour = start.floor("h")
     hours = pd.date_range(first_hour - pd.Timedelta(days=1), end, freq="1h")
-    hourly = _balances(connection, meters, "1hour", hours)
-    hourly = _with_night_flow(hourly, _pressures(connection, hours), known, zone)
-    written = _store(connection, "1hour", hourly[hourly["window_start"] >= first_hour], hours, as_of)
+    hourly = _balances(connection, meters, "1hour", hours, balanced_here)
+    hourly = _with_night_flow(hourly, _pressures(connection, hours, balanced_here), known, zone)
+    written = _store(connection, "1hour", hourly[hourly["window_start"] >= first_hour], hours)
     days = pd.DatetimeIndex([day for day in day_starts(span[0], span[1], zone) if day <= span[1]])
     if len(days) > 1:
-        daily = _with_nights_added(_balances(connection, meters, "1day", days), hourly, days)
-        written += _store(connection, "1day", _with_indicators(daily, known, days), days, as_of)
+        daily = _with_nights_added(_balances(connection, meters, "1day", days, balanced_here), hourly, days)
+        written += _store(connection, "1day", _with_indicators(daily, known, days), days)
     return written
 
 
-def _balances(connection: Connection, meters: pd.DataFrame, time_window: str, edges: pd.DatetimeIndex) -> pd.DataFrame:
-    """Balances of the windows between edges that follow each other, whether or not every meter reported."""
+def _balances(
+    connection: Connection, meters: pd.DataFrame, time_window: str, edges: pd.DatetimeIndex, balanced_here: list[str]
+) -> pd.DataFrame:
+    """Balances of these districts in the windows between edges that follow each other, whether or not every meter
+    reported."""
     span: dict[str, Any] = {"start": edges[0], "end": edges[-1], "nodes": list(meters["node_id"])}
     rows = pd.read_sql(_WINDOWS, connection, params=span | {"time_window": time_window})
     rows["window_start"] = pd.to_datetime(rows["window_start"], utc=True)
@@ -123,7 +165,9 @@ def _balances(connection: Connection, meters: pd.DataFrame, time_window: str, ed
         level = pd.DataFrame({"level": own["avg_pressure"].to_numpy() / BAR_PER_METRE}, index=instants).sort_index()
         change = efficiency.storage_change(level, edges, float(tank.tank_area_m2))
         grid.loc[grid["node_id"] == tank.node_id, "storage_change"] = change.to_numpy()
-    return efficiency.water_balance(grid).merge(_reporting(grid), on=["window_start", "district_id"])
+    balances = efficiency.water_balance(grid).merge(_reporting(grid), on=["window_start", "district_id"])
+    # Inlets through which others get water are read with them; what those districts balance is not known here.
+    return balances[balances["district_id"].isin(balanced_here)].reset_index(drop=True)
 
 
 def _reporting(grid: pd.DataFrame) -> pd.DataFrame:
@@ -134,9 +178,10 @@ def _reporting(grid: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _pressures(connection: Connection, hours: pd.DatetimeIndex) -> pd.DataFrame:
+def _pressures(connection: Connection, hours: pd.DatetimeIndex, balanced_here: list[str]) -> pd.DataFrame:
     """Mean pressure (bar) of each district by hour: index window_start, columns districts."""
-    rows = pd.read_sql(_PRESSURES, connection, params={"start": hours[0], "end": hours[-1]})
+    bound: dict[str, Any] = {"start": hours[0], "end": hours[-1], "districts": balanced_here}
+    rows = pd.read_sql(_PRESSURES, connection, params=bound)
     rows["window_start"] = pd.to_datetime(rows["window_start"], utc=True)
     return rows.pivot(index="window_start", columns="district_id", values="pressure").reindex(hours[:-1])
 
@@ -192,26 +237,55 @@ def _with_indicators(daily: pd.DataFrame, known: Districts, days: pd.DatetimeInd
     return daily.assign(indicators=pd.Series(told, daily.index, dtype=object))
 
 
-def _store(
-    connection: Connection, time_window: str, balances: pd.DataFrame, edges: pd.DatetimeIndex, as_of: datetime
-) -> int:
-    """Writes a row per window: the network's figures, and those of each district in `zone_metrics`."""
-    if balances.empty:
-        return 0
+def _store(connection: Connection, time_window: str, balances: pd.DataFrame, edges: pd.DatetimeIndex) -> int:
+    """Writes the rows of districts that say something else than before; the number of windows balanced."""
     ends = dict(zip(edges[:-1], edges[1:], strict=True))
-    zones: dict[Any, list[dict[Hashable, Any]]] = {}
-    for zone in balances.to_dict("records"):
-        zones.setdefault(zone["window_start"], []).append(zone)
+    rows = [
+        {
+            "district_id": str(zone["district_id"]),
+            "time_window": time_window,
+            "window_start": zone["window_start"].to_pydatetime(),
+            "window_end": ends[zone["window_start"]].to_pydatetime(),
+            "balance": _zone(zone),
+            "active_nodes": int(zone["active_nodes"]),
+            "total_nodes": int(zone["total_nodes"]),
+        }
+        for zone in balances.to_dict("records")
+    ]
+    _write_changed(connection, district_balances, rows)
+    return balances["window_start"].nunique()
+
+
+def _add_up(connection: Connection, time_window: str, span: tuple[datetime, datetime], as_of: datetime) -> int:
+    """Writes a row per window: the network's figures, and those of each district in `zone_metrics`."""
+    found = connection.execute(_BALANCED, {"time_window": time_window, "start": span[0], "end": span[1]}).all()
+    if not found:
+        return 0
+    zones: dict[datetime, list[Row[Any]]] = {}
+    for zone in sorted(found, key=lambda zone: (zone.window_start, zone.district_id)):
+        zones.setdefault(zone.window_start, []).append(zone)
+    balances = pd.DataFrame(
+        [
+            {"window_start": zone.window_start} | {name: zone.balance[name] for name in efficiency.BALANCE}
+            for listed in zones.values()
+            for zone in listed
+        ]
+    )
+    numbers = [name for name in efficiency.BALANCE if name not in ("method", "reason")]
+    balances[numbers] = balances[numbers].astype("float64")
     rows = []
     for whole in efficiency.network_balance(balances).to_dict("records"):
-        window_start = whole["window_start"]
-        own = zones[window_start]
-        active, total = (sum(zone[name] for zone in own) for name in ("active_nodes", "total_nodes"))
+        own = zones[whole["window_start"].to_pydatetime()]
+        # Rows from before districts had their own do not know how many meters told of each.
+        is_counted = all(zone.total_nodes is not None for zone in own)
+        active, total = (
+            sum(getattr(zone, name) for zone in own) if is_counted else None for name in ("active_nodes", "total_nodes")
+        )
         rows.append(
             {
                 "time_window": time_window,
-                "window_start": window_start.to_pydatetime(),
-                "window_end": ends[window_start].to_pydatetime(),
+                "window_start": own[0].window_start,
+                "window_end": own[0].window_end,
                 "computation_timestamp": as_of,
                 "total_input_volume": _plain(whole["input_volume"]),
                 "total_output_volume": _plain(whole["output_volume"]),
@@ -220,21 +294,32 @@ def _store(
                 "method": _plain(whole["method"]),
                 "coverage": _plain(whole["coverage"]),
                 "reason": _plain(whole["reason"]),
-                "zone_metrics": {str(zone["district_id"]): _zone(zone) for zone in own},
-                "active_nodes": int(active),
-                "total_nodes": int(total),
-                "network_availability": 100 * float(active) / float(total),
+                "zone_metrics": {zone.district_id: zone.balance for zone in own},
+                "active_nodes": active,
+                "total_nodes": total,
+                "network_availability": 100 * active / total if active is not None and total else None,
             }
         )
-    statement = insert(network_efficiency)
-    changed = {name: statement.excluded[name] for name in rows[0] if name not in ("time_window", "window_start")}
+    return _write_changed(connection, network_efficiency, rows)
+
+
+def _write_changed(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> int:
+    """Inserts rows, and replaces those that say something else; how many these were. When something was computed is no
+    change of what was computed."""
+    if not rows:
+        return 0
+    keys = [column.name for column in table.primary_key]
+    statement = insert(table)
+    new: dict[str, ColumnElement[Any]] = {n: statement.excluded[n] for n in rows[0] if n not in keys}
+    for name in new.keys() & {"active_nodes", "total_nodes", "network_availability"}:
+        new[name] = func.coalesce(new[name], table.c[name])
+    told = [name for name in new if name != "computation_timestamp"]
+    differs = tuple_(*(table.c[name] for name in told)).is_distinct_from(tuple_(*(new[name] for name in told)))
+    written = 0
     for first in range(0, len(rows), 500):
-        connection.execute(
-            statement.on_conflict_do_update(index_elements=["time_window", "window_start"], set_=changed).values(
-                rows[first : first + 500]
-            )
-        )
-    return len(rows)
+        upsert = statement.on_conflict_do_update(index_elements=keys, set_=new, where=differs)
+        written += connection.execute(upsert.values(rows[first : first + 500])).rowcount
+    return written
 
 
 def _zone(zone: dict[Hashable, Any]) -> dict[str, Any]:

@@ -1,30 +1,34 @@
 """What is concluded from the windows a job has changed: balances, anomalies, data quality, forecasts.
 
-Each conclusion has transactions of its own, a few seconds long. One that fails leaves the others untouched; what it has
-not concluded stands in the job's `result_summary`, and the next job takes it in.
+The network's shares are concluded by themselves, on any replica, each conclusion in transactions of its own, a few
+seconds long. One that fails leaves the others untouched; what it has not concluded stands in the job's
+`result_summary`, and the next job takes it in. When all shares are done, the network's sums are made of theirs.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 from src.observability import logger
 from src.processing.conclusions.anomalies import judge_anomalies
-from src.processing.conclusions.balances import write_balances
+from src.processing.conclusions.balances import add_up, write_balances
+from src.processing.conclusions.counts import count_in_network
 from src.processing.conclusions.extent import Extent, Progress, extent_of, together
 from src.processing.conclusions.quality import DAILY, write_quality
+from src.processing.conclusions.share import Share, extents_in, extents_of, joined, plan_of, share_of, shares_of
 from src.processing.jobs import records as jobs
 from src.processing.jobs.patience import patiently
 from src.processing.jobs.runtime import Runtime
-from src.processing.modelling.forecasts import write_forecasts
+from src.processing.modelling.forecasts import pools_to_forecast, write_forecasts
 
 # Conclusions that were begun so often without an end are drawn of the last day only, then not at all.
 MOST_ATTEMPTS = 3
@@ -65,105 +69,207 @@ _TOUCHED = text(
     WHERE chunk.job_id = :job_id GROUP BY node.key
     """
 )
-Step = Callable[[Runtime, Extent, datetime], Iterator[Progress]]
+Step = Callable[[Runtime, Share, Extent, datetime], Iterator[Progress]]
 
 
-def _quality(runtime: Runtime, extent: Extent, as_of: datetime) -> Iterator[Progress]:
+def _quality(runtime: Runtime, share: Share, extent: Extent, as_of: datetime) -> Iterator[Progress]:
     def checked() -> int:
         with runtime.database.begin() as connection:
-            return write_quality(connection, as_of, *DAILY)
+            return write_quality(connection, share.node_ids, as_of, *DAILY)
 
     yield Progress(as_of, patiently(runtime, checked, "data quality"))
 
 
-def _forecasts(runtime: Runtime, extent: Extent, as_of: datetime) -> Iterator[Progress]:
-    def forecast() -> int:
-        with runtime.database.begin() as connection:
-            return write_forecasts(runtime, connection, as_of)
-
-    yield Progress(as_of, patiently(runtime, forecast, "forecasts"))
-
-
-STEPS: Mapping[str, Step] = {
-    "balances": write_balances,
-    "anomalies": judge_anomalies,
-    "quality": _quality,
-    "forecasts": _forecasts,
-}
+STEPS: Mapping[str, Step] = {"balances": write_balances, "anomalies": judge_anomalies, "quality": _quality}
+FORECASTS = "forecasts"
 # The others say how things stand at an instant, and leave no hours behind.
 OF_HOURS = ("balances", "anomalies")
 
 
 @dataclass
 class Concluded:
-    """`summary` for the job, what went wrong in `problems`, and the jobs whose conclusions were `taken` over."""
+    """What came of a share's conclusions, or of a whole job's.
 
-    summary: dict[str, Any] = field(default_factory=lambda: {"seconds": {}})
-    problems: list[str] = field(default_factory=list)
+    Attributes:
+        rows: written or changed, by conclusion.
+        seconds: spent, by conclusion.
+        problems: what went wrong, in a sentence each, by conclusion.
+        left: the hours that are not concluded, by conclusion.
+        changed_from: from when on the network's sums may be others than before.
+    """
+
+    rows: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+    left: dict[str, Extent] = field(default_factory=dict)
+    changed_from: datetime | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """As a chunk's summary holds it; `concluded_of` reads it."""
+        return {
+            "rows": self.rows,
+            "seconds": self.seconds,
+            "problems": self.problems,
+            "left": {name: extent.plain() for name, extent in self.left.items()},
+            "changed_from": self.changed_from.isoformat() if self.changed_from else None,
+        }
+
+
+def concluded_of(plain: Mapping[str, Any]) -> Concluded:
+    """The inverse of `Concluded.plain`."""
+    return Concluded(
+        dict(plain["rows"]),
+        dict(plain["seconds"]),
+        dict(plain["problems"]),
+        {name: extent_of(left) for name, left in plain["left"].items()},
+        datetime.fromisoformat(plain["changed_from"]) if plain["changed_from"] else None,
+    )
+
+
+@dataclass
+class Plan:
+    """What a job has to conclude: of each chunk its nodes and how its row says it, and what it takes over from others.
+
+    `given_up`: how often a process ended over what was left.
+    """
+
+    chunks: list[tuple[Sequence[str], dict[str, Any]]] = field(default_factory=list)
     taken: list[UUID] = field(default_factory=list)
+    given_up: int = 0
 
 
-def conclude(runtime: Runtime, job_id: UUID, as_of: datetime, attempt: int, *, is_cycle: bool) -> Concluded:
-    """Draws every conclusion from what a job has written and, in a cycle, from what others have left.
-
-    What lies in the past hides nothing of the present: where a past part fails, or takes more than half the time
-    between two ticks, the last day is looked at all the same, and what is left stands in `not_concluded`. Where the
-    process ended in the middle before, less is tried: no leftovers, then the last day only, then nothing.
+def plan(connection: Connection, job_id: UUID, as_of: datetime, now: datetime, *, is_cycle: bool) -> Plan:
+    """What follows from what a job has written and, in a cycle, from what others have left.
 
     Args:
         as_of: the instant the job stands for.
-        attempt: how often the job's conclusions have been begun.
     """
-    with runtime.database.connect() as connection:
-        touched = _touched(connection, job_id, as_of)
-        others = _leftovers(connection, job_id, as_of, runtime.clock.now()) if is_cycle else _Leftovers()
-    concluded = Concluded(taken=others.jobs)
+    touched = _touched(connection, job_id, as_of)
+    others = _leftovers(connection, job_id, as_of, now) if is_cycle else _Leftovers()
+    shares = shares_of(connection)
+    extents = {"touched": touched} | {f"left {name}": extent for name, extent in others.of_step.items()}
+    by_share = {name: extents_of(connection, shares, extent) for name, extent in extents.items()}
+    found = Plan(taken=others.jobs, given_up=others.given_up)
+    for number, share in enumerate(shares):
+        own = {name: listed[number] for name, listed in by_share.items()}
+        found.chunks.append((share.node_ids, plan_of(share, list(STEPS), own)))
+    for pool in pools_to_forecast(connection, as_of):
+        everything = Share(tuple(pool.node_ids), (), is_first=False, is_whole=False)
+        found.chunks.append((pool.node_ids, plan_of(everything, [FORECASTS], {}) | {"pool": pool.scope}))
+    return found
+
+
+def conclude(runtime: Runtime, chunk: Row[Any], as_of: datetime, attempt: int, *, is_cycle: bool) -> Concluded:
+    """Draws every conclusion that a chunk stands for.
+
+    What lies in the past hides nothing of the present: where a past part fails, or takes more than half the time
+    between two ticks, the last day is looked at all the same, and what is left stands in `left`. Where the process
+    ended in the middle before, less is tried: nothing that others left, then the last day only, then nothing.
+
+    Args:
+        as_of: the instant the job stands for.
+        attempt: how often the chunk's conclusions have been begun.
+    """
+    share, extents = share_of(chunk), extents_in(chunk)
+    concluded = Concluded(problems={"conclusions": _TOO_OFTEN} if attempt > MOST_ATTEMPTS else {})
+    steps: Mapping[str, Step] = STEPS
+    if FORECASTS in chunk.conclusions["steps"]:
+        steps = {FORECASTS: partial(_forecasts, chunk.conclusions["pool"])}
     present = Extent(as_of - ALWAYS)
+    touched = extents.get("touched", present)
     deadline = time.monotonic() + 30 * runtime.settings.check_interval_minutes if is_cycle else math.inf
-    if attempt > MOST_ATTEMPTS:
-        concluded.problems.append(_TOO_OFTEN)
-    left: dict[str, Extent] = {}
-    for name, step in STEPS.items():
+    for name, step in steps.items():
         begun = time.perf_counter()
-        drawing = _Drawing(runtime, step, as_of, deadline)
+        drawing = _Drawing(runtime, step, share, as_of, deadline)
         if attempt <= MOST_ATTEMPTS + 1:
             drawing.draw(touched if attempt <= MOST_ATTEMPTS else present)
             if drawing.left is not None and touched.first < present.start and attempt <= MOST_ATTEMPTS:
                 drawing.draw(present, even_if_late=True)
         unseen = [touched] if attempt > MOST_ATTEMPTS else []
-        if (other := others.of_step.get(name)) is not None:
+        if (other := extents.get(f"left {name}")) is not None:
             if attempt == 1:
                 drawing.draw(other)
             else:
                 unseen.append(other)
         if drawing.error is not None:
-            log = logger(__name__).bind(step=name, job_id=str(job_id))
+            log = logger(__name__).bind(step=name, job_id=str(chunk.job_id), districts=share.districts[:5])
             log.error("a conclusion could not be drawn", exc_info=drawing.error)
             problem = f"The {name} could not be computed: {type(drawing.error).__name__}: {drawing.error}"
-            concluded.problems.append(problem[:1000])
+            concluded.problems[name] = problem[:1000]
         else:
-            concluded.summary[name] = drawing.rows
+            concluded.rows[name] = drawing.rows
+        if drawing.changed_from is not None:
+            concluded.changed_from = min(drawing.changed_from, concluded.changed_from or drawing.changed_from)
         remaining = [*unseen, *([drawing.left] if drawing.left is not None else [])]
         if remaining and name in OF_HOURS:
-            left[name] = together(remaining)
-        concluded.summary["seconds"][name] = time.perf_counter() - begun
-    if "balances" in left:
+            concluded.left[name] = together(remaining)
+        concluded.seconds[name] = time.perf_counter() - begun
+    if "balances" in concluded.left:
         # What a balance tells is judged once there is one.
-        left["anomalies"] = together([left["balances"], left.get("anomalies", present)])
-    if left:
-        given_up = others.given_up + 1 if attempt > 1 else 0
-        concluded.summary["not_concluded"] = {
-            name: extent.plain() | ({"given_up": given_up} if given_up else {}) for name, extent in left.items()
-        }
+        concluded.left["anomalies"] = together([concluded.left["balances"], concluded.left.get("anomalies", present)])
     return concluded
+
+
+def _forecasts(scope: str, runtime: Runtime, share: Share, extent: Extent, as_of: datetime) -> Iterator[Progress]:
+    work = partial(write_forecasts, runtime, scope, share.node_ids, as_of)
+    yield Progress(as_of, patiently(runtime, work, "forecasts"))
+
+
+def for_the_network(runtime: Runtime, chunks: Sequence[Row[Any]], as_of: datetime) -> Concluded:
+    """What the shares of a job have concluded, together, and the network's sums of it."""
+    found = Concluded(dict.fromkeys((*STEPS, FORECASTS), 0), dict.fromkeys((*STEPS, FORECASTS), 0.0))
+    left: dict[str, list[tuple[Share, Extent]]] = {}
+    problems: dict[tuple[str, str], list[str]] = {}
+    for chunk in chunks:
+        part = concluded_of(chunk.result_summary["concluded"])
+        share = share_of(chunk)
+        for name, rows in part.rows.items():
+            # Windows of the whole network are the same ones for each share.
+            found.rows[name] = max(found.rows[name], rows) if name == "balances" else found.rows[name] + rows
+        for name, spent in part.seconds.items():
+            found.seconds[name] += spent
+        for name, problem in part.problems.items():
+            named = [] if share.is_whole else list(share.districts) or [f"{len(share.node_ids)} nodes of no district"]
+            problems.setdefault((name, problem), []).extend(named)
+        for name, extent in part.left.items():
+            left.setdefault(name, []).append((share, extent))
+        if part.changed_from is not None:
+            found.changed_from = min(part.changed_from, found.changed_from or part.changed_from)
+    found.left = {name: joined(listed, as_of) for name, listed in left.items()}
+    for (name, problem), named in problems.items():
+        found.rows.pop(name, None)
+        more = f" and {len(named) - 3} more" if len(named) > 3 else ""
+        where = f" ({', '.join(named[:3])}{more})" if named else ""
+        found.problems[name] = "; ".join(filter(None, [found.problems.get(name), problem + where]))
+    begun = time.perf_counter()
+    try:
+        if found.changed_from is not None:
+            add_up(runtime, found.changed_from, as_of)
+            patiently(runtime, partial(_count, runtime, found.changed_from), "counts of the network")
+    except Exception as error:
+        logger(__name__).exception("the network's sums could not be made")
+        problem = f"The network's sums could not be made: {type(error).__name__}: {error}"
+        found.problems["network"] = problem[:1000]
+        assert found.changed_from is not None
+        missing = Extent(found.changed_from)
+        found.left["balances"] = together([missing, found.left.get("balances", missing)])
+    found.seconds["network"] = time.perf_counter() - begun
+    return found
+
+
+def _count(runtime: Runtime, first: datetime) -> None:
+    with runtime.database.begin() as connection:
+        count_in_network(connection, first)
 
 
 class _Drawing:
     """One step's conclusions: the rows written, and of the extents drawn what is `left`."""
 
-    def __init__(self, runtime: Runtime, step: Step, as_of: datetime, deadline: float) -> None:
-        self._runtime, self._step, self._as_of, self._deadline = runtime, step, as_of, deadline
+    def __init__(self, runtime: Runtime, step: Step, share: Share, as_of: datetime, deadline: float) -> None:
+        self._runtime, self._step, self._share = runtime, step, share
+        self._as_of, self._deadline = as_of, deadline
         self.rows = 0
+        self.changed_from: datetime | None = None
         self.left: Extent | None = None
         self.error: Exception | None = None
 
@@ -171,8 +277,10 @@ class _Drawing:
         """Draws part after part of an extent, up to a failure or to the deadline."""
         left = extent
         try:
-            for progress in self._step(self._runtime, extent, self._as_of):
+            for progress in self._step(self._runtime, self._share, extent, self._as_of):
                 self.rows += progress.rows
+                if progress.changed_from is not None:
+                    self.changed_from = min(progress.changed_from, self.changed_from or progress.changed_from)
                 left = left.after(progress.until)
                 if time.monotonic() > self._deadline and left.first < self._as_of - ALWAYS and not even_if_late:
                     break

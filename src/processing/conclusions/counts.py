@@ -52,7 +52,7 @@ _IN_NETWORK = text(
         LEFT JOIN water_infrastructure.anomalies AS event
             ON event.timestamp < window_end
             AND (event."end" IS NULL OR event."end" > greatest(window_start, event.timestamp))
-        WHERE window_end > :first AND window_start < :last
+        WHERE window_end > :first
         GROUP BY time_window, window_start
     ) AS counted
     WHERE balance.time_window = counted.time_window AND balance.window_start = counted.window_start
@@ -98,14 +98,15 @@ def changed_spans(
     return spans
 
 
-def count_events(connection: Connection, spans: Iterable[Span]) -> None:
-    """Makes `anomaly_count` of the windows that touch these spans, and the network's counts, say what is stored of
-    events now. Only rows that say something else are written, however long an event has lasted."""
+def count_events(connection: Connection, spans: Iterable[Span]) -> datetime | None:
+    """Makes `anomaly_count` of the windows that touch these spans say what is stored of events now; the first instant
+    of them, from which on the network's counts may be others, too. Only rows that say something else are written, however long an event has lasted."""
     listed = sorted({(span.node_id, span.first, span.last) for span in spans if span.first < span.last})
     if not listed:
-        return
+        return None
     nodes, firsts, lasts = (list(column) for column in zip(*listed, strict=True))
-    first, last = min(firsts), max(lasts)
+    first: datetime = min(firsts)
+    last: datetime = max(lasts)
     bound = {"nodes": nodes, "firsts": firsts, "lasts": lasts, "lowest": first - _LONGEST_WINDOW, "highest": last}
     connection.execute(_COUNTED, bound)
     connection.execute(text("ANALYZE counted"))
@@ -115,4 +116,9 @@ def count_events(connection: Connection, spans: Iterable[Span]) -> None:
         allow_decompression(connection)
         connection.execute(_UPDATED, {"first": found.first, "last": found.last})
     connection.execute(text("DROP TABLE counted"))
-    connection.execute(_IN_NETWORK, {"first": first, "last": last})
+    return first
+
+
+def count_in_network(connection: Connection, first: datetime) -> None:
+    """Makes the network's counts of events say what is stored of them, in every window that ends after an instant."""
+    connection.execute(_IN_NETWORK, {"first": first})

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Row, case, select
+from sqlalchemy import ARRAY, Connection, Row, Text, bindparam, case, exists, func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from src.db.tables import anomalies
+from src.db.tables import anomalies, nodes
 from src.domain.anomalies.detection import Stored
 from src.domain.anomalies.events import Finding
 
@@ -20,10 +20,26 @@ from src.domain.anomalies.events import Finding
 _JUDGED_UNTIL = "judged_until"
 
 
-def stored_events(connection: Connection, since: datetime, until: datetime | None) -> list[Stored]:
+def stored_events(
+    connection: Connection,
+    since: datetime,
+    until: datetime | None,
+    node_ids: Collection[str],
+    *,
+    with_others: bool = False,
+) -> list[Stored]:
     """Events that were open at `since` or began later, and before `until` where that is said; one that was not judged
-    to its end yet has none."""
-    query = select(anomalies).where(anomalies.c.end.is_(None) | (anomalies.c.end >= since))
+    to its end yet has none.
+
+    Args:
+        node_ids: whose events are wanted.
+        with_others: those of the network as a whole, too, and of nodes that are no longer active.
+    """
+    own = anomalies.c
+    wanted = own.node_id == func.any(bindparam("nodes", list(node_ids), ARRAY(Text)))
+    if with_others:
+        wanted |= ~exists().where(nodes.c.node_id == own.node_id, nodes.c.is_active)
+    query = select(anomalies).where(own.end.is_(None) | (own.end >= since), wanted)
     if until is not None:
         query = query.where(anomalies.c.timestamp < until)
     return [_stored(row) for row in connection.execute(query)]

@@ -10,10 +10,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Progress:
-    """Everything before `until` is concluded; `rows` were written or changed for the last part."""
+    """Everything before `until` is concluded; `rows` were written or changed for the last part, and from `changed_from`
+    on the network's sums may be others (None: they are not)."""
 
     until: datetime
     rows: int
+    changed_from: datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,13 @@ from sqlalchemy.dialects.postgresql import insert
 from src.db.bulk_read import read_rows
 from src.db.tables import node_habits
 from src.domain.anomalies.detection import Stored, usable_hours
-from src.domain.anomalies.habits import Profile, Relatives, habits_from, joined, known_profile, profile_of
-from src.domain.anomalies.signals import Flags, Floats, Signals, cells_of
+from src.domain.anomalies.habits import Habits, Profile, Relatives, habits_from, joined, known_profile, profile_of
+from src.domain.anomalies.signals import Flags, Floats, Integers, Signals, cells_of
 from src.domain.anomalies.together import keys_of
 from src.domain.anomalies.watch import HISTORY
 from src.processing.conclusions.events import stored_events
 from src.processing.conclusions.hours import hourly_signals
+from src.processing.conclusions.sample import Sample, history_of_sample, profile_of_sample
 from src.processing.jobs.patience import patiently
 from src.processing.jobs.runtime import Runtime
 from src.processing.modelling.detectors import WEEK, learn_detectors
@@ -35,24 +36,28 @@ PART = 200
 # What a clock that ran ahead has learned is not known: it had not seen the weeks before.
 _HABITS = """
     SELECT measurement || ' ' || node_id, habits - 'learned_at' FROM water_infrastructure.node_habits
-    WHERE valid_from = %(monday)s AND (%(every)s OR node_id = ANY(%(nodes)s))
+    WHERE valid_from = %(monday)s AND node_id = ANY(%(nodes)s)
         AND coalesce(CAST(habits ->> 'learned_at' AS timestamptz) <= %(now)s, true)
 """
 # By the name of a signal ("flow_rate n1"), what is known of it.
 Described = dict[str, Mapping[str, Any]]
 
 
-def habits_of_week(
-    connection: Connection, monday: datetime, now: datetime, node_ids: Collection[str] | None = None
-) -> Described:
-    """The habits stored for a week, of these nodes or (None) of all; nothing for a signal that is not learned yet."""
-    bound = {"monday": monday, "now": now, "every": node_ids is None, "nodes": sorted(node_ids or ())}
+def habits_of_week(connection: Connection, monday: datetime, now: datetime, node_ids: Collection[str]) -> Described:
+    """The habits stored for a week of these nodes; nothing for a signal that is not learned yet."""
+    bound = {"monday": monday, "now": now, "nodes": sorted(node_ids)}
     rows = read_rows(connection, _HABITS, bound, {"key": "text", "habits": "text"})
     return {key: orjson.loads(habits) for key, habits in zip(rows["key"], rows["habits"], strict=True)}
 
 
 def learn_week(
-    runtime: Runtime, network: pd.DataFrame, monday: datetime, missing: Sequence[str], country: str, as_of: datetime
+    runtime: Runtime,
+    network: pd.DataFrame,
+    monday: datetime,
+    missing: Sequence[str],
+    country: str,
+    as_of: datetime,
+    sample: Sample | None,
 ) -> None:
     """Learns and stores the habits of signals in the week that begins on `monday`, from the weeks before it.
 
@@ -60,22 +65,29 @@ def learn_week(
     be in use.
 
     Args:
-        network: all active nodes, as of `hours.active_nodes`.
+        network: whole districts, as of `hours.active_nodes`.
         missing: the signals of which nothing is stored for the week.
+        sample: what other districts are like, where the network is only some of them.
     """
     with runtime.database.connect() as connection:
-        described = habits_of_week(connection, monday, max(as_of, runtime.clock.now()))
-        stored = stored_events(connection, monday - HISTORY, monday)
+        described = habits_of_week(connection, monday, max(as_of, runtime.clock.now()), network.index)
+        stored = stored_events(connection, monday - HISTORY, monday, network.index)
     parts: list[_Part] = []
     for first in range(0, len(network), PART):
         nodes = list(network.index[first : first + PART])
         parts.append(_part(runtime, network, nodes, monday, stored, described, set(missing), country))
-    profile = joined([part.profile for part in parts])
+    profiles = [part.profile for part in parts]
+    count = sum(len(profile.listed) for profile in profiles)
+    if sample is not None:
+        profiles.append(profile_of_sample(runtime, sample, monday, as_of))
+    profile = joined(profiles)
     hours = pd.date_range(monday - HISTORY, monday, freq="h", inclusive="left", tz="UTC")
     cells = cells_of(hours, runtime.zone, country)
     names = [f"{m} {n}" for n, m in zip(profile.listed["node_id"], profile.listed["measurement"], strict=True)]
+    if sample is not None:
+        names[count:] = sample.keys
     places = {name: place for place, name in enumerate(names)}
-    relatives = Relatives(profile, cells)
+    relatives = Relatives(profile, cells, None if sample is None else count)
     groups = [list(missing[first : first + PART]) for first in range(0, len(missing), PART)]
     for group in groups:
         columns = np.array([places[key] for key in group if key in places], dtype=np.int64)
@@ -86,19 +98,45 @@ def learn_week(
         detectors: Callable[[Connection], None] | None = None
         # With the last of the signals, so that a week whose habits are all there has its detectors.
         if group is groups[-1] and as_of - monday <= WEEK:
-            habits = habits_from([described.get(name, {}) for name in names], names)
+            habits = habits_from([described.get(name, {}) for name in names[:count]], names[:count])
             mean, usable = (np.concatenate([getattr(p, f) for p in parts], axis=1) for f in ("mean", "usable"))
-            history = Signals(hours, profile.listed, mean, *[np.broadcast_to(np.nan, mean.shape)] * 5)
+            history = Signals(hours, profile.listed[:count], mean, *[np.broadcast_to(np.nan, mean.shape)] * 5)
+            others = None if sample is None else history_of_sample(runtime, sample, monday, as_of)
+            scaled = unexplained(history, described, habits, cells, sample, others)
             detectors = partial(
                 learn_detectors,
                 history=history,
-                cells=cells,
-                habits=habits,
+                scaled=np.where(habits.is_known, scaled, np.nan),
                 is_usable=usable,
                 monday=monday,
                 now=as_of,
             )
         patiently(runtime, partial(_store, runtime, rows, detectors), "habits of a week")
+
+
+def unexplained(
+    signals: Signals,
+    described: Mapping[str, Mapping[str, Any] | None],
+    habits: Habits,
+    cells: Integers,
+    sample: Sample | None,
+    others: Signals | None,
+) -> Floats:
+    """What neither the hour of the week nor peers explain, as of `Habits.unexplained`; of other districts only the
+    sample explains anything, where there is one.
+
+    Args:
+        described: what is known of the signals, by name, and `habits` the same.
+        others: the sample's signals in the same hours.
+    """
+    if sample is None or others is None:
+        return habits.unexplained(signals.mean, cells)
+    keys, names = keys_of(signals), sample.keys
+    used = {peer for key in keys for peer in (described.get(key) or {}).get("peers", {})}
+    columns = np.array([place for place, name in enumerate(names) if name in used], dtype=np.int64)
+    known = [described.get(key) for key in keys] + [sample.described[column] for column in columns]
+    both = habits_from(known, keys + [names[column] for column in columns])
+    return both.unexplained(np.concatenate([signals.mean, others.mean[:, columns]], axis=1), cells)[:, : len(keys)]
 
 
 def _store(runtime: Runtime, rows: Sequence[Mapping[str, Any]], detectors: Callable[[Connection], None] | None) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
-import numpy as np
 import pandas as pd
 from sqlalchemy import Connection, text
 
 from src.db.bulk_read import read_rows
-from src.domain.anomalies.sensor_faults import outages
-from src.domain.anomalies.signals import HOUR, MEASURED, Flags, Signals, signals_of
+from src.domain.anomalies.signals import MEASURED, Signals, signals_of
 
-_NODES = text("SELECT node_id, district_id, role, metadata FROM water_infrastructure.nodes WHERE is_active")
+_NODES = text(
+    "SELECT node_id, district_id, role, metadata FROM water_infrastructure.nodes "
+    "WHERE is_active AND node_id = ANY(:nodes)"
+)
 _FIGURES = [column for columns in MEASURED.values() for column in columns]
 _MEANS = [columns[0] for columns in MEASURED.values()]
 _HOURS = """
@@ -22,24 +23,19 @@ _HOURS = """
     JOIN unnest(%(nodes)s) WITH ORDINALITY AS listed (node_id, place) USING (node_id)
     WHERE time_window = '1hour' AND window_start >= %(start)s AND window_start < %(end)s
 """
-_REPORTING = """
-    SELECT place, window_start FROM water_infrastructure.computed_metrics
-    JOIN unnest(%(nodes)s) WITH ORDINALITY AS listed (node_id, place) USING (node_id)
-    WHERE time_window = '1hour' AND window_start >= %(start)s AND window_start < %(end)s
-        AND coalesce(avg_flow_rate, avg_pressure, avg_temperature) IS NOT NULL
-"""
 _BALANCES = """
-    SELECT window_start, zone.key AS district_id,
-        CASE WHEN zone.value ->> 'method' = 'metered' THEN (zone.value ->> 'loss_volume')::double precision END AS loss,
-        (zone.value ->> 'input_volume')::double precision AS inflow
-    FROM water_infrastructure.network_efficiency, jsonb_each(zone_metrics) AS zone
-    WHERE time_window = '1hour' AND window_start >= %(start)s AND window_start < %(end)s
+    SELECT window_start, district_id,
+        CASE WHEN balance ->> 'method' = 'metered' THEN (balance ->> 'loss_volume')::double precision END AS loss,
+        (balance ->> 'input_volume')::double precision AS inflow
+    FROM water_infrastructure.district_balances
+    WHERE time_window = '1hour' AND district_id = ANY(%(districts)s)
+        AND window_start >= %(start)s AND window_start < %(end)s
 """
 
 
-def active_nodes(connection: Connection) -> pd.DataFrame:
-    """Index node_id, sorted; columns district_id, role, metadata (as it is stored)."""
-    return pd.read_sql(_NODES, connection, index_col="node_id").sort_index()
+def active_nodes(connection: Connection, node_ids: Collection[str]) -> pd.DataFrame:
+    """Those of the nodes that are active: index node_id, sorted; columns district_id, role, metadata (as stored)."""
+    return pd.read_sql(_NODES, connection, params={"nodes": list(node_ids)}, index_col="node_id").sort_index()
 
 
 def hourly_signals(
@@ -49,13 +45,16 @@ def hourly_signals(
     start: datetime,
     end: datetime,
     whole_from: datetime,
+    *,
+    balanced: bool = True,
 ) -> Signals:
     """The hourly figures of some nodes in [start, end).
 
     Args:
-        network: all active nodes, as of `active_nodes`.
+        network: whole districts, as of `active_nodes`.
         node_ids: those wanted, in any order.
         whole_from: before it, only means are read.
+        balanced: with what the districts' balances say, under their first inlets.
     """
     nodes = network.loc[sorted(node_ids)]
     parts = []
@@ -68,10 +67,13 @@ def hourly_signals(
             parts.append(read_rows(connection, query, bound, columns))
     rows = pd.concat(parts, ignore_index=True).reindex(columns=["place", "window_start", "cadence_seconds", *_FIGURES])
     rows["node_id"] = pd.Categorical.from_codes(rows["place"].to_numpy(dtype="int64") - 1, nodes.index)
+    if not balanced:
+        return signals_of(rows, nodes[["district_id", "role"]], start, end)
+    districts = sorted(network["district_id"].dropna().unique())
     balances = read_rows(
         connection,
         _BALANCES,
-        {"start": start, "end": end},
+        {"start": start, "end": end, "districts": districts},
         {"window_start": "instant", "district_id": "text", "loss": "number", "inflow": "number"},
     )
     by_inlet = _by_inlet(balances, network)
@@ -101,22 +103,6 @@ def _by_inlet(balances: pd.DataFrame, network: pd.DataFrame) -> pd.DataFrame:
             )
         )
     return pd.concat(parts, ignore_index=True)
-
-
-def outages_of_network(connection: Connection, network: pd.DataFrame, start: datetime, end: datetime) -> Flags:
-    """Hours of [start, end) in which most of the network's nodes sent nothing."""
-    rows = read_rows(
-        connection,
-        _REPORTING,
-        {"nodes": list(network.index), "start": start, "end": end},
-        {"place": "integer", "window_start": "instant"},
-    )
-    hours = pd.date_range(start, end, freq="h", inclusive="left", tz="UTC")
-    reporting = np.zeros((len(hours), len(network)), dtype=bool)
-    at = ((rows["window_start"] - pd.Timestamp(start)) // HOUR).to_numpy(dtype="int64")
-    reporting[at, rows["place"].to_numpy(dtype="int64") - 1] = True
-    # Nodes that never reported in these hours are none that fell silent.
-    return outages(reporting[:, reporting.any(axis=0)])
 
 
 def floor_hour(instant: datetime) -> datetime:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import pandas as pd
@@ -11,6 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from src.db.bulk_read import read_rows
 from src.db.tables import data_quality_metrics
 from src.domain.quality import node_quality
+from src.processing.conclusions.share import shares_of
 from src.processing.jobs.runtime import Runtime
 from src.processing.jobs.scheduled import Done, run_scheduled
 
@@ -26,22 +28,22 @@ _NODES = text(
             AND cadence_seconds IS NOT NULL
         ORDER BY window_start DESC LIMIT 1
     ) AS latest ON true
-    WHERE is_active ORDER BY nodes.node_id
+    WHERE is_active AND nodes.node_id = ANY(:nodes) ORDER BY nodes.node_id
     """
 )
 _HOURS = """
     SELECT node_id, window_start, reading_count, cadence_seconds, data_completeness, avg_flow_rate, flow_count,
         total_volume
     FROM water_infrastructure.computed_metrics
-    WHERE time_window = '1hour' AND window_start >= %(start)s AND window_start < %(end)s
+    WHERE node_id = ANY(%(nodes)s) AND time_window = '1hour' AND window_start >= %(start)s AND window_start < %(end)s
 """
 _REJECTED = """
     SELECT node_id, quarter_start, reason, readings FROM water_infrastructure.rejected_readings
-    WHERE quarter_start >= %(start)s AND quarter_start < %(end)s
+    WHERE node_id = ANY(%(nodes)s) AND quarter_start >= %(start)s AND quarter_start < %(end)s
 """
 _EVENTS = """
     SELECT node_id, anomaly_type, severity, timestamp, "end" FROM water_infrastructure.anomalies
-    WHERE timestamp < %(end)s AND ("end" IS NULL OR "end" > greatest(%(start)s, timestamp))
+    WHERE node_id = ANY(%(nodes)s) AND timestamp < %(end)s AND ("end" IS NULL OR "end" > greatest(%(start)s, timestamp))
 """
 
 
@@ -49,17 +51,26 @@ def run_quality(runtime: Runtime, as_of: datetime) -> None:
     """The check over a week, if no other replica has done it."""
 
     def check() -> Done:
-        with runtime.database.begin() as connection:
-            return Done({"nodes_checked": write_quality(connection, as_of, *WEEKLY)})
+        with runtime.database.connect() as connection:
+            shares = shares_of(connection)
+        checked = 0
+        for share in shares:
+            with runtime.database.begin() as connection:
+                checked += write_quality(connection, share.node_ids, as_of, *WEEKLY)
+        return Done({"nodes_checked": checked})
 
     run_scheduled(runtime, JOB_TYPE, f"Data quality {as_of:%Y-%m-%d %H:%M}", as_of, check)
 
 
-def write_quality(connection: Connection, as_of: datetime, time_window: str, length: timedelta) -> int:
-    """Checks every active node over the whole hours that end by `as_of`; the number of nodes. Harmless to repeat."""
+def write_quality(
+    connection: Connection, node_ids: Sequence[str], as_of: datetime, time_window: str, length: timedelta
+) -> int:
+    """Checks each of these nodes that is active over the whole hours that end by `as_of`; the number of nodes. Harmless
+    to repeat."""
     end = as_of.replace(minute=0, second=0, microsecond=0)
-    span = {"start": end - length, "end": end}
-    nodes = pd.read_sql(_NODES, connection, params={"end": end}, index_col="node_id")
+    listed = list(node_ids)
+    span = {"start": end - length, "end": end, "nodes": listed}
+    nodes = pd.read_sql(_NODES, connection, params={"end": end, "nodes": listed}, index_col="node_id")
     if nodes.empty:
         return 0
     numbers = ("reading_count", "cadence_seconds", "data_completeness", "avg_flow_rate", "flow_count", "total_volume")

@@ -170,6 +170,74 @@ def add(database: Engine, job_id: UUID, chunks: Sequence[Chunk]) -> None:
         )
 
 
+def add_conclusions(
+    connection: Connection, job_id: UUID, as_of: datetime, planned: Sequence[tuple[Sequence[str], Mapping[str, Any]]]
+) -> None:
+    """Adds chunks that are not read but concluded, after those that are; of each its nodes, and what is to be done."""
+    first = connection.execute(
+        select(func.coalesce(func.max(_chunks.chunk_number), -1)).where(_chunks.job_id == job_id)
+    ).scalar_one()
+    rows = [
+        {
+            "job_id": job_id,
+            "chunk_number": number,
+            "node_ids": list(node_ids),
+            "read_start": as_of,
+            "read_end": as_of,
+            "resume_from": as_of,
+            "expected_readings": 0,
+            "latest_arrivals": {},
+            "conclusions": dict(conclusions),
+            "status": "queued",
+        }
+        for number, (node_ids, conclusions) in enumerate(planned, start=first + 1)
+    ]
+    connection.execute(insert(job_chunks), rows)
+
+
+def of_conclusions(connection: Connection, job_id: UUID) -> Sequence[Row[Any]]:
+    """The job's chunks that are concluded, in order; none where they are not planned yet."""
+    query = select(job_chunks).where(_chunks.job_id == job_id, _chunks.conclusions.is_not(None))
+    return connection.execute(query.order_by(_chunks.chunk_number)).all()
+
+
+def is_of_conclusions(database: Engine, job_id: UUID, chunk_number: int) -> bool:
+    """Whether the chunk is not to be read but concluded."""
+    query = select(_chunks.conclusions.is_not(None)).where(
+        _chunks.job_id == job_id, _chunks.chunk_number == chunk_number
+    )
+    with database.connect() as connection:
+        return bool(connection.scalar(query))
+
+
+def begin_conclusions(connection: Connection, job_id: UUID, chunk_number: int) -> Row[Any] | None:
+    """The chunk, a beginning of which is counted by now; None where it is done, or its job has ended."""
+    if (chunk := take(connection, job_id, chunk_number)) is None:
+        return None
+    connection.execute(_of(chunk).values(attempts=_chunks.attempts + 1))
+    return chunk
+
+
+def end_conclusions(
+    database: Engine, job_id: UUID, chunk_number: int, now: datetime, replica: str, summary: Mapping[str, object]
+) -> bool:
+    """Marks a chunk concluded; True where no chunk of its job is left, for one caller at least."""
+    problems = summary.get("problems")
+    with database.begin() as connection:
+        connection.execute(
+            update(job_chunks)
+            .where(_chunks.job_id == job_id, _chunks.chunk_number == chunk_number, _chunks.status == "queued")
+            .values(
+                status="failed" if problems else "completed",
+                replica=replica,
+                completed_at=now,
+                result_summary={"concluded": dict(summary)},
+                error_message="; ".join(problems.values()) if isinstance(problems, dict) and problems else None,
+            )
+        )
+    return not queued(database, job_id)
+
+
 def queued(database: Engine, job_id: UUID) -> list[int]:
     """Numbers of the job's chunks that are not done."""
     with database.connect() as connection:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from types import FrameType
 from typing import Any
@@ -46,6 +47,9 @@ class Runtime:
     forecasters: dict[UUID, Forecaster] = field(default_factory=dict)
     # What was read for the pools of a training that are still to come, by its job: trainings have one thread.
     training_flow: dict[UUID, HourlyFlow] = field(default_factory=dict)
+    # What the job of an instant has read of a large network's sample (`conclusions.sample`), a thread at a time.
+    sampling: threading.RLock = field(default_factory=threading.RLock)
+    _samples: tuple[datetime | None, dict[tuple[datetime, ...], object]] = field(default_factory=lambda: (None, {}))
     _busy: Counter[UUID] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _warehouse: Warehouse | None = None
@@ -68,6 +72,12 @@ class Runtime:
             if self._warehouse is None:
                 self._warehouse = connect(self.settings)
             return self._warehouse
+
+    def samples_of(self, instant: datetime) -> dict[tuple[datetime, ...], object]:
+        """What is remembered for the job of an instant; what was remembered for another is forgotten."""
+        if self._samples[0] != instant:
+            self._samples = instant, {}
+        return self._samples[1]
 
     def reader(self) -> Reader:
         return Reader(self.warehouse(), self.settings)

@@ -6,6 +6,7 @@ beside the events of all other detectors.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -18,9 +19,8 @@ from sqlalchemy.dialects.postgresql import insert
 from src.db.tables import anomalies, detector_alarms, ml_models
 from src.domain import lifecycle
 from src.domain.anomalies.events import INFO, Finding
-from src.domain.anomalies.habits import Habits
 from src.domain.anomalies.multivariate import BUDGET, Relations
-from src.domain.anomalies.signals import Flags, Integers, Signals
+from src.domain.anomalies.signals import Flags, Floats, Signals
 from src.domain.anomalies.together import METHOD, TOGETHER, Detector, record_of, relations_of_district
 from src.observability import logger
 from src.processing.modelling import registry
@@ -28,14 +28,16 @@ from src.processing.modelling import registry
 DAY, WEEK = timedelta(days=1), timedelta(days=7)
 
 
-def detectors_of_week(connection: Connection, monday: datetime, now: datetime) -> list[Detector]:
-    """The detectors in use, active or in shadow, that were learned from what was before a week.
+def detectors_of_week(
+    connection: Connection, monday: datetime, now: datetime, districts: Collection[str]
+) -> list[Detector]:
+    """The detectors of these districts in use, active or in shadow, that were learned from what was before a week.
 
     One whose artefact is refused gives way to its fallback, or retires; that is recorded and logged.
     """
     detectors = []
     for model in _watching(connection, now):
-        if model.training_data_end > monday:
+        if model.training_data_end > monday or model.scope not in districts:
             continue
         try:
             own = Relations.of(orjson.loads(registry.artefact_of(connection, model.model_id)))
@@ -56,8 +58,7 @@ def _watching(connection: Connection, now: datetime) -> list[Row[Any]]:
 def learn_detectors(
     connection: Connection,
     history: Signals,
-    cells: Integers,
-    habits: Habits,
+    scaled: Floats,
     is_usable: Flags,
     monday: datetime,
     now: datetime,
@@ -65,14 +66,13 @@ def learn_detectors(
     """Learns a new version for each district that has none of this week, and sends it to shadow.
 
     Args:
-        history: the weeks before `monday`, and the cell of the week of each of its hours.
-        habits: learned from them.
+        history: the weeks before `monday`.
+        scaled: hours × signals, what habits do not explain of it, in spreads; NaN where no habits are known.
         is_usable: hours × signals; False where an event lies over the hour.
     """
     latest = select(ml_models.c.scope, func.max(ml_models.c.training_data_end))
     latest = latest.where(ml_models.c.model_type == registry.ANOMALIES).group_by(ml_models.c.scope)
     known = {scope: end for scope, end in connection.execute(latest)}
-    scaled = np.where(habits.is_known, habits.unexplained(history.mean, cells), np.nan)
     for district_id in sorted({str(name) for name in history.listed["district_id"].dropna()}):
         if district_id in known and known[district_id] >= monday:
             continue

@@ -20,7 +20,7 @@ from src.domain.forecasting.series import DAYS_AHEAD, HOURS, History, history_of
 from src.observability import logger
 from src.processing.jobs.runtime import Runtime
 from src.processing.modelling import registry
-from src.processing.modelling.pools import pools
+from src.processing.modelling.pools import Pool, pools
 from src.processing.warehouse.client import WarehouseError
 from src.processing.warehouse.history import read_hourly_weather
 
@@ -32,35 +32,41 @@ _HOURLY = """
 """
 
 
-def write_forecasts(runtime: Runtime, connection: Connection, as_of: datetime) -> int:
-    """Forecasts the 168 hours from the last whole hour on with every model in use; the number of rows.
+def pools_to_forecast(connection: Connection, as_of: datetime) -> list[Pool]:
+    """The pools that have a model in use."""
+    scopes = {model.scope for model in registry.in_use(connection, registry.FLOW, as_of)}
+    return [pool for pool in pools(connection, as_of) if pool.scope in scopes] if scopes else []
+
+
+def write_forecasts(runtime: Runtime, scope: str, node_ids: Sequence[str], as_of: datetime) -> int:
+    """Forecasts the 168 hours from the last whole hour on with every model in use of a pool; the number of rows.
 
     Repeated, it replaces what it wrote. A model whose artefact is not what its training wrote is not loaded: its
     fallback takes its place, or it retires; that is decided here, recorded and logged.
+
+    Args:
+        node_ids: of the pool. Those that came after the training are forecast by their usual flow.
     """
     origin = as_of.replace(minute=0, second=0, microsecond=0)
-    members = {pool.scope: pool.node_ids for pool in pools(connection, as_of)}
     written = 0
-    histories: dict[tuple[str, ...], History] = {}
-    in_use = registry.in_use(connection, registry.FLOW, as_of)
-    for gone in runtime.forecasters.keys() - {model.model_id for model in in_use}:
-        runtime.forecasters.pop(gone, None)
-    for model in in_use:
-        forecaster = loaded(runtime, connection, model, as_of)
-        # Nodes that came to the pool after the training are forecast by their usual flow.
-        nodes = tuple(members.get(model.scope, ()))
-        if forecaster is None or not nodes:
-            continue
-        if nodes not in histories:
-            histories[nodes] = recent_history(runtime, connection, nodes, origin)
-        rows = forecast_rows(forecaster, histories[nodes], origin, model.model_id)
-        own = ml_predictions_cache.c
-        connection.execute(
-            delete(ml_predictions_cache).where(own.model_id == model.model_id, own.prediction_timestamp == origin)
-        )
-        if len(rows):
-            copy_rows(connection, ml_predictions_cache.fullname, rows)
-        written += len(rows)
+    history: History | None = None
+    with runtime.database.begin() as connection:
+        in_use = registry.in_use(connection, registry.FLOW, as_of)
+        for gone in set(runtime.forecasters) - {model.model_id for model in in_use}:
+            runtime.forecasters.pop(gone, None)
+        for model in in_use:
+            if model.scope != scope or (forecaster := loaded(runtime, connection, model, as_of)) is None:
+                continue
+            if history is None:
+                history = recent_history(runtime, connection, node_ids, origin)
+            rows = forecast_rows(forecaster, history, origin, model.model_id)
+            own = ml_predictions_cache.c
+            connection.execute(
+                delete(ml_predictions_cache).where(own.model_id == model.model_id, own.prediction_timestamp == origin)
+            )
+            if len(rows):
+                copy_rows(connection, ml_predictions_cache.fullname, rows)
+            written += len(rows)
     return written
 
 

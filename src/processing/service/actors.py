@@ -96,12 +96,12 @@ class Queue:
         self._work_off(UUID(job_id), chunk_number, self.send_training)
 
     def _finish(self, job_id: str) -> None:
-        finish(self._runtime, UUID(job_id))
+        finish(self._runtime, UUID(job_id), self.send)
 
     def _work_off(self, job_id: UUID, chunk_number: int, send: Callable[[UUID, int], None]) -> None:
         outcome = work_off(self._runtime, job_id, chunk_number)
         if outcome is Outcome.DONE_AND_LAST:
-            finish(self._runtime, job_id)
+            finish(self._runtime, job_id, self.send)
         elif outcome is Outcome.HANDED_BACK:
             send(job_id, chunk_number)
 

@@ -81,7 +81,7 @@ def run(runtime: Runtime, queue: Queue, job_id: UUID, as_of: datetime) -> None:
             _fail(runtime, job_id, f"It could not be planned: {type(error).__name__}: {error}")
         else:
             if not numbers:
-                finish(runtime, job_id)
+                finish(runtime, job_id, queue.send)
 
 
 def _fail(runtime: Runtime, job_id: UUID, reason: str) -> None:

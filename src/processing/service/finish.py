@@ -3,40 +3,43 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, select, text
+import redis
+from sqlalchemy import Connection, func, select, update
 
 from src.db.failures import is_passing
 from src.db.locks import try_lock
 from src.db.tables import job_chunks, processing_jobs
 from src.observability import logger
-from src.processing.conclusions.conclude import Concluded, conclude, mark_taken
+from src.processing.conclusions.conclude import Concluded, for_the_network, mark_taken, plan
 from src.processing.conclusions.network import write_network_metrics
+from src.processing.jobs import chunks
 from src.processing.jobs import records as jobs
 from src.processing.jobs.announcement import announce
 from src.processing.jobs.measures import observe_job
 from src.processing.jobs.patience import patiently
 from src.processing.jobs.runtime import Runtime
+from src.processing.service.work import work_off
 
-_BEGUN = text(
-    """
-    UPDATE water_infrastructure.processing_jobs SET heartbeat_at = now(),
-        result_summary = jsonb_set(result_summary, '{conclusions_begun}',
-            to_jsonb(coalesce(CAST(result_summary ->> 'conclusions_begun' AS integer), 0) + 1))
-    WHERE job_id = :job_id RETURNING CAST(result_summary ->> 'conclusions_begun' AS integer)
-    """
-)
+# What a job's row holds of its conclusions while they are drawn.
+_CONCLUDING = "concluding"
 
 
-def finish(runtime: Runtime, job_id: UUID) -> None:
-    """Ends a job whose chunks are all done; harmless to repeat, and by two at a time.
+def finish(runtime: Runtime, job_id: UUID, offer: Callable[[UUID, int], None] | None = None) -> None:
+    """Takes a job further whose chunks are all done: to its conclusions, and when these are drawn to its end; harmless
+    to repeat, and by two at a time.
 
     It fails if none of its nodes could be processed, and names what went wrong with any of them. The job's row is held
     for no longer than its change takes.
+
+    Args:
+        offer: offers a chunk of conclusions to all replicas, who finish the job when the last of them is drawn; without
+            it, or where Redis does not take it, they are drawn here.
 
     Raises:
         SQLAlchemyError: if the database does not even take the job's end; the job is then rescued as others are.
@@ -50,25 +53,61 @@ def finish(runtime: Runtime, job_id: UUID) -> None:
             patiently(runtime, lambda: _finish_training(runtime, job_id), "end of a training")
             return
         as_of = jobs.instant_of(job)
-        begun = patiently(runtime, lambda: _begin(runtime, job_id), "end of a job")
-        concluded = conclude(runtime, job_id, as_of, begun, is_cycle=job.job_type == jobs.CYCLE)
-        ended = patiently(runtime, lambda: _end(runtime, job_id, as_of, concluded), "end of a job")
+        patiently(runtime, lambda: _plan(runtime, job_id, as_of, job.job_type), "plan of conclusions")
+        numbers = chunks.queued(runtime.database, job_id)
+        if numbers and offer is not None and _is_offered(job_id, numbers, offer):
+            return
+        with ThreadPoolExecutor(runtime.settings.worker_threads) as threads:
+            list(threads.map(lambda number: work_off(runtime, job_id, number), numbers))
+        if chunks.queued(runtime.database, job_id):
+            return
+        with runtime.database.connect() as connection:
+            drawn = chunks.of_conclusions(connection, job_id)
+        concluded = for_the_network(runtime, drawn, as_of)
+        attempts = max(chunk.attempts for chunk in drawn)
+        ended = patiently(runtime, lambda: _end(runtime, job_id, as_of, concluded, attempts), "end of a job")
     announce(runtime)
     if ended is None:
         return
     counts = {name: ended[name] for name in ("readings", "windows", "rejected", "rows_changed")}
     log = logger(__name__).bind(job_type=job.job_type, scheduled_for=job.scheduled_for.isoformat(), **counts)
-    (log.warning if concluded.problems else log.info)("job ended", problems=concluded.problems)
+    problems = list(concluded.problems.values())
+    (log.warning if problems else log.info)("job ended", problems=problems)
 
 
-def _begin(runtime: Runtime, job_id: UUID) -> int:
-    """Counts a beginning of the job's conclusions, before any of their work; how many there were."""
+def _is_offered(job_id: UUID, numbers: Sequence[int], offer: Callable[[UUID, int], None]) -> bool:
+    """Whether the queue took all of these chunks."""
+    try:
+        for number in numbers:
+            offer(job_id, number)
+    except redis.RedisError as error:
+        logger(__name__).warning("conclusions are drawn here", reason=f"the queue on Redis does not answer: {error}")
+        return False
+    return True
+
+
+def _plan(runtime: Runtime, job_id: UUID, as_of: datetime, job_type: str) -> None:
+    """Records what is to be concluded, if nobody has yet."""
     with runtime.database.begin() as connection:
-        return int(connection.execute(_BEGUN, {"job_id": job_id}).scalar_one())
+        if chunks.of_conclusions(connection, job_id):
+            return
+        planned = plan(connection, job_id, as_of, runtime.clock.now(), is_cycle=job_type == jobs.CYCLE)
+        chunks.add_conclusions(connection, job_id, as_of, planned.chunks)
+        noted = {"taken": [str(taken) for taken in planned.taken], "given_up": planned.given_up}
+        own = processing_jobs.c
+        connection.execute(
+            update(processing_jobs)
+            .where(own.job_id == job_id)
+            .values(result_summary=own.result_summary.concat({_CONCLUDING: noted}), heartbeat_at=func.now())
+        )
 
 
-def _end(runtime: Runtime, job_id: UUID, as_of: datetime, concluded: Concluded) -> dict[str, Any] | None:
-    """Ends the job in one short transaction: its summary; None where it had ended."""
+def _end(runtime: Runtime, job_id: UUID, as_of: datetime, concluded: Concluded, attempts: int) -> dict[str, Any] | None:
+    """Ends the job in one short transaction: its summary; None where it had ended.
+
+    Args:
+        attempts: how often the conclusions that were begun most were begun.
+    """
     now = runtime.clock.now()
     with runtime.database.begin() as connection:
         try:
@@ -78,16 +117,21 @@ def _end(runtime: Runtime, job_id: UUID, as_of: datetime, concluded: Concluded) 
             if is_passing(error):
                 raise
             logger(__name__).exception("the network's metrics could not be written", job_id=str(job_id))
-            concluded.problems.append(f"The network's metrics could not be written: {type(error).__name__}: {error}")
+            problem = f"The network's metrics could not be written: {type(error).__name__}: {error}"
+            concluded.problems["network's metrics"] = problem
         job = connection.execute(
             select(processing_jobs).where(processing_jobs.c.job_id == job_id).with_for_update()
         ).one()
         summary, error_message = _summed_up(connection, job)
-        summary |= concluded.summary | {"seconds": summary["seconds"] | concluded.summary["seconds"]}
-        problems = [summary.get("planning_problem"), error_message, *concluded.problems]
+        noted = summary.pop(_CONCLUDING, {})
+        summary |= concluded.rows | {"seconds": summary["seconds"] | concluded.seconds}
+        if concluded.left:
+            given_up = {"given_up": noted.get("given_up", 0) + 1} if attempts > 1 else {}
+            summary["not_concluded"] = {name: extent.plain() | given_up for name, extent in concluded.left.items()}
+        problems = [summary.get("planning_problem"), error_message, *concluded.problems.values()]
         error_message = "; ".join(filter(None, problems))[:8000] or None
         failed = job.failed_items > 0 and job.processed_items == 0
-        mark_taken(connection, concluded.taken)
+        mark_taken(connection, [UUID(taken) for taken in noted.get("taken", [])])
         if not jobs.end_job(connection, job_id, now, summary, error_message, failed):
             return None
     observe_job(job.job_type, "failed" if failed else "completed", (now - job.started_at).total_seconds(), summary)
@@ -126,8 +170,7 @@ def _summed_up(connection: Connection, job: Any) -> tuple[dict[str, Any], str | 
         failures |= part.get("failures", {})
         for stage, spent in part.get("seconds", {}).items():
             seconds[stage] = seconds.get(stage, 0.0) + spent
-    planned = {name: value for name, value in job.result_summary.items() if name != "conclusions_begun"}
-    summary = planned | {
+    summary = dict(job.result_summary) | {
         "readings": readings,
         "rejected": dict(rejected),
         "windows": dict(windows),

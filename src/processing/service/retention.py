@@ -16,6 +16,7 @@ from src.db.tables import (
     computed_metrics,
     data_quality_metrics,
     detector_alarms,
+    district_balances,
     ml_models,
     ml_predictions_cache,
     network_efficiency,
@@ -24,6 +25,7 @@ from src.db.tables import (
     processing_jobs,
     processing_replicas,
     rejected_readings,
+    sampled_habits,
 )
 from src.domain.lifecycle import FALLBACK_FOR, JUDGED_HOURS
 from src.observability import logger
@@ -60,8 +62,10 @@ def _delete_old(runtime: Runtime, as_of: datetime) -> Done:
     outdated: list[tuple[Table, str, int]] = [
         (computed_metrics, "window_start", settings.retention_metrics_days),
         (network_efficiency, "window_start", settings.retention_metrics_days),
+        (district_balances, "window_start", settings.retention_metrics_days),
         (rejected_readings, "quarter_start", settings.retention_metrics_days),
         (node_habits, "valid_from", settings.retention_metrics_days),
+        (sampled_habits, "valid_from", settings.retention_metrics_days),
         (data_quality_metrics, "check_timestamp", settings.retention_metrics_days),
         (ml_predictions_cache, "prediction_timestamp", settings.retention_predictions_days),
         (network_metrics, "computation_timestamp", settings.retention_jobs_days),

@@ -1,6 +1,7 @@
 """One chunk worked off: slice after slice, each in a transaction of its own, until it is done or the process ends.
 
-A chunk of a training is one slice: it is trained as a whole or not at all.
+A chunk of a training is one slice: it is trained as a whole or not at all. A chunk of conclusions has transactions of
+its own, and is drawn again from its beginning where a process ended in the middle.
 
 Whatever happens, a chunk ends: a passing failure of the database is waited for, any other gives the chunk up with its
 reason, and so does the fifth beginning that got nowhere. Only where not even that can be recorded it stays queued, and
@@ -13,13 +14,16 @@ import time
 from collections.abc import Sequence
 from datetime import datetime
 from enum import Enum, auto
-from uuid import UUID
+from typing import Any
+from uuid import UUID, uuid5
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 from sqlalchemy.exc import SQLAlchemyError
 
 from src.db.failures import is_of_the_database, is_of_the_values, is_passing
+from src.db.locks import try_lock
 from src.observability import logger
+from src.processing.conclusions.conclude import conclude
 from src.processing.ingest.windows import Ingested, Span, read_span, write_span
 from src.processing.jobs import chunks
 from src.processing.jobs import records as jobs
@@ -51,6 +55,8 @@ def work_off(runtime: Runtime, job_id: UUID, chunk_number: int) -> Outcome:
         return Outcome.HANDED_BACK
     with runtime.busy_with(job_id):
         try:
+            if chunks.is_of_conclusions(runtime.database, job_id, chunk_number):
+                return _conclude(runtime, job_id, chunk_number)
             if not patiently(runtime, lambda: chunks.begin(runtime.database, job_id, chunk_number), "chunk"):
                 reason = (
                     f"given up: it was begun {chunks.MOST_ATTEMPTS} times, and each time failed or ended its process"
@@ -66,6 +72,36 @@ def work_off(runtime: Runtime, job_id: UUID, chunk_number: int) -> Outcome:
             reason = str(error).partition("\n")[0]
             logger(__name__).error("a chunk stays queued", job_id=str(job_id), chunk_number=chunk_number, error=reason)
             return Outcome.LEFT
+
+
+def _conclude(runtime: Runtime, job_id: UUID, chunk_number: int) -> Outcome:
+    """Draws the conclusions that a chunk stands for, if nobody else is at it.
+
+    Raises:
+        SQLAlchemyError: if not even what became of them can be written.
+    """
+    with try_lock(runtime.database, uuid5(job_id, str(chunk_number))) as is_ours:
+        if not is_ours:
+            return Outcome.NOT_OURS
+
+        def begin() -> Row[Any] | None:
+            with runtime.database.begin() as connection:
+                return chunks.begin_conclusions(connection, job_id, chunk_number)
+
+        chunk = patiently(runtime, begin, "chunk of conclusions")
+        if chunk is None:
+            return Outcome.NOT_OURS
+        is_cycle = chunk.job_type == jobs.CYCLE
+        concluded = conclude(runtime, chunk, jobs.instant_of(chunk), chunk.attempts + 1, is_cycle=is_cycle)
+
+        def end() -> bool:
+            now = runtime.clock.now()
+            return chunks.end_conclusions(
+                runtime.database, job_id, chunk_number, now, runtime.replica, concluded.plain()
+            )
+
+        is_last = patiently(runtime, end, "end of conclusions")
+    return Outcome.DONE_AND_LAST if is_last else Outcome.DONE
 
 
 def _next_slice(runtime: Runtime, job_id: UUID, chunk_number: int) -> Outcome | None:
