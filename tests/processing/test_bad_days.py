@@ -17,7 +17,9 @@ from src.processing.conclusions import conclude
 from src.processing.conclusions.anomalies import judge_anomalies
 from src.processing.conclusions.conclude import STEPS
 from src.processing.conclusions.extent import Extent
+from src.processing.conclusions.share import Share, shares_of
 from src.processing.ingest.plan import plan_backfill
+from src.processing.jobs import chunks
 from src.processing.jobs import records as jobs
 from src.processing.jobs.runtime import Runtime, create_runtime
 from src.processing.service import finish, work
@@ -149,18 +151,25 @@ def test_a_loader_that_stamps_the_year_one_stops_nobody(stack: Settings, databas
     assert set(table(database, "ingestion_watermarks")["last_reading"]) == {pd.Timestamp(START + DAY + HOUR)}
 
 
+def everything(database: Engine) -> Share:
+    """The one share that a small network is."""
+    with database.connect() as connection:
+        [share] = shares_of(connection)
+    return share
+
+
 def test_what_balances_say_later_is_judged_later(stack: Settings, database: Engine, monkeypatch: pytest.MonkeyPatch):
     real, drawn = dict(STEPS), []
 
-    def balances(runtime: Runtime, extent: Extent, as_of: datetime) -> Iterator[Any]:
+    def balances(runtime: Runtime, share: Share, extent: Extent, as_of: datetime) -> Iterator[Any]:
         drawn.append(("balances", extent.first))
         if len(drawn) == 1:
             raise ValueError("no luck")
-        yield from real["balances"](runtime, extent, as_of)
+        yield from real["balances"](runtime, share, extent, as_of)
 
-    def anomalies(runtime: Runtime, extent: Extent, as_of: datetime) -> Iterator[Any]:
+    def anomalies(runtime: Runtime, share: Share, extent: Extent, as_of: datetime) -> Iterator[Any]:
         drawn.append(("anomalies", extent.first))
-        yield from real["anomalies"](runtime, extent, as_of)
+        yield from real["anomalies"](runtime, share, extent, as_of)
 
     monkeypatch.setattr(conclude, "STEPS", real | {"balances": balances, "anomalies": anomalies})
     put(stack, readings_of(["n1", "n2"], days=9, minutes=60))
@@ -182,7 +191,7 @@ def test_an_open_event_is_shown_open_while_its_past_is_judged_again(
     before = events(database, "silent")
     assert before["resolved_at"].isna().all()
     parts = 0
-    for _ in judge_anomalies(runtime, Extent(START + 3 * DAY), START + 17 * DAY):
+    for _ in judge_anomalies(runtime, everything(database), Extent(START + 3 * DAY), START + 17 * DAY):
         parts += 1
         shown = events(database, "silent")
         assert (shown["resolved_at"].isna() & shown["end"].isna()).all()
@@ -201,8 +210,11 @@ def test_conclusions_that_end_their_process_are_drawn_of_the_last_day_and_their_
     put(stack, silent(readings_of(["n1", "n2"], days=9, minutes=60), "n2", as_of - 6 * HOUR, START + 99 * DAY))
     runtime = create_runtime(at(as_of))
     job_id = ingested(runtime, as_of)
-    for _ in range(conclude.MOST_ATTEMPTS):
-        finish._begin(runtime, job_id)
+    finish._plan(runtime, job_id, as_of, jobs.CYCLE)
+    with database.begin() as connection:
+        [chunk] = chunks.of_conclusions(connection, job_id)
+        for _ in range(conclude.MOST_ATTEMPTS):
+            chunks.begin_conclusions(connection, job_id, chunk.chunk_number)
     finish.finish(runtime, job_id)
     runtime.database.dispose()
     job = jobs.describe(database, job_id)
@@ -222,7 +234,8 @@ def test_conclusions_that_end_their_process_are_drawn_of_the_last_day_and_their_
 def test_what_takes_too_long_is_left_to_the_next_cycles_part_by_part(runtime: Runtime, stack: Settings):
     put(stack, readings_of(["n1", "n2"], days=30, minutes=60))
     run_cycle(stack, START + 29 * DAY)
-    drawing = conclude._Drawing(runtime, judge_anomalies, START + 29 * DAY, deadline=0)
+    share = everything(runtime.database)
+    drawing = conclude._Drawing(runtime, judge_anomalies, share, START + 29 * DAY, deadline=0)
     drawing.draw(Extent(START))
     assert drawing.error is None
     assert drawing.left is not None

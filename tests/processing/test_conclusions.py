@@ -8,17 +8,21 @@ from threading import Thread
 from typing import Any
 from uuid import UUID
 
+import numpy as np
 import pandas as pd
 import pytest
 from sqlalchemy import Engine, text
 
+from src.db.tables import SCHEMA
 from src.processing.conclusions import anomalies as detect
-from src.processing.conclusions.anomalies import concerned_by, judge_anomalies, parts_of
+from src.processing.conclusions import share
 from src.processing.conclusions.extent import Extent, extent_of, together
+from src.processing.conclusions.share import extents_of, joined, shares_of
 from src.processing.ingest.plan import plan_cycle
 from src.processing.jobs import patience
 from src.processing.jobs import records as jobs
 from src.processing.jobs.runtime import Runtime, create_runtime
+from src.processing.nodes import Node, import_nodes
 from src.processing.service.finish import finish as finish_job
 from src.processing.service.work import work_off
 from src.settings import Settings
@@ -93,7 +97,10 @@ def test_while_conclusions_are_drawn_nobody_waits_for_the_job(stack: Settings, d
     job_id = ingested(runtime, AS_OF)
     with database.connect() as judging:
         # Somebody else judges anomalies.
-        judging.execute(text("SELECT pg_advisory_lock(72652002)"))
+        with database.connect() as connection:
+            [everything] = shares_of(connection)
+        judging.begin()
+        everything.hold(judging, detect._JUDGING)
         finishing = Thread(target=finish_job, args=(runtime, job_id))
         finishing.start()
         eventually(lambda: len(table(database, "job_chunks")) and _waits(database))
@@ -103,7 +110,7 @@ def test_while_conclusions_are_drawn_nobody_waits_for_the_job(stack: Settings, d
         # Another replica that is offered the same does nothing.
         finish_job(runtime, job_id)
         assert jobs.describe(database, job_id)["status"] == "running"
-        judging.execute(text("SELECT pg_advisory_unlock(72652002)"))
+        judging.rollback()
         finishing.join(60)
     assert jobs.describe(database, job_id)["status"] == "completed"
 
@@ -173,59 +180,101 @@ def test_the_hours_of_a_cycle_that_failed_after_writing_are_concluded_by_the_nex
     assert events(database)["timestamp"].tolist() == [START + 2 * DAY]
 
 
-def test_a_late_row_has_the_nodes_of_its_district_and_of_those_it_feeds_judged_and_no_others(stack: Settings):
-    network = pd.DataFrame(
-        {
-            "district_id": [f"d{n // 10}" for n in range(200)] + [None, None],
-            "role": "monitoring",
-            "metadata": [{"feeding_district_id": "d7"} if n == 25 else {} for n in range(202)],
-        },
-        index=pd.Index([f"n{n:03}" for n in range(202)], name="node_id"),
-    )
-    assert concerned_by(network, {"n014"}) == {f"n{n:03}" for n in range(10, 20)}
-    assert concerned_by(network, {"n025"}) == {f"n{n:03}" for n in (*range(20, 30), *range(70, 80))}
-    assert concerned_by(network, {"n200"}) == {"n200"}
-    runtime = create_runtime(stack)
-    start, until = START + 20 * DAY, START + 20 * DAY + 20 * HOUR
-    parts = parts_of(runtime, network, Extent(start, {"n014": START + 4 * DAY, "n200": START + 15 * DAY}), until)
-    of_nodes = [part for part in parts if part.node_ids is not None]
-    assert [len(part.node_ids or ()) for part in of_nodes] == [10, 10, 11]
-    assert of_nodes[0].first == START + 4 * DAY
-    assert (parts[-1].first, parts[-1].end, parts[-1].node_ids) == (start, until, None)
-    # Where much of the network is late, it is judged as a whole.
-    many = Extent(start, {f"n{n:03}": START + 4 * DAY for n in range(0, 200, 10)})
-    assert {part.node_ids for part in parts_of(runtime, network, many, until)} == {None}
+def test_a_late_row_concerns_the_shares_of_its_district_and_of_those_it_feeds_and_no_others(
+    database: Engine, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(share, "MOST_NODES", 10)
+    known = [
+        Node(
+            node_id=f"n{n:03}", district_id=f"d{n // 10}", metadata='{"feeding_district_id": "d7"}' if n == 25 else "{}"
+        )
+        for n in range(80)
+    ] + [Node(node_id=f"x{n}") for n in range(15)]
+    with database.begin() as connection:
+        import_nodes(connection, known)
+        shares = shares_of(connection)
+        late = {"n014": START, "n025": START + DAY, "gone": START}
+        concerned = dict(zip(shares, extents_of(connection, shares, Extent(AS_OF, late)), strict=True))
+    assert [one.districts for one in shares[:8]] == [(f"d{n}",) for n in range(8)]
+    assert all(len(one.node_ids) <= 10 and not one.is_whole for one in shares)
+    assert sorted(node for one in shares for node in one.node_ids) == sorted(node.node_id for node in known)
+    assert [one.is_first for one in shares] == [True] + [False] * (len(shares) - 1)
+    found = {one.districts: extent.nodes for one, extent in concerned.items() if extent.nodes}
+    assert found == {("d1",): {"n014": START}, ("d2",): {"n025": START + DAY}, ("d7",): {"n025": START + DAY}}
+    # What is left of some shares is left of no others.
+    left = joined([(shares[1], Extent(AS_OF - DAY, {"n014": START})), (shares[2], Extent(AS_OF))], AS_OF)
+    assert left.start == AS_OF
+    assert left.nodes == {f"n{n:03}": AS_OF - DAY for n in range(10, 20)} | {"n014": START}
 
 
-def test_judging_the_nodes_concerned_finds_of_them_what_judging_all_would(
+def _in_shares(readings: pd.DataFrame) -> pd.DataFrame:
+    """Readings whose nodes lie in three districts; some nodes are of none."""
+    district = readings["node_id"].map(lambda node: None if node == "n9" else f"d{int(node[1:]) // 3}")
+    return readings.assign(district_id=district, pressure=readings["pressure"].clip(3))
+
+
+def test_shares_concluded_by_themselves_find_what_the_whole_network_would(
     stack: Settings, database: Engine, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ):
-    nodes = [f"n{n}" for n in range(8)]
-    readings = readings_of(nodes, days=30, minutes=60)
-    readings = readings.assign(district_id="d" + readings["node_id"].str[1], pressure=readings["pressure"].clip(3))
-    gap = START + 18 * DAY
-    put(stack, silent(silent(readings, "n3", gap, gap + DAY), "n5", gap, gap + DAY))
-    as_of = START + 29 * DAY
-    run_cycle(stack, as_of)
-    assert set(events(database)["node_id"]) >= {"n3", "n5"}
-    monkeypatch.setattr(detect, "SMALL", 4)
-    judged: list[Any] = []
-    original = detect._judge_part
-    monkeypatch.setattr(detect, "_judge_part", lambda *given: judged.append(given[3]) or original(*given))
-    late = (readings["node_id"] == "n3") & readings["timestamp"].between(gap, gap + DAY)
-    arrived = readings["timestamp"].where(~late, pd.Timestamp(as_of + HOUR / 2))
-    readings = readings.assign(ingestion_timestamp=arrived, pressure=readings["pressure"].where(~late, 0.5))
-    put(stack, silent(readings, "n5", gap, gap + DAY))
-    run_cycle(stack, as_of + HOUR)
-    assert judged[0].node_ids == {"n3"}
-    found = events(database)
-    low = found[(found["node_id"] == "n3") & (found["anomaly_type"] == "low_pressure")]
-    assert low["timestamp"].tolist() == [gap]
-    assert low["severity"].tolist() == ["critical"]
-    assert found[(found["node_id"] == "n5") & (found["anomaly_type"] == "silent")]["end"].tolist() == [gap + DAY]
-    list(judge_anomalies(runtime, Extent(gap - DAY), as_of + HOUR))
-    whole = events(database)
-    pd.testing.assert_frame_equal(whole[whole["node_id"] == "n3"], found[found["node_id"] == "n3"])
+    readings = _in_shares(readings_of([f"n{n}" for n in range(10)], days=30, minutes=60))
+    gap, as_of = START + 26 * DAY, START + 29 * DAY
+    readings = silent(readings, "n5", gap, gap + DAY)
+    # Nothing comes from most of the network for some hours.
+    for node in ("n0", "n1", "n2", "n3", "n4", "n9"):
+        readings = silent(readings, node, as_of - 9 * HOUR, as_of - 3 * HOUR)
+    put(stack, readings)
+    roles = [Node(node_id=f"n{n}", district_id=f"d{n // 3}", role="inlet") for n in (0, 3, 6)]
+    with database.begin() as connection:
+        import_nodes(connection, roles + [Node(node_id=f"n{n}", district_id="d0", role="consumption") for n in (1, 2)])
+    finish_job(runtime, ingested(runtime, as_of))
+    compared = ("anomalies", "network_efficiency", "data_quality_metrics", "district_balances", "computed_metrics")
+    whole = {name: table(database, name) for name in compared}
+    assert set(whole["anomalies"]["node_id"]) >= {"*", "n5"}
+    assert whole["network_efficiency"]["total_input_volume"].notna().any()
+    with database.begin() as connection:
+        emptied = (*compared, "node_habits", "processing_jobs", "ingestion_watermarks")
+        connection.execute(text(f"TRUNCATE {', '.join(f'{SCHEMA}.{name}' for name in emptied)} CASCADE"))
+    monkeypatch.setattr(share, "MOST_NODES", 3)
+    job_id = ingested(runtime, as_of)
+    finish_job(runtime, job_id)
+    job = jobs.describe(database, job_id)
+    assert (job["status"], job["error_message"]) == ("completed", None)
+    assert table(database, "job_chunks")["conclusions"].notna().sum() == 4
+    for name in compared:
+        found, expected = (_comparable(frame) for frame in (table(database, name), whole[name]))
+        pd.testing.assert_frame_equal(found, expected, check_exact=name != "anomalies", rtol=0.01, obj=name)
+
+
+def _comparable(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows in order, without what chance gave them, and without evidence that names last digits of habits: a share
+    learns from every hour of others, the network as a whole from those that no event lies over."""
+    keys = {"timestamp", "anomaly_type", "window_start", "node_id", "district_id", "time_window"} & set(rows)
+    by_chance = ["anomaly_id", "incident_id", "created_at", "metadata"]
+    if "node_id" in keys:
+        keys.discard("district_id")
+    return rows.drop(columns=by_chance, errors="ignore").fillna(np.nan).sort_values(sorted(keys), ignore_index=True)
+
+
+def test_a_share_that_fails_is_named_and_made_up_for_and_the_others_are_done(
+    stack: Settings, database: Engine, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(share, "MOST_NODES", 3)
+    readings = _in_shares(readings_of([f"n{n}" for n in range(9)], days=4, minutes=15))
+    put(stack, silent(silent(readings, "n1", START + 2 * DAY, START + 9 * DAY), "n7", START + 2 * DAY, START + 9 * DAY))
+    refusing(database, "anomalies", "53100", rows="NEW.node_id = 'n1'")
+    job_id = ingested(runtime, AS_OF)
+    finish_job(runtime, job_id)
+    job = jobs.describe(database, job_id)
+    assert job["status"] == "completed"
+    assert "The anomalies could not be computed" in job["error_message"]
+    assert "(d0)" in job["error_message"]
+    assert events(database, "silent")["node_id"].tolist() == ["n7"]
+    assert set(job["result_summary"]["not_concluded"]["anomalies"]["nodes"]) == {"n0", "n1", "n2"}
+    accepting(database, "anomalies")
+    finish_job(runtime, ingested(runtime, AS_OF + HOUR))
+    assert events(database, "silent")["node_id"].tolist() == ["n1", "n7"]
+    left = table(database, "processing_jobs")["result_summary"].map(lambda summary: "not_concluded" in summary)
+    assert not left.any()
 
 
 def test_extents_put_together_hold_each_of_them_and_what_is_left_shrinks():

@@ -23,7 +23,7 @@ from src.processing.alerts.review import run_alerts
 from src.processing.jobs import records as jobs
 from src.processing.jobs.runtime import Runtime, create_runtime
 from src.processing.modelling import registry, training
-from src.processing.modelling.forecasts import recent_history, write_forecasts
+from src.processing.modelling.forecasts import pools_to_forecast, recent_history, write_forecasts
 from src.processing.modelling.review import evaluate, review
 from src.processing.modelling.training import start_training
 from src.processing.service.finish import finish
@@ -130,6 +130,13 @@ def test_the_first_model_is_trained_becomes_active_and_forecasts_with_the_next_c
     assert len(table(database, "ml_predictions_cache")) == 3 * 168
 
 
+def forecasts(runtime: Runtime) -> int:
+    """How many rows the models in use forecast at `NOW`."""
+    with runtime.database.connect() as connection:
+        pools = pools_to_forecast(connection, NOW)
+    return sum(write_forecasts(runtime, pool.scope, pool.node_ids, NOW) for pool in pools)
+
+
 def test_with_four_weeks_of_history_the_usual_flow_forecasts_until_a_model_beats_it(
     runtime: Runtime, database: Engine, flow: pd.DataFrame
 ):
@@ -139,8 +146,7 @@ def test_with_four_weeks_of_history_the_usual_flow_forecasts_until_a_model_beats
     train_now(runtime)
     active = table(database, "ml_models").query("is_active").iloc[0]
     assert active["parameters"]["method"] == "usual"
-    with database.begin() as connection:
-        assert write_forecasts(runtime, connection, NOW) == 3 * 168
+    assert forecasts(runtime) == 3 * 168
     forecast = table(database, "ml_predictions_cache")
     assert set(forecast["features_used"].map(lambda used: used["method"])) == {"usual"}
     told = table(database, "model_decisions")
@@ -163,9 +169,9 @@ def test_weather_is_learned_from_and_forecasts_go_on_without_it(runtime: Runtime
     with database.begin() as connection:
         known = recent_history(with_weather, connection, ["n0"], NOW)
         assert np.isfinite(known.weather["temperature"][:-1]).all()
-        assert write_forecasts(with_weather, connection, NOW) == 3 * 168
-        gone = create_runtime(settings.model_copy(update={"bigquery_weather_table": "gone"}))
-        assert write_forecasts(gone, connection, NOW) == 3 * 168
+    assert forecasts(with_weather) == 3 * 168
+    gone = create_runtime(settings.model_copy(update={"bigquery_weather_table": "gone"}))
+    assert forecasts(gone) == 3 * 168
 
 
 def test_a_node_that_came_after_the_training_is_forecast_by_its_usual_flow(
@@ -199,8 +205,7 @@ def test_a_second_model_goes_to_shadow_forecasts_beside_the_first_and_is_never_t
     assert statuses(database) == ["active", "shadow"]
     train_now(runtime, NOW + 2 * HOUR)
     assert statuses(database) == ["active", "retired", "shadow"]
-    with database.begin() as connection:
-        assert write_forecasts(runtime, connection, NOW) == 2 * 3 * 168
+    assert forecasts(runtime) == 2 * 3 * 168
     with pytest.raises(IntegrityError, match="ml_models_one_active"), database.begin() as connection:
         connection.execute(ml_models.update().values(is_active=True))
 
@@ -363,8 +368,7 @@ def test_a_tampered_artefact_is_refused_and_the_fallback_forecasts(runtime: Runt
             {"id": second},
         )
     runtime.forecasters.clear()
-    with database.begin() as connection:
-        assert write_forecasts(runtime, connection, NOW) == 3 * 168
+    assert forecasts(runtime) == 3 * 168
     assert set(table(database, "ml_predictions_cache")["model_id"]) == {first}
     told = table(database, "model_decisions").sort_values("decision_id").tail(2)
     assert list(told["decision"]) == ["rolled_back", "reinstated"]
@@ -372,8 +376,9 @@ def test_a_tampered_artefact_is_refused_and_the_fallback_forecasts(runtime: Runt
     # The last one left goes too: no forecast is better than one of nobody knows what.
     with database.begin() as connection:
         connection.execute(text("UPDATE water_infrastructure.ml_models SET artefact = 'x'"))
-        runtime.forecasters.clear()
-        assert write_forecasts(runtime, connection, NOW) == 0
+    runtime.forecasters.clear()
+    assert forecasts(runtime) == 0
+    with database.begin() as connection:
         assert registry.model(connection, first).status == "retired"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
@@ -54,15 +54,12 @@ class Watch:
         zone: ZoneInfo,
         country: str,
         span: tuple[datetime, datetime],
-        judged: Collection[str] | None = None,
     ) -> dict[str, list[Finding]]:
         """Judges the hours of the span, which lie within one week of habits.
 
         Args:
             signals: all hours that are at hand; those from `LEAD` before the span's week on are its context, however
                 late in the week it begins, so that the same hours are always judged alike.
-            judged: the nodes whose events are looked for, where not those of all signals; the others' signals are there
-                because these nodes' habits rest on them.
 
         Returns:
             What each multivariate detector, by its model, says of the week up to the span's end, active or not.
@@ -78,18 +75,16 @@ class Watch:
             for event in self.stored
             if (event.finding.end is None or event.finding.end >= start)
             and (event.finding.anomaly_type != TOGETHER or event.district_id in watched)
-            and (judged is None or event.finding.node_id in judged)
         ]
         detected = detect(part, cells, habits, circumstances, start, known_leaks(self.stored, start))
-        found = [finding for finding in detected.findings if judged is None or finding.node_id in judged]
         reporting = {*part.listed["node_id"], EVERY_NODE}
-        changes = reconcile(concerned, found, start, reporting)
+        changes = reconcile(concerned, detected.findings, start, reporting)
         for finding in changes.new:
             self._add(finding)
         for event, finding in changes.changed:
             self._replace(event, _followed(event, finding))
         for event in changes.withdrawn:
-            better = explanation_of(event.finding, found)
+            better = explanation_of(event.finding, detected.findings)
             reason = f"it is the {better.anomaly_type.replace('_', ' ')} that is told of now" if better else WITHDRAWN
             why = event.finding.why | {"closed_because": reason}
             over = replace(event.finding, end=event.finding.begin, why=why)

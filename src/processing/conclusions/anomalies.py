@@ -33,16 +33,13 @@ from src.processing.conclusions.sample import (
     sample_of_week,
     signals_of_sample,
 )
-from src.processing.conclusions.share import MOST_NODES, Share
+from src.processing.conclusions.share import Share
 from src.processing.jobs.patience import patiently
 from src.processing.jobs.runtime import Runtime
 from src.processing.modelling.detectors import detectors_of_week, keep_alarms
 
 # Two jobs that judge the same districts at the same time would both find what is new.
 _JUDGING = 72652002
-# Fewer nodes are judged together, however few of them have changed; so are more, where more than this share of them are
-# concerned.
-SMALL, MOST_CONCERNED = MOST_NODES, 0.25
 # So long before a week every figure is looked at; before that, means suffice.
 _RECENT = timedelta(days=3)
 _JUDGED = text(
@@ -61,12 +58,11 @@ _REJECTED = """
 
 @dataclass(frozen=True)
 class Part:
-    """Hours of one week to judge: of these nodes, or (None) of the whole share."""
+    """Hours of one week to judge."""
 
     monday: datetime
     first: datetime
     end: datetime
-    node_ids: frozenset[str] | None
 
 
 @dataclass(frozen=True)
@@ -86,8 +82,8 @@ class _NotLearned(Exception):
 
 
 def judge_anomalies(runtime: Runtime, share: Share, extent: Extent, as_of: datetime) -> Iterator[Progress]:
-    """Judges the hours of a share of the network again, up to `as_of` or to where a later cycle has judged; after each part, to
-    where all is judged and how many events are new or changed. Repeating it changes nothing.
+    """Judges the hours of a share of the network again, up to `as_of` or to where a later cycle has judged; after each
+    part, to where all is judged and how many events are new or changed. Repeating it changes nothing.
 
     An event that lasts is followed to the end of the extent before it is shown as open.
     """
@@ -98,7 +94,7 @@ def judge_anomalies(runtime: Runtime, share: Share, extent: Extent, as_of: datet
         until = floor_hour(max(filter(None, [as_of, judged_until])))
     if network.empty:
         return
-    parts = parts_of(runtime, share, network, extent, until)
+    parts = [Part(*week) for week in weeks(min(floor_hour(extent.first), until), until, runtime.zone)]
     for number, part in enumerate(parts):
         is_last = number == len(parts) - 1
 
@@ -115,36 +111,6 @@ def judge_anomalies(runtime: Runtime, share: Share, extent: Extent, as_of: datet
             learn_week(runtime, network, part.monday, unlearned.keys, country, as_of, sample)
             changed = patiently(runtime, judged, "anomalies of a week")
         yield Progress(part.end, changed.events, changed.counted_from)
-
-
-def parts_of(runtime: Runtime, share: Share, network: pd.DataFrame, extent: Extent, until: datetime) -> list[Part]:
-    """The parts to judge, in order: before the extent's start of the nodes concerned by late readings, then of all.
-
-    Args:
-        network: the active nodes of the share.
-    """
-    # What nodes of other districts pass on concerns whichever of these it is passed to.
-    fed = [at for node, at in extent.nodes.items() if not share.is_whole and node not in network.index]
-    start = min([floor_hour(extent.start), until, *map(floor_hour, fed)])
-    late = {node: floor_hour(at) for node, at in extent.nodes.items() if node in network.index and at < start}
-    concerned = concerned_by(network, set(late))
-    if len(network) <= SMALL or len(concerned) > MOST_CONCERNED * len(network):
-        start, late = min([start, *late.values()]), {}
-    parts = []
-    if late:
-        for monday, first, end in weeks(min(late.values()), start, runtime.zone):
-            nodes = concerned_by(network, {node for node, at in late.items() if at < end})
-            parts.append(Part(monday, first, end, frozenset(nodes)))
-    return parts + [Part(*week, None) for week in weeks(start, until, runtime.zone)]
-
-
-def concerned_by(network: pd.DataFrame, changed: set[str]) -> set[str]:
-    """The nodes whose events may be others where readings of some nodes are: those, and all nodes of their districts
-    and of the districts they feed, whose balances they are part of."""
-    nodes = network.loc[sorted(changed)]
-    fed = [(metadata or {}).get("feeding_district_id") for metadata in nodes["metadata"]]
-    districts = {*nodes["district_id"].dropna(), *(district for district in fed if isinstance(district, str))}
-    return changed | set(network.index[network["district_id"].isin(districts)])
 
 
 def _judge_part(
@@ -166,13 +132,10 @@ def _judge_part(
     zone, country = runtime.zone, runtime.settings.utility_country
     start, end = part.monday - LEAD, part.end
     now = max(as_of, runtime.clock.now())
-    wanted = set(network.index if part.node_ids is None else part.node_ids)
-    described = habits_of_week(connection, part.monday, now, wanted)
-    signals = hourly_signals(connection, network, sorted(wanted), start, end, part.monday - _RECENT)
+    described = habits_of_week(connection, part.monday, now, network.index)
+    signals = hourly_signals(connection, network, network.index, start, end, part.monday - _RECENT)
     keys = keys_of(signals)
-    judged = [part.node_ids is None or node in part.node_ids for node in signals.listed["node_id"]]
-    missing = [key for key, is_judged in zip(keys, judged, strict=True) if is_judged and key not in described]
-    if missing:
+    if missing := [key for key in keys if key not in described]:
         raise _NotLearned(missing)
     habits = habits_from([described.get(key) for key in keys], keys)
     metadata: Any = network["metadata"].to_dict()
@@ -181,12 +144,10 @@ def _judge_part(
     rejections = read_rows(
         connection,
         _REJECTED,
-        {"start": part.monday - _RECENT, "end": end, "nodes": sorted(wanted)},
+        {"start": part.monday - _RECENT, "end": end, "nodes": list(network.index)},
         {"node_id": "text", "quarter_start": "instant", "reason": "text", "readings": "integer"},
     )
-    detectors = detectors_of_week(
-        connection, part.monday, as_of, set(network.loc[sorted(wanted), "district_id"].dropna())
-    )
+    detectors = detectors_of_week(connection, part.monday, as_of, set(network["district_id"].dropna()))
     circumstances = Circumstances(limits, rejections, detectors)
     if sample is not None:
         others = signals_of_sample(runtime, connection, sample, as_of, start, end)
@@ -199,7 +160,7 @@ def _judge_part(
         )
     watch = _watch(connection, network, part, is_last, share)
     before = {event.anomaly_id: as_written(event, event.judged_until) for event in watch.stored}
-    alarms = watch.judge(signals, habits, circumstances, zone, country, (part.first, end), part.node_ids)
+    alarms = watch.judge(signals, habits, circumstances, zone, country, (part.first, end))
     keep_alarms(connection, alarms, part.monday)
     if is_last:
         active = {detector.district_id for detector in detectors if detector.is_active}
@@ -209,8 +170,6 @@ def _judge_part(
     write_events(connection, changed)
     by_id = {event.anomaly_id: event for event in changed}
     after = [by_id.get(event.anomaly_id) or before[event.anomaly_id] for event in watch.stored]
-    if part.node_ids is not None:
-        after = [event for event in after if event.finding.node_id in part.node_ids]
     # The windows of the running hour lie under what is open, too.
     counted = count_events(connection, changed_spans(before, after, part.first, max(as_of, end) if is_last else end))
     return Judged(len(changed), counted)
@@ -227,5 +186,4 @@ def _watch(connection: Connection, network: pd.DataFrame, part: Part, is_last: b
 
 
 def _goes_on(event: Stored, part: Part) -> bool:
-    is_judged = part.node_ids is None or event.finding.node_id in part.node_ids
-    return is_judged and event.judged_until is not None and event.judged_until >= part.first
+    return event.judged_until is not None and event.judged_until >= part.first

@@ -99,8 +99,12 @@ def changed_spans(
 
 
 def count_events(connection: Connection, spans: Iterable[Span]) -> datetime | None:
-    """Makes `anomaly_count` of the windows that touch these spans say what is stored of events now; the first instant
-    of them, from which on the network's counts may be others, too. Only rows that say something else are written, however long an event has lasted."""
+    """Makes `anomaly_count` of the windows that touch these spans say what is stored of events now. Only rows that say
+    something else are written, however long an event has lasted.
+
+    Returns:
+        The first instant of them, from which on the network's counts may be others, too.
+    """
     listed = sorted({(span.node_id, span.first, span.last) for span in spans if span.first < span.last})
     if not listed:
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 import pandas as pd
@@ -20,7 +20,7 @@ _MEANS = [columns[0] for columns in MEASURED.values()]
 _HOURS = """
     SELECT place, window_start, cadence_seconds, {figures}
     FROM water_infrastructure.computed_metrics
-    JOIN unnest(%(nodes)s) WITH ORDINALITY AS listed (node_id, place) USING (node_id)
+    JOIN unnest(CAST(%(nodes)s AS text[])) WITH ORDINALITY AS listed (node_id, place) USING (node_id)
     WHERE time_window = '1hour' AND window_start >= %(start)s AND window_start < %(end)s
 """
 _BALANCES = """
@@ -41,7 +41,7 @@ def active_nodes(connection: Connection, node_ids: Collection[str]) -> pd.DataFr
 def hourly_signals(
     connection: Connection,
     network: pd.DataFrame,
-    node_ids: Sequence[str],
+    node_ids: Collection[str],
     start: datetime,
     end: datetime,
     whole_from: datetime,

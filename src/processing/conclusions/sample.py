@@ -21,28 +21,24 @@ from src.db.tables import sampled_habits
 from src.domain.anomalies.events import Finding
 from src.domain.anomalies.habits import Profile, habits_from, known_profile, profile_of
 from src.domain.anomalies.sensor_faults import EVERY_NODE, outages, silences
-from src.domain.anomalies.signals import Flags, Floats, Signals, cells_of
+from src.domain.anomalies.signals import MEASURED, Flags, Floats, Signals, cells_of
 from src.domain.anomalies.watch import HISTORY
 from src.processing.conclusions.hours import hourly_signals
 from src.processing.jobs.patience import patiently
 from src.processing.jobs.runtime import Runtime
 
 SIZE = 200
-# The main inlets of as many districts as there are, then their second nodes, and so on.
+# The main inlets of as many districts as there are, then their second nodes, and so on; nodes of no district are as if
+# of one.
 _SAMPLE = text(
     """
     SELECT node_id, district_id, role FROM (
         SELECT node_id, district_id, role, row_number() OVER (
             PARTITION BY district_id ORDER BY role IS DISTINCT FROM 'inlet', md5(node_id)
         ) AS place
-        FROM water_infrastructure.nodes WHERE is_active AND district_id IS NOT NULL
+        FROM water_infrastructure.nodes WHERE is_active
     ) AS ranked ORDER BY place, md5(district_id) LIMIT :size
     """
-)
-# Where there are no districts, nodes stand for the network all the same: whether it reports.
-_ANY = text(
-    "SELECT node_id, district_id, role FROM water_infrastructure.nodes "
-    "WHERE is_active ORDER BY md5(node_id) LIMIT :size"
 )
 _PREFIX = "network "
 
@@ -132,8 +128,9 @@ def outage_of_sample(signals: Signals) -> Flags:
 
 def outages_found(signals: Signals, sample: Sample) -> list[Finding]:
     """Findings that concern the whole network: when most of the sample sent nothing."""
-    habits = habits_from(sample.described, sample.keys)
-    return [finding for finding in silences(signals, habits) if finding.node_id == EVERY_NODE]
+    there = np.flatnonzero(np.isfinite(signals.mean).any(axis=0))
+    habits = habits_from(sample.described, sample.keys).of(there)
+    return [finding for finding in silences(signals.of(there), habits) if finding.node_id == EVERY_NODE]
 
 
 def _stored(runtime: Runtime, monday: datetime) -> Sample | None:
@@ -154,21 +151,29 @@ def _learned(runtime: Runtime, monday: datetime) -> Sample:
     bad days do not move a median."""
     with runtime.database.begin() as connection:
         nodes = pd.DataFrame(connection.execute(_SAMPLE, {"size": SIZE}).mappings().all())
-        if nodes.empty:
-            nodes = pd.DataFrame(connection.execute(_ANY, {"size": SIZE}).mappings().all())
         nodes = nodes.set_index("node_id").sort_index()
         history = hourly_signals(connection, nodes, list(nodes.index), monday - HISTORY, monday, monday, balanced=False)
         cells = cells_of(history.hours, runtime.zone, runtime.settings.utility_country)
         usable = np.ones(history.mean.shape, dtype=bool)
-        described = _described(profile_of(history, cells, usable))
+        described: dict[Any, dict[str, Any]] = dict(
+            zip(_pairs(history.listed), _described(profile_of(history, cells, usable)), strict=True)
+        )
+        # Also of what has not measured anything yet: whether it reports says something of the network.
         rows = [
-            {"valid_from": monday, "habits": habits} | {str(name): _plain(value) for name, value in signal.items()}
-            for signal, habits in zip(history.listed.to_dict("records"), described, strict=True)
+            {
+                "valid_from": monday,
+                "node_id": node_id,
+                "measurement": measurement,
+                "district_id": _plain(node.district_id),
+            }
+            | {"role": _plain(node.role), "habits": described.get((node_id, measurement), {})}
+            for node_id, node in nodes.iterrows()
+            for measurement in MEASURED
         ]
         if rows:
             # Two that learn at once have learned the same.
             connection.execute(insert(sampled_habits).on_conflict_do_nothing(), rows)
-    return _stored(runtime, monday) or Sample(history.listed, [])
+    return _stored(runtime, monday) or Sample(history.listed[:0], [])
 
 
 def _described(profile: Profile) -> list[dict[str, Any]]:
@@ -195,7 +200,9 @@ def _in_order(signals: Signals, listed: pd.DataFrame) -> Signals:
         return np.column_stack(columned) if columned else np.empty((len(signals.hours), 0))
 
     unknown = np.broadcast_to(np.nan, (len(signals.hours), len(columns)))
-    return Signals(signals.hours, listed, ordered(signals.mean), *[unknown] * 4, ordered(signals.cadence))
+    return Signals(
+        signals.hours, listed, ordered(signals.mean), unknown, unknown, unknown, unknown, ordered(signals.cadence)
+    )
 
 
 def _pairs(listed: pd.DataFrame) -> Sequence[tuple[str, str]]:
