@@ -179,7 +179,8 @@ def _watch(connection: Connection, network: pd.DataFrame, part: Part, is_last: b
     # Nothing begins after the last hour of all; what does is found, too, and ended.
     since, until = part.first - HISTORY - timedelta(days=7), None if is_last else part.end
     stored = stored_events(connection, since, until, share.node_ids, with_others=share.is_first)
-    watch = Watch(stored, {str(node_id): district for node_id, district in network["district_id"].items()})
+    districts = network["district_id"].items()
+    watch = Watch(stored, {str(node_id): None if pd.isna(district) else district for node_id, district in districts})
     # What was not judged to its end is written again, whatever these hours say of it.
     watch.touched |= {event.anomaly_id for event in stored if _goes_on(event, part)}
     return watch
