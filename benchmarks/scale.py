@@ -67,7 +67,7 @@ def of_network(template: pd.DataFrame, nodes: int) -> pd.DataFrame:
         part["node_id"] = f"dma-{number:04d}-" + template["node"].map("{:02d}".format)
         parts.append(part.drop(columns="node"))
     frame = pd.concat(parts, ignore_index=True)
-    return frame.assign(ingestion_timestamp=frame["timestamp"] + pd.Timedelta(minutes=2))
+    return frame.assign(ingestion_timestamp=frame["timestamp"])
 
 
 def make_history(database: Engine, template: pd.DataFrame, nodes: int) -> None:
@@ -102,9 +102,9 @@ def make_history(database: Engine, template: pd.DataFrame, nodes: int) -> None:
         connection.execute(
             text(
                 f"INSERT INTO {SCHEMA}.ingestion_watermarks (node_id, last_row, last_reading, last_arrival, "
-                f"recent_rows, updated_at) SELECT node_id, :last, :last, :arrival, 2, :last FROM {SCHEMA}.nodes"
+                f"recent_rows, updated_at) SELECT node_id, :last, :last, :arrival, 1, :last FROM {SCHEMA}.nodes"
             ),
-            {"last": last, "arrival": last + timedelta(minutes=2)},
+            {"last": last, "arrival": last},
         )
     for number in range(nodes // DISTRICT):
         with database.begin() as connection:

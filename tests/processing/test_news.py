@@ -35,12 +35,29 @@ def test_nodes_never_seen_are_read_from_their_first_reading(warehouse: Settings)
     assert told.rejected == Counter(timestamp_in_future=23 * len(NODES))
 
 
-def test_a_node_with_nothing_new_is_left_alone_and_one_with_news_is_read_from_before_its_watermark(warehouse: Settings):
+def test_a_node_with_nothing_new_is_left_alone_and_one_with_news_is_read_from_its_first_new_row(warehouse: Settings):
     marks = {node: Watermark(AS_OF, START, 25) for node in NODES}
     assert news_of(warehouse, marks) == {}
     settings = warehouse.model_copy(update={"late_arrival_hours": 2})
     behind = marks | {"n1": Watermark(AS_OF - timedelta(hours=1), START, 25)}
-    assert {n: v.read_from for n, v in news_of(settings, behind).items()} == {"n1": AS_OF - timedelta(hours=3)}
+    assert {n: v.read_from for n, v in news_of(settings, behind).items()} == {"n1": AS_OF}
+
+
+def test_where_a_row_is_not_stamped_reading_begins_before_the_watermark(warehouse: Settings):
+    settings = warehouse.model_copy(update={"late_arrival_hours": 2})
+    known = AS_OF - timedelta(hours=4)
+    marks = {node: Watermark(known, known, 1) for node in NODES}
+    stamped = find_news(connect(settings), settings, marks, AS_OF, EARLIEST).nodes
+    assert {node.read_from for node in stamped} == {known + timedelta(hours=1)}
+    view = bigquery.Table("demo.water_infrastructure.readings_unstamped")
+    view.view_query = (
+        "SELECT * REPLACE (CAST(NULL AS TIMESTAMP) AS ingestion_timestamp) "
+        "FROM `demo.water_infrastructure.sensor_readings_ml`"
+    )
+    connect(settings).queries.create_table(view, timeout=30)
+    unstamped = settings.model_copy(update={"bigquery_table": "readings_unstamped"})
+    found = find_news(connect(unstamped), unstamped, marks, AS_OF, EARLIEST).nodes
+    assert {node.read_from for node in found} == {known - timedelta(hours=2)}
 
 
 def test_a_row_that_arrived_late_is_found_however_far_back_within_the_lookback(warehouse: Settings):

@@ -16,6 +16,7 @@ from src.processing.jobs import chunks, patience
 from src.processing.jobs import records as jobs
 from src.processing.jobs.measures import waiting
 from src.processing.jobs.runtime import Runtime, create_runtime
+from src.processing.modelling.training import Learned
 from src.processing.service.actors import Queue
 from src.processing.service.cycle import run_retry, run_tick
 from src.processing.service.heartbeat import Heartbeat, Replica
@@ -225,12 +226,12 @@ def test_trainings_that_take_long_keep_no_cycle_waiting(
     put(stack, readings_of(["a"], days=1))
     begun, ended = Event(), Event()
 
-    def train(*_: object) -> dict[str, object]:
+    def train(*_: object) -> Learned:
         begun.set()
         ended.wait(30)
-        return {}
+        return Learned(AS_OF, {})
 
-    monkeypatch.setattr("src.processing.service.work.train_chunk", train)
+    monkeypatch.setattr("src.processing.service.work.learn_pool", train)
     queue = Queue(runtime)
     training = jobs.claim_by_hand(database, jobs.TRAINING, "training", AS_OF, "test")
     chunks.add(database, training, [chunks.Chunk([f"n{k}"], AS_OF, AS_OF, 0, {}, f"pool {k}") for k in range(4)])

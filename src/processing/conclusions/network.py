@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pandas as pd
 from sqlalchemy import Connection, func, select, text
@@ -11,9 +12,10 @@ from sqlalchemy.dialects.postgresql import insert
 
 from src.db.tables import network_metrics, nodes
 from src.domain import network
+from src.domain.days import day_start
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-# time_range -> its length, and the window size it is made of: short ranges from fine windows, long ones from hours.
+# time_range -> its length, and the window size that its edges are multiples of.
 TIME_RANGES = {
     "1h": (HOUR, "5min"),
     "6h": (6 * HOUR, "5min"),
@@ -22,17 +24,19 @@ TIME_RANGES = {
     "7d": (7 * DAY, "1hour"),
     "30d": (30 * DAY, "1hour"),
 }
-_PER_NODE = text(
-    """
+_PER_NODE = """
     SELECT nodes.role,
         sum(avg_flow_rate * flow_count) / nullif(sum(flow_count), 0) AS flow_rate,
         sum(avg_pressure * pressure_count) / nullif(sum(pressure_count), 0) AS pressure,
         sum(total_volume) AS volume
-    FROM water_infrastructure.computed_metrics JOIN water_infrastructure.nodes USING (node_id)
-    WHERE time_window = :time_window AND window_start >= :start AND window_start < :end
+    FROM ({windows}) AS windows JOIN water_infrastructure.nodes USING (node_id)
     GROUP BY node_id, nodes.role
-    """
-)
+"""
+_WINDOWS = """
+    SELECT node_id, avg_flow_rate, flow_count, avg_pressure, pressure_count, total_volume
+    FROM water_infrastructure.computed_metrics
+    WHERE time_window = :window_{n} AND window_start >= :start_{n} AND window_start < :end_{n}
+"""
 # Null unless every hour of the span was balanced.
 _EFFICIENCY = text(
     """
@@ -52,14 +56,50 @@ _EVENTS = text(
 )
 
 
-def write_network_metrics(connection: Connection, as_of: datetime) -> None:
+def tiles(start: datetime, end: datetime, finest: str, zone: ZoneInfo) -> list[tuple[str, datetime, datetime]]:
+    """The span [start, end) covered by windows as long as they fit, each once: size, first instant and end of each run.
+
+    Means and volumes merge exactly, so that a month is read as days and not as hours.
+
+    Args:
+        finest: the size that the span's edges are multiples of.
+    """
+    following = {"5min": "1hour", "1hour": "1day"}
+    coarser = following.get(finest)
+    if coarser is None:
+        return [(finest, start, end)]
+    if coarser == "1hour":
+        first, last = (edge - timedelta(seconds=edge.timestamp() % 3600) for edge in (start, end))
+        first += HOUR if first < start else timedelta(0)
+    else:
+        first, last = day_start(start, zone), day_start(end, zone)
+        first = day_start(start, zone, 1) if first < start else first
+        if first.timestamp() % 3600 or last.timestamp() % 3600:
+            # Where the zone's offset is no whole hour, days are not made of hours.
+            return [(finest, start, end)]
+    if first >= last:
+        return [(finest, start, end)]
+    edges = [(finest, start, first), (finest, last, end)]
+    return [edge for edge in edges if edge[1] < edge[2]] + tiles(first, last, coarser, zone)
+
+
+def _per_node(connection: Connection, start: datetime, end: datetime, finest: str, zone: ZoneInfo) -> pd.DataFrame:
+    bound: dict[str, Any] = {}
+    parts = []
+    for n, (window, first, last) in enumerate(tiles(start, end, finest, zone)):
+        parts.append(_WINDOWS.format(n=n))
+        bound |= {f"window_{n}": window, f"start_{n}": first, f"end_{n}": last}
+    return pd.read_sql(text(_PER_NODE.format(windows=" UNION ALL ".join(parts))), connection, params=bound)
+
+
+def write_network_metrics(connection: Connection, as_of: datetime, zone: ZoneInfo) -> None:
     """One row per time range that ends at `as_of`, in whole windows."""
     total = connection.scalar(select(func.count()).select_from(nodes).where(nodes.c.is_active))
     for time_range, (length, time_window) in TIME_RANGES.items():
         step = HOUR.total_seconds() if time_window == "1hour" else 300
         end = as_of - timedelta(seconds=as_of.timestamp() % step)
-        span: dict[str, Any] = {"start": end - length, "end": end, "time_window": time_window}
-        measured = network.network_metrics(pd.read_sql(_PER_NODE, connection, params=span))
+        span: dict[str, Any] = {"start": end - length, "end": end}
+        measured = network.network_metrics(_per_node(connection, end - length, end, time_window, zone))
         row = {
             "time_range": time_range,
             "computation_timestamp": as_of,

@@ -18,7 +18,7 @@ from src.processing.conclusions.extent import Extent, extent_of
 
 K = TypeVar("K")
 # So many nodes are concluded together, unless a single district has more.
-MOST_NODES = 100
+MOST_NODES = 250
 # The nodes of no district lie in so many parts, whatever their number: a share of them is some whole parts.
 _PARTS = 1024
 # Under what a balance stands of those that belong to no district.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -15,7 +16,7 @@ from src.db.tables import job_chunks
 from src.domain.forecasting.boosting import MEMBERS
 from src.domain.forecasting.model import LEARNED, USUAL, NotEnoughHistory, Trained, seasonal, train
 from src.domain.forecasting.series import history_of, public_holidays
-from src.domain.lifecycle import PROMOTE, judge_baseline, judge_first
+from src.domain.lifecycle import PROMOTE, Verdict, judge_baseline, judge_first
 from src.observability import logger
 from src.processing.jobs import chunks
 from src.processing.jobs import records as jobs
@@ -39,92 +40,128 @@ def plan_training(runtime: Runtime, job_id: UUID, as_of: datetime, scopes: Colle
     return list(range(len(planned)))
 
 
-def train_chunk(runtime: Runtime, connection: Connection, chunk: Row[Any]) -> dict[str, Any]:
-    """Trains the model of one pool and registers it, in the caller's transaction; what is told of it.
+@dataclass(frozen=True)
+class Learned:
+    """What was learned of a pool, to be registered by `settle_pool`.
 
-    The first model of a scope becomes active if it beats the usual flow; a later one goes to shadow. Where there is
-    none, or too little to learn from, the usual flow itself forecasts.
+    Attributes:
+        begun: when the training began.
+        summary: of the training, as far as it is known.
+        described: what every model of it is described by.
+        learned: the model that learned from the history; None where that is too short.
+        usual: the usual flow of the hour, where `learned` is not there or no better; None where that is not known.
+        reasons: why one of them is missing.
+    """
+
+    begun: datetime
+    summary: dict[str, Any]
+    described: dict[str, Any] = field(default_factory=dict)
+    learned: Trained | None = None
+    usual: Trained | None = None
+    reasons: tuple[str, ...] = ()
+
+
+def learn_pool(runtime: Runtime, chunk: Row[Any]) -> Learned:
+    """Learns from the history of one pool, which may take minutes; no transaction is open meanwhile.
 
     Raises:
         WarehouseError: if the warehouse does not tell the history.
     """
-    scope, nodes = chunk.scope, list(chunk.node_ids)
     begun = runtime.clock.now()
-    flow, bytes_processed = _flow_of(runtime, connection, chunk)
+    flow, bytes_processed = _flow_of(runtime, chunk)
     cost = {"rows_read": int(flow.notna().to_numpy().sum()), "bytes_processed": bytes_processed}
-    told: dict[str, Any] = {"scope": scope} | cost
+    summary: dict[str, Any] = {"scope": chunk.scope} | cost
     if flow.empty:
-        return told | {"not_trained": "none of its nodes has flow in the warehouse"}
+        return Learned(begun, summary, reasons=("none of its nodes has flow in the warehouse",))
     start = flow.index[0].to_pydatetime()
     weather = read_hourly_weather(runtime.warehouse(), runtime.settings, start, chunk.read_end)
     last = chunk.read_end.date() + timedelta(days=10)
     festive = public_holidays(runtime.settings.utility_country, start.date() - timedelta(days=1), last)
     history = history_of(flow, weather, festive, runtime.zone)
-    by = f"job {chunk.job_id}"
+    described = {
+        "metrics": cost,
+        "parameters": {
+            "nodes": list(chunk.node_ids),
+            "weather": [] if weather is None else list(weather.columns),
+        },
+        "training_data_start": start,
+        "training_data_end": flow.index[-1].to_pydatetime() + timedelta(hours=1),
+    }
+    learned: Trained | None = None
+    reasons: list[str] = []
+    try:
+        learned = train(history)
+        if _first(learned).action == PROMOTE:
+            return Learned(begun, summary, described, learned)
+    except NotEnoughHistory as error:
+        reasons.append(str(error))
+    try:
+        return Learned(begun, summary, described, learned, seasonal(history), tuple(reasons))
+    except NotEnoughHistory as error:
+        return Learned(begun, summary, described, learned, None, (*reasons, str(error)))
+
+
+def settle_pool(runtime: Runtime, connection: Connection, chunk: Row[Any], found: Learned) -> dict[str, Any]:
+    """Registers what was learned of a pool, in the caller's transaction; the chunk's summary.
+
+    The first model of a scope becomes active if it beats the usual flow; a later one goes to shadow. Where there is
+    none, or too little to learn from, the usual flow itself forecasts.
+    """
+    scope, by, summary = chunk.scope, f"job {chunk.job_id}", dict(found.summary)
 
     def register(trained: Trained, method: str) -> UUID:
         now = runtime.clock.now()
-        described = {
-            "metrics": cost,
+        described = found.described | {
             "validation_metrics": {name: value for name, value in trained.validation.items() if value == value},
-            "parameters": {
-                "method": method,
-                "members": list(MEMBERS) if method == LEARNED else [],
-                "nodes": nodes,
-                "weather": [] if weather is None else list(weather.columns),
-            },
-            "training_data_start": start,
-            "training_data_end": flow.index[-1].to_pydatetime() + timedelta(hours=1),
+            "parameters": {"method": method, "members": list(MEMBERS) if method == LEARNED else []}
+            | found.described["parameters"],
             "training_samples": trained.examples,
         }
         artefact = trained.forecaster.to_bytes()
-        model_id = registry.add(connection, registry.FLOW, scope, artefact, begun, now, described)
+        model_id = registry.add(connection, registry.FLOW, scope, artefact, found.begun, now, described)
         registry.decide(connection, model_id, now, "trained", by, f"on {trained.examples} examples of {scope}")
-        told.update(model_id=str(model_id), examples=trained.examples, validation=described["validation_metrics"])
-        logger(__name__).info("model trained", scope=scope, method=method, **described["validation_metrics"])
+        validation = described["validation_metrics"]
+        summary.update(model_id=str(model_id), examples=trained.examples, validation=validation)
+        logger(__name__).info("model trained", scope=scope, method=method, **validation)
         return model_id
 
-    def a_learned_one_is_active() -> bool:
-        # Asked once the model is there: the scope's models are held from then on, and not while it is trained.
-        active = registry.active_of(connection, registry.FLOW, scope)
-        return active is not None and active.parameters.get("method", LEARNED) == LEARNED
-
-    try:
-        trained = train(history)
-        has_learned = a_learned_one_is_active()
-        model_id = register(trained, LEARNED)
+    # From here on the scope's models are held; they were not while it was trained.
+    active = registry.active_of(connection, registry.FLOW, scope)
+    has_learned = active is not None and active.parameters.get("method", LEARNED) == LEARNED
+    reason = "; ".join(found.reasons)
+    if found.learned is not None:
+        model_id = register(found.learned, LEARNED)
         if has_learned:
             registry.send_to_shadow(connection, model_id, runtime.clock.now(), by, "another model is active")
-            return told
-        verdict = judge_first(trained.validation["mae"], trained.validation["usual_mae"])
+            return summary
+        verdict = _first(found.learned)
         settle = registry.promote if verdict.action == PROMOTE else registry.retire
         settle(connection, model_id, runtime.clock.now(), by, verdict.reason)
         if verdict.action == PROMOTE:
-            return told
-        reason = verdict.reason
-    except NotEnoughHistory as error:
-        reason = str(error)
-    if a_learned_one_is_active():
-        return told | {"not_trained": reason}
-    try:
-        model_id = register(seasonal(history), USUAL)
-    except NotEnoughHistory as error:
-        return told | {"not_trained": f"{reason}; {error}"}
+            return summary
+        reason = "; ".join([verdict.reason, *found.reasons])
+    if has_learned or found.usual is None:
+        return summary | {"not_trained": reason}
+    model_id = register(found.usual, USUAL)
     registry.promote(connection, model_id, runtime.clock.now(), by, judge_baseline(reason).reason)
-    return told
+    return summary
 
 
-def _flow_of(runtime: Runtime, connection: Connection, chunk: Row[Any]) -> tuple[pd.DataFrame, int]:
+def _first(trained: Trained) -> Verdict:
+    """Whether a scope's first model is good enough."""
+    return judge_first(trained.validation["mae"], trained.validation["usual_mae"])
+
+
+def _flow_of(runtime: Runtime, chunk: Row[Any]) -> tuple[pd.DataFrame, int]:
     """The flow of a pool's nodes, and the bytes the warehouse read for it: 0 where it was read with an earlier pool.
 
     A read costs the same for one pool as for all: the first pool of a job that this process trains has those read that
     still wait as well, and each takes its part.
     """
-    waiting = connection.execute(
-        select(job_chunks.c.chunk_number, job_chunks.c.node_ids).where(
-            job_chunks.c.job_id == chunk.job_id, job_chunks.c.status == "queued"
-        )
-    ).all()
+    own = job_chunks.c
+    query = select(own.chunk_number, own.node_ids).where(own.job_id == chunk.job_id, own.status == "queued")
+    with runtime.database.connect() as connection:
+        waiting = connection.execute(query).all()
     read, bytes_processed = runtime.training_flow.get(chunk.job_id), 0
     if read is None or not set(chunk.node_ids) <= set(read.node_ids):
         # That of an earlier job, most of whose pools others trained, goes.

@@ -112,7 +112,7 @@ def _end(runtime: Runtime, job_id: UUID, as_of: datetime, concluded: Concluded, 
     with runtime.database.begin() as connection:
         try:
             with connection.begin_nested():
-                write_network_metrics(connection, as_of)
+                write_network_metrics(connection, as_of, runtime.zone)
         except Exception as error:
             if is_passing(error):
                 raise

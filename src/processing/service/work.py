@@ -1,7 +1,7 @@
 """One chunk worked off: slice after slice, each in a transaction of its own, until it is done or the process ends.
 
-A chunk of a training is one slice: it is trained as a whole or not at all. A chunk of conclusions has transactions of
-its own, and is drawn again from its beginning where a process ended in the middle.
+A chunk of a training is trained as a whole or not at all. A chunk of conclusions has transactions of its own, and is
+drawn again from its beginning where a process ended in the middle.
 
 Whatever happens, a chunk ends: a passing failure of the database is waited for, any other gives the chunk up with its
 reason, and so does the fifth beginning that got nowhere. Only where not even that can be recorded it stays queued, and
@@ -29,7 +29,7 @@ from src.processing.jobs import chunks
 from src.processing.jobs import records as jobs
 from src.processing.jobs.patience import patiently
 from src.processing.jobs.runtime import Runtime
-from src.processing.modelling.training import train_chunk
+from src.processing.modelling.training import learn_pool, settle_pool
 from src.processing.warehouse.client import WarehouseError
 
 
@@ -111,6 +111,8 @@ def _next_slice(runtime: Runtime, job_id: UUID, chunk_number: int) -> Outcome | 
         SQLAlchemyError: if neither it nor its failure can be written.
     """
     try:
+        if jobs.describe(runtime.database, job_id)["job_type"] == jobs.TRAINING:
+            return _train(runtime, job_id, chunk_number)
         return patiently(runtime, lambda: _slice(runtime, job_id, chunk_number), "slice of a chunk")
     except WarehouseError as error:
         if jobs.describe(runtime.database, job_id)["job_type"] == jobs.BACKFILL:
@@ -128,15 +130,33 @@ def _next_slice(runtime: Runtime, job_id: UUID, chunk_number: int) -> Outcome | 
         return _give_up(runtime, job_id, chunk_number, f"{type(error).__name__}: {error}"[:500])
 
 
+def _train(runtime: Runtime, job_id: UUID, chunk_number: int) -> Outcome:
+    """Trains the pool that a chunk is, if nobody else is at it."""
+
+    def taken() -> Row[Any] | None:
+        with runtime.database.begin() as connection:
+            return chunks.take(connection, job_id, chunk_number)
+
+    def settled() -> Outcome:
+        with runtime.database.begin() as connection:
+            if (chunk := chunks.take(connection, job_id, chunk_number)) is None:
+                return Outcome.NOT_OURS
+            summary = settle_pool(runtime, connection, chunk, learned)
+            last = chunks.end(connection, job_id, chunk_number, runtime.clock.now(), runtime.replica, summary, {})
+        return Outcome.DONE_AND_LAST if last else Outcome.DONE
+
+    with try_lock(runtime.database, uuid5(job_id, str(chunk_number))) as is_ours:
+        if not is_ours or (chunk := patiently(runtime, taken, "pool of a training")) is None:
+            return Outcome.NOT_OURS
+        learned = learn_pool(runtime, chunk)
+        return patiently(runtime, settled, "model of a training")
+
+
 def _slice(runtime: Runtime, job_id: UUID, chunk_number: int) -> Outcome | None:
     with runtime.database.begin() as connection:
         chunk = chunks.take(connection, job_id, chunk_number)
         if chunk is None:
             return Outcome.NOT_OURS
-        if chunk.job_type == jobs.TRAINING:
-            trained = train_chunk(runtime, connection, chunk)
-            last = chunks.end(connection, job_id, chunk_number, runtime.clock.now(), runtime.replica, trained, {})
-            return Outcome.DONE_AND_LAST if last else Outcome.DONE
         failures: dict[str, str] = dict(chunk.result_summary.get("failures", {}))
         end = planned_end = chunks.slice_end(chunk, runtime.settings.chunk_readings, runtime.zone)
         sound = [node_id for node_id in chunk.node_ids if node_id not in failures]

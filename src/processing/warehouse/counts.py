@@ -53,6 +53,7 @@ _PER_NODE = (
     "recent_rows",
     "latest_arrival",
     "arrived_until",
+    "unstamped",
 )
 
 
@@ -109,6 +110,7 @@ def count_recent(
                 COUNTIF(timely AND arrival <= arrived_until
                     AND arrival > TIMESTAMP_SUB(arrived_until, INTERVAL @margin MINUTE)) AS recent_rows,
                 MAX(IF(timely, arrival, NULL)) AS latest_arrival,
+                COUNTIF(timely AND arrival IS NULL) AS unstamped,
                 MAX(arrived_until) AS arrived_until,
                 MAX(last_row) AS last_row, MAX(last_arrival) AS last_arrival, MAX(recent_then) AS recent_then
             FROM placed GROUP BY node_id

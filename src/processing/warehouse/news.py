@@ -70,8 +70,8 @@ def find_news(
 ) -> News:
     """The nodes with readings not yet taken in.
 
-    A node is read again from LATE_ARRIVAL_HOURS before its watermark, and from further back, up to
-    LATE_ARRIVAL_LOOKBACK_DAYS, where a row arrived since. A row may become visible after others that arrived later:
+    A node is read again from the first row on that arrived since, up to LATE_ARRIVAL_LOOKBACK_DAYS back; where rows are
+    not stamped, from LATE_ARRIVAL_HOURS before its watermark. A row may become visible after others that arrived later:
     where more rows than were counted lie within LATE_ARRIVAL_MARGIN_MINUTES before the latest arrival, all of those
     are read again. Nodes never seen, and those silent for longer than the lookback, are read from their first reading
     that is not yet taken in. A node whose first load was interrupted is read again from the lookback on.
@@ -156,7 +156,9 @@ def _again(row: Any, mark: Watermark, question: Question) -> NodeNews | None:
     if not (row.first_late or row.first_new or uncounted or row.latest_arrival is None):
         return None
     near = mark.last_row - question.overlap
-    read_from = max(question.since, min(filter(None, (near, row.first_late, row.first_new, uncounted))))
+    # What is stamped says itself what is new; of the rest, nobody can tell but by reading it again.
+    new = [row.first_late, row.first_new, uncounted, near if row.unstamped else None]
+    read_from = max(question.since, min(filter(None, new), default=near))
     # Of the days before the near ones, as many readings as their share of the time.
     before = max((near - BEFORE - question.since) / timedelta(days=1), 0.0)
     share = min(max((near - read_from) / timedelta(days=1) / before, 0.0), 1.0) if before else 1.0
