@@ -15,6 +15,7 @@ import pandas as pd
 from sqlalchemy import ColumnElement, Connection, Row, Table, func, select, text, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
+from src.db.bulk_read import read_rows
 from src.db.tables import district_balances, districts, network_efficiency
 from src.domain import efficiency
 from src.domain.days import day_start, day_starts
@@ -55,13 +56,12 @@ _BALANCED = text(
         )
     """
 )
-_WINDOWS = text(
-    """
+_WINDOWS = """
     SELECT node_id, window_start, total_volume AS volume, data_completeness / 100 AS coverage
     FROM water_infrastructure.computed_metrics
-    WHERE time_window = :time_window AND window_start >= :start AND window_start < :end AND node_id = ANY(:nodes)
-    """
-)
+    WHERE time_window = %(time_window)s AND window_start >= %(start)s AND window_start < %(end)s
+        AND node_id = ANY(%(nodes)s)
+"""
 _LEVELS = text(
     """
     SELECT node_id, window_start, avg_pressure FROM water_infrastructure.computed_metrics
@@ -150,8 +150,12 @@ def _balances(
     """Balances of these districts in the windows between edges that follow each other, whether or not every meter
     reported."""
     span: dict[str, Any] = {"start": edges[0], "end": edges[-1], "nodes": list(meters["node_id"])}
-    rows = pd.read_sql(_WINDOWS, connection, params=span | {"time_window": time_window})
-    rows["window_start"] = pd.to_datetime(rows["window_start"], utc=True)
+    rows = read_rows(
+        connection,
+        _WINDOWS,
+        span | {"time_window": time_window},
+        {"node_id": "text", "window_start": "instant", "volume": "number", "coverage": "number"},
+    )
     grid = meters.merge(pd.DataFrame({"window_start": edges[:-1]}), how="cross")
     grid = grid.merge(rows, how="left", on=["node_id", "window_start"])
     grid["storage_change"] = np.nan
