@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,14 +31,13 @@ from typing import Any
 import numpy as np
 import orjson
 import pandas as pd
-import redis
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from benchmarks.system import database_on, peak_mb
+from benchmarks.system import Engines, comparable_rows, peak_mb
 from src.clock import SteppedClock
 from src.db.engines import create_database_engine
 from src.db.migrate import migrate
@@ -58,6 +57,14 @@ PEAK_LIMIT_MB = 1500
 # Longer than a replica may be silent; the clock stands meanwhile, since the cycle it strikes has not ended.
 OUTAGE_SECONDS = 12
 POLL_SECONDS = 0.01
+SETTINGS = {
+    "check_interval_minutes": 120,
+    "replica_timeout_seconds": 5,
+    "bigquery_timeout_seconds": 10,
+    "retention_metrics_days": 800,
+    "retention_jobs_days": 60,
+    "clock": f"stepped:{BEGIN.isoformat()}",
+}
 console = Console(width=120)
 
 
@@ -123,67 +130,6 @@ def readings_of(days: int, seed: int) -> Scenario:
         (nul_at, nul),
         (early_at, frames[0][held]),
     )
-
-
-class Engines:
-    """PostgreSQL, Redis and the warehouse of one run, which can be taken away and come back where they were."""
-
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
-        self._folder, self._stack = folder, stack
-        self._open: dict[str, AbstractContextManager[dict[str, str]]] = {}
-        self._ports = (engines.free_port(), engines.free_port())
-        self.settings = Settings(
-            **(self._postgres() | self._start("redis") | self._start("warehouse")),  # type: ignore[arg-type]
-            check_interval_minutes=120,
-            replica_timeout_seconds=5,
-            bigquery_timeout_seconds=10,
-            retention_metrics_days=800,
-            retention_jobs_days=60,
-            clock=f"stepped:{BEGIN.isoformat()}",
-        )
-        stack.callback(self._stop_all)
-
-    def _postgres(self) -> dict[str, str]:
-        on_timescale = os.environ.get("TEST_TIMESCALE_URL")
-        return self._stack.enter_context(database_on(on_timescale)) if on_timescale else self._start("postgres")
-
-    def _start(self, name: str) -> dict[str, str]:
-        makers: dict[str, Callable[[Path], AbstractContextManager[dict[str, str]]]] = {
-            "postgres": engines.postgres,
-            "redis": engines.redis,
-            "warehouse": lambda folder: engines.bigquery(folder, ports=self._ports),
-        }
-        self._open[name] = makers[name](self._folder / name)
-        return self._open[name].__enter__()
-
-    def _stop(self, name: str) -> None:
-        self._open.pop(name).__exit__(None, None, None)
-
-    def _stop_all(self) -> None:
-        for name in list(self._open):
-            self._stop(name)
-
-    def restart_postgres(self) -> None:
-        """Ends every session, and where the server is this run's own, the server."""
-        if "postgres" in self._open:
-            self._stop("postgres")
-            self._start("postgres")
-            return
-        admin = create_engine(str(os.environ["TEST_TIMESCALE_URL"]))
-        with admin.connect() as connection:
-            sessions = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name")
-            connection.execute(sessions, {"name": self.settings.postgres_db})
-        admin.dispose()
-
-    def flush_redis(self) -> None:
-        with redis.Redis(host=self.settings.redis_host, port=self.settings.redis_port) as client:
-            client.flushall()
-
-    def stop_warehouse(self) -> None:
-        self._stop("warehouse")
-
-    def start_warehouse(self) -> None:
-        self._start("warehouse")
 
 
 @dataclass
@@ -414,18 +360,6 @@ class Fortnight:
         with self.database.connect() as connection:
             return pd.read_sql_table(name, connection, SCHEMA)
 
-    def left(self) -> dict[str, set[str]]:
-        """Rows as texts, without random ids and the instants at which they were written."""
-        without = {
-            "computed_metrics": ["computed_at"],
-            "network_efficiency": ["computation_timestamp"],
-            "nodes": ["created_at", "updated_at"],
-        }
-        rows = {name: self.table(name).drop(columns=columns) for name, columns in without.items()}
-        rows["ingestion_watermarks"] = self.table("ingestion_watermarks")[["node_id", "last_row", "last_reading"]]
-        rows["events"] = self.table("anomalies")[["node_id", "anomaly_type", "measurement_type", "timestamp"]]
-        return {name: {_text_of(list(row)) for row in frame.itertuples(index=False)} for name, frame in rows.items()}
-
     def close(self) -> None:
         self.database.dispose()
         self.runtime.database.dispose()
@@ -438,15 +372,6 @@ def _tables(database: Engine) -> list[str]:
         return list(connection.execute(query, {"schema": SCHEMA}).scalars())
 
 
-def _text_of(value: Any) -> str:
-    """What must be the same; windows merged in another order differ in the last digits."""
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_text_of, value)) + "]"
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_text_of(item)}" for key, item in sorted(value.items())) + "}"
-    return f"{value:.9g}" if isinstance(value, float) else str(value)
-
-
 def _figures(fortnight: Fortnight, seconds: float, undisturbed: Mapping[str, set[str]]) -> dict[str, Any]:
     cycles = fortnight.table("processing_jobs").query("job_type == @jobs.CYCLE and triggered_by == 'scheduler'")
     interval = timedelta(minutes=fortnight.settings.check_interval_minutes)
@@ -455,8 +380,10 @@ def _figures(fortnight: Fortnight, seconds: float, undisturbed: Mapping[str, set
     # A cycle that failed may be made up for before the next tick.
     done = sorted(set(completed.dt.floor(interval)) & set(due))
     gaps = completed.diff().dropna()
-    left = fortnight.left()
-    other_events = sorted((undisturbed["events"] - left["events"]) | (left["events"] - undisturbed["events"]))
+    left = comparable_rows(fortnight.database)
+    other_events = sorted(
+        (undisturbed["anomalies"] - left["anomalies"]) | (left["anomalies"] - undisturbed["anomalies"])
+    )
     different = {name: max(len(rows - left[name]), len(left[name] - rows)) for name, rows in undisturbed.items()}
     alerts = fortnight.table("alerts")
     return {
@@ -467,7 +394,7 @@ def _figures(fortnight: Fortnight, seconds: float, undisturbed: Mapping[str, set
         "incomplete": sorted(set(cycles["error_message"].dropna().str[:200])),
         "longest_gap_minutes": round(max(gaps, default=timedelta()) / timedelta(minutes=1)),
         "peak_rss_mb": round(fortnight.peak),
-        "rows_different": sum(count for name, count in different.items() if name != "events"),
+        "rows_different": sum(count for name, count in different.items() if name != "anomalies"),
         "different": different,
         "events_different": other_events[:10],
         "alerts": alerts["rule"].value_counts().to_dict(),
@@ -496,14 +423,14 @@ def main() -> int:
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
             folder.chmod(0o755)
-            fortnight = Fortnight(Engines(folder, stack), readings, replicas, log, options.seed)
+            fortnight = Fortnight(Engines(folder, stack, **SETTINGS), readings, replicas, log, options.seed)
             stack.callback(fortnight.close)
             columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
             begun = time.perf_counter()
             with Progress(*columns, console=console, transient=True) as progress:
                 fortnight.live(progress, disturbed=undisturbed is not None)
             if undisturbed is None:
-                return fortnight.left()
+                return comparable_rows(fortnight.database)
             return _figures(fortnight, time.perf_counter() - begun, undisturbed)
 
     undisturbed = lived(1, None)

@@ -28,7 +28,6 @@ from sqlalchemy import Engine, text
 
 from benchmarks.system import peak_mb, system
 from src.db.engines import create_database_engine
-from src.db.tables import SCHEMA
 from src.db.upsert import copy_rows
 from src.domain.days import day_start
 from src.domain.metrics import window_metrics
@@ -91,7 +90,8 @@ def make_history(database: Engine, template: pd.DataFrame, nodes: int) -> None:
         copy_rows(connection, "template", rows)
         connection.execute(
             text(
-                f"INSERT INTO {SCHEMA}.nodes (node_id, node_name, district_id, role) SELECT id, id, left(id, 8), "
+                "INSERT INTO water_infrastructure.nodes (node_id, node_name, district_id, role) "
+                "SELECT id, id, left(id, 8), "
                 "CASE WHEN id LIKE '%-00' THEN 'inlet' ELSE 'consumption' END FROM (SELECT format('dma-%s-%s', "
                 "lpad(d::text, 4, '0'), lpad(n::text, 2, '0')) AS id FROM generate_series(0, :districts - 1) AS d, "
                 "generate_series(0, :size - 1) AS n) AS made"
@@ -101,8 +101,9 @@ def make_history(database: Engine, template: pd.DataFrame, nodes: int) -> None:
         last = NOW - timedelta(hours=1)
         connection.execute(
             text(
-                f"INSERT INTO {SCHEMA}.ingestion_watermarks (node_id, last_row, last_reading, last_arrival, "
-                f"recent_rows, updated_at) SELECT node_id, :last, :last, :arrival, 1, :last FROM {SCHEMA}.nodes"
+                "INSERT INTO water_infrastructure.ingestion_watermarks (node_id, last_row, last_reading, last_arrival, "
+                "recent_rows, updated_at) SELECT node_id, :last, :last, :arrival, 1, :last "
+                "FROM water_infrastructure.nodes"
             ),
             {"last": last, "arrival": last},
         )
@@ -112,7 +113,8 @@ def make_history(database: Engine, template: pd.DataFrame, nodes: int) -> None:
                 connection.execute(text("CREATE TABLE IF NOT EXISTS public.template AS SELECT * FROM template"))
             connection.execute(
                 text(
-                    f"INSERT INTO {SCHEMA}.computed_metrics ({', '.join(rows.columns)}) SELECT {columns} "
+                    # Names of our own columns.
+                    f"INSERT INTO water_infrastructure.computed_metrics ({', '.join(rows.columns)}) SELECT {columns} "  # noqa: S608
                     "FROM public.template, (SELECT CAST(:district AS text) AS district, "
                     "CAST(:level AS float8) AS level) AS of"
                 ),
@@ -120,7 +122,7 @@ def make_history(database: Engine, template: pd.DataFrame, nodes: int) -> None:
             )
     with database.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("DROP TABLE public.template"))
-        connection.execute(text(f"ANALYZE {SCHEMA}.computed_metrics"))
+        connection.execute(text("ANALYZE water_infrastructure.computed_metrics"))
 
 
 @dataclass
@@ -147,7 +149,7 @@ class Watched:
                 gap = connection.scalar(
                     text(
                         "SELECT extract(epoch FROM clock_timestamp() - min(heartbeat_at)) "
-                        f"FROM {SCHEMA}.processing_replicas"
+                        "FROM water_infrastructure.processing_replicas"
                     )
                 )
                 self.longest_gap = max(self.longest_gap, float(gap or 0.0))
@@ -166,6 +168,11 @@ def watched(database: Engine) -> Iterator[Watched]:
     finally:
         found.stop()
         thread.join()
+
+
+def database_of(environment: dict[str, str]) -> Engine:
+    address = {name.lower(): value for name, value in environment.items() if name.startswith("POSTGRES_")}
+    return create_database_engine(Settings(**address))  # type: ignore[arg-type]
 
 
 def services(environment: dict[str, str], count: int, until: datetime) -> tuple[float, float]:
@@ -190,11 +197,12 @@ def services(environment: dict[str, str], count: int, until: datetime) -> tuple[
 def cycles(database: Engine) -> pd.DataFrame:
     query = (
         "SELECT scheduled_for, status, error_message, duration_seconds, result_summary -> 'seconds' AS seconds, "
-        "extract(epoch FROM heartbeat_at - heartbeat_at) AS zero, result_summary AS summary "
-        f"FROM {SCHEMA}.processing_jobs WHERE job_type = 'processing_cycle' ORDER BY scheduled_for"
+        "result_summary AS summary "
+        "FROM water_infrastructure.processing_jobs WHERE job_type = 'processing_cycle' ORDER BY scheduled_for"
     )
     found = pd.read_sql(text(query), database)
-    assert (found["status"] == "completed").all() and found["error_message"].isna().all(), found.to_dict("records")
+    unsound = found[(found["status"] != "completed") | found["error_message"].notna()]
+    assert unsound.empty, unsound.to_dict("records")
     return found
 
 
@@ -235,8 +243,7 @@ def steady(nodes: int, replicas: int = 1, slow: bool = False) -> dict[str, objec
     recent = template[template["timestamp"] >= pd.Timestamp(NOW - timedelta(days=4))]
     said = {"clock": f"stepped:{NOW.isoformat()}", "check_interval_minutes": "60", "late_arrival_lookback_days": "3"}
     with system(of_network(recent, nodes), **said) as environment:
-        address = {k: v for k, v in environment.items() if k.startswith("POSTGRES_")}
-        database = create_database_engine(Settings(**{k.lower(): v for k, v in address.items()}))  # type: ignore[arg-type]
+        database = database_of(environment)
         begun = time.perf_counter()
         make_history(database, template, nodes)
         console.print(f"{nodes} nodes: history made in {time.perf_counter() - begun:.0f} s")
@@ -281,8 +288,7 @@ def first_load(nodes: int) -> dict[str, float]:
     template = district(ahead=0)
     whole = template[template["timestamp"] >= pd.Timestamp(NOW - timedelta(days=7 * WEEKS))]
     with system(of_network(whole, nodes), clock=f"stepped:{NOW.isoformat()}") as environment:
-        address = {k: v for k, v in environment.items() if k.startswith("POSTGRES_")}
-        database = create_database_engine(Settings(**{k.lower(): v for k, v in address.items()}))  # type: ignore[arg-type]
+        database = database_of(environment)
         with watched(database) as seen:
             took, peak = services(environment, 1, NOW)
         stages = cycles(database)["seconds"].iloc[0]
@@ -309,7 +315,9 @@ def main() -> None:
         one, three = (steady(1000, replicas, slow=True) for replicas in (1, 3))
         result["replicas_3_speedup"] = round(one["tick"] / three["tick"], 2)  # type: ignore[operator]
     for key, name in (
-        ("peak", "peak_rss_mb"), ("transaction", "longest_transaction_seconds"), ("gap", "longest_heartbeat_gap_seconds")
+        ("peak", "peak_rss_mb"),
+        ("transaction", "longest_transaction_seconds"),
+        ("gap", "longest_heartbeat_gap_seconds"),
     ):  # fmt: skip
         result[name] = round(max(float(one[key]) for one in every), 1)  # type: ignore[arg-type]
     print(orjson.dumps(result).decode())

@@ -6,18 +6,21 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import create_engine, make_url, text
+import redis
+from sqlalchemy import Engine, create_engine, make_url, text
 
 from src.db.engines import create_database_engine
 from src.db.migrate import migrate
+from src.db.tables import SCHEMA
 from src.quickstart import engines
 from src.quickstart.datasets import Dataset, load
 from src.settings import Settings
@@ -101,3 +104,90 @@ def peak_mb(pid: int) -> float:
     except OSError:
         return 0.0
     return next((int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM")), 0.0)
+
+
+class Engines:
+    """PostgreSQL, Redis and the warehouse of one run, which can be taken away and come back where they were.
+
+    The database is on the server of TEST_TIMESCALE_URL, where that names one.
+    """
+
+    def __init__(self, folder: Path, stack: ExitStack, **settings: object) -> None:
+        self._folder, self._stack = folder, stack
+        self._open: dict[str, AbstractContextManager[dict[str, str]]] = {}
+        self._ports = (engines.free_port(), engines.free_port())
+        self.settings = Settings(
+            **(self._postgres() | self._start("redis") | self._start("warehouse")),  # type: ignore[arg-type]
+            **settings,  # type: ignore[arg-type]
+        )
+        stack.callback(self._stop_all)
+
+    def _postgres(self) -> dict[str, str]:
+        on_timescale = os.environ.get("TEST_TIMESCALE_URL")
+        return self._stack.enter_context(database_on(on_timescale)) if on_timescale else self._start("postgres")
+
+    def _start(self, name: str) -> dict[str, str]:
+        makers: dict[str, Callable[[Path], AbstractContextManager[dict[str, str]]]] = {
+            "postgres": engines.postgres,
+            "redis": engines.redis,
+            "warehouse": lambda folder: engines.bigquery(folder, ports=self._ports),
+        }
+        self._open[name] = makers[name](self._folder / name)
+        return self._open[name].__enter__()
+
+    def _stop(self, name: str) -> None:
+        self._open.pop(name).__exit__(None, None, None)
+
+    def _stop_all(self) -> None:
+        for name in list(self._open):
+            self._stop(name)
+
+    def restart_postgres(self) -> None:
+        """Ends every session, and where the server is this run's own, the server."""
+        if "postgres" in self._open:
+            self._stop("postgres")
+            self._start("postgres")
+            return
+        admin = create_engine(str(os.environ["TEST_TIMESCALE_URL"]))
+        with admin.connect() as connection:
+            sessions = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name")
+            connection.execute(sessions, {"name": self.settings.postgres_db})
+        admin.dispose()
+
+    def flush_redis(self) -> None:
+        with redis.Redis(host=self.settings.redis_host, port=self.settings.redis_port) as client:
+            client.flushall()
+
+    def stop_warehouse(self) -> None:
+        self._stop("warehouse")
+
+    def start_warehouse(self) -> None:
+        self._start("warehouse")
+
+
+def comparable_rows(database: Engine) -> dict[str, set[str]]:
+    """What cycles left, as texts by table, without random ids and the instants at which rows were written."""
+    without = {
+        "computed_metrics": ["computed_at"],
+        "network_efficiency": ["computation_timestamp"],
+        "district_balances": [],
+        "nodes": ["created_at", "updated_at"],
+    }
+    only = {
+        "ingestion_watermarks": ["node_id", "last_row", "last_reading"],
+        "anomalies": ["node_id", "anomaly_type", "measurement_type", "timestamp"],
+    }
+    with database.connect() as connection:
+        rows = {
+            name: pd.read_sql_table(name, connection, SCHEMA).drop(columns=columns) for name, columns in without.items()
+        } | {name: pd.read_sql_table(name, connection, SCHEMA)[columns] for name, columns in only.items()}
+    return {name: {_text_of(list(row)) for row in frame.itertuples(index=False)} for name, frame in rows.items()}
+
+
+def _text_of(value: Any) -> str:
+    """What must be the same; windows merged in another order differ in the last digits."""
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_text_of, value)) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_text_of(item)}" for key, item in sorted(value.items())) + "}"
+    return f"{value:.9g}" if isinstance(value, float) else str(value)
