@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures speed as ratios within one run, what detection finds, how well flow is forecast, ninety days of models'
-# lives, and a bad fortnight of the services. Each suite ends with one JSON line:
-# ./scripts/bench.sh processing | serving | anomalies | forecasting | lifecycle | endurance
+# lives, a bad fortnight of the services, and a large network. Each suite ends with one JSON line:
+# ./scripts/bench.sh processing | serving | anomalies | forecasting | lifecycle | endurance | scale
 set -euo pipefail
 cd "$(dirname "$0")/.."
 suite="${1:-}"
