@@ -45,6 +45,10 @@ def replace_metrics(
             that are still running at that end belong to it (else only those that end by then).
     """
     keys = [column.name for column in table.primary_key]
+    if not _is_any_stored(connection, table, node_ids, spans):
+        # A first load: there is nothing to compare with.
+        copy_rows(connection, table.fullname, rows)
+        return Replaced(len(rows), _first_hours(rows))
     _stage(connection, table, rows, keys)
     # What is rewritten is bounded by the caller's slice, so what must be decompressed for it is too.
     allow_decompression(connection)
@@ -74,6 +78,31 @@ def replace_metrics(
     replaced = _changed_by(connection, statement, {}, replaced)
     connection.execute(text(f"DROP TABLE {_STAGED}"))
     return replaced
+
+
+def _is_any_stored(
+    connection: Connection, table: Table, node_ids: Sequence[str], spans: Mapping[str, tuple[datetime, datetime, bool]]
+) -> bool:
+    """Whether any window of these nodes is stored within the spans; looked up node by node, however large the table."""
+    statement = text(
+        f"SELECT FROM unnest(CAST(:node_ids AS text[])) AS node (id), LATERAL (SELECT FROM {table.fullname} "  # noqa: S608
+        "WHERE node_id = node.id AND time_window = :time_window AND window_start >= :first AND window_start < :end "
+        "LIMIT 1) AS stored LIMIT 1"
+    )
+    return any(
+        connection.execute(
+            statement, {"node_ids": list(node_ids), "time_window": time_window, "first": first, "end": end}
+        ).first()
+        is not None
+        for time_window, (first, end, _) in spans.items()
+    )
+
+
+def _first_hours(rows: pd.DataFrame) -> dict[str, datetime]:
+    """The first hour of each node; days are made of hours."""
+    fine = rows[rows["time_window"] != "1day"]
+    first = fine.groupby("node_id", observed=True)["window_start"].min().dt.floor("h")
+    return {str(node_id): hour.to_pydatetime() for node_id, hour in first.items()}
 
 
 def _changed_by(connection: Connection, statement: str, bound: Mapping[str, object], before: Replaced) -> Replaced:

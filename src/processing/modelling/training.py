@@ -28,6 +28,8 @@ from src.processing.warehouse.history import read_hourly_flow, read_hourly_weath
 
 # Older readings are not read: a tenth of them would be learned from, of a network that has changed since.
 HISTORY_DAYS = 3 * 365
+# So many nodes' history is held at once: a fifth of a gigabyte.
+MOST_READ = 1000
 
 
 def plan_training(runtime: Runtime, job_id: UUID, as_of: datetime, scopes: Collection[str] = ()) -> list[int]:
@@ -155,8 +157,8 @@ def _first(trained: Trained) -> Verdict:
 def _flow_of(runtime: Runtime, chunk: Row[Any]) -> tuple[pd.DataFrame, int]:
     """The flow of a pool's nodes, and the bytes the warehouse read for it: 0 where it was read with an earlier pool.
 
-    A read costs the same for one pool as for all: the first pool of a job that this process trains has those read that
-    still wait as well, and each takes its part.
+    A read costs the same for one pool as for many: the first pool of a job that this process trains has those read that
+    wait after it as well, as many as memory has room for, and each takes its part.
     """
     own = job_chunks.c
     query = select(own.chunk_number, own.node_ids).where(own.job_id == chunk.job_id, own.status == "queued")
@@ -166,8 +168,11 @@ def _flow_of(runtime: Runtime, chunk: Row[Any]) -> tuple[pd.DataFrame, int]:
     if read is None or not set(chunk.node_ids) <= set(read.node_ids):
         # That of an earlier job, most of whose pools others trained, goes.
         runtime.training_flow.clear()
-        nodes = sorted({node_id for pool in waiting for node_id in pool.node_ids})
-        read = read_hourly_flow(runtime.warehouse(), runtime.settings, nodes, chunk.read_start, chunk.read_end)
+        nodes = set(chunk.node_ids)
+        for pool in waiting:
+            if pool.chunk_number > chunk.chunk_number and len(nodes) + len(pool.node_ids) <= MOST_READ:
+                nodes |= set(pool.node_ids)
+        read = read_hourly_flow(runtime.warehouse(), runtime.settings, sorted(nodes), chunk.read_start, chunk.read_end)
         bytes_processed = read.bytes_processed
     flow = read.of(chunk.node_ids)
     if any(pool.chunk_number != chunk.chunk_number for pool in waiting):
