@@ -45,6 +45,29 @@ def test_old_rows_go_open_anomalies_stay_and_one_replica_does_it(stack: Settings
     runtime.database.dispose()
 
 
+def test_of_checks_over_a_day_one_a_day_stays_and_of_habits_the_weeks_that_late_readings_reach(
+    stack: Settings, database: Engine
+):
+    now = stack.running_clock.now()
+    put(stack, readings_of(["n"], days=9, minutes=60))
+    for hours in (150, 149, 148, 30, 1):
+        run_cycle(stack, now - timedelta(hours=hours))
+    with database.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO water_infrastructure.node_habits (node_id, measurement, valid_from, history_days) "
+                "VALUES ('n', 'pressure', :long_ago, 14), ('n', 'pressure', :lately, 14)"
+            ),
+            {"long_ago": now - timedelta(days=60), "lately": now - timedelta(days=20)},
+        )
+    runtime = create_runtime(stack)
+    run_retention(runtime, now)
+    runtime.database.dispose()
+    kept = table(database, "data_quality_metrics").query("time_window == '24h'")["check_timestamp"]
+    assert sorted(kept) == [now - timedelta(hours=hours) for hours in (150, 30, 1)]
+    assert table(database, "node_habits")["valid_from"].min() == now - timedelta(days=20)
+
+
 def test_replaced_far_forecasts_and_the_bytes_of_models_retired_long_ago_go(stack: Settings, database: Engine):
     now = stack.running_clock.now()
     day = timedelta(days=1)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
 
-from sqlalchemy import ColumnElement, Engine, Table, delete, text, update
+from sqlalchemy import ColumnElement, Engine, Table, delete, select, text, update
 
 from src.db import timescale
 from src.db.tables import (
@@ -36,6 +36,8 @@ from src.processing.jobs.scheduled import Done, run_scheduled
 JOB_TYPE = "retention"
 # Forecasts further ahead than models are judged by are kept so long: every cycle writes newer ones.
 FAR_FORECASTS = timedelta(days=1)
+# Every check over a day is kept so long.
+EVERY_CHECK, THINNED_WITHIN = timedelta(days=2), timedelta(days=30)
 # Of 8 KiB each: some hundred thousand rows.
 BATCH_BLOCKS = 8192
 # How many blocks a table has; of a hypertable, its largest part: a place exists once in each of them.
@@ -59,13 +61,16 @@ def run_retention(runtime: Runtime, as_of: datetime) -> None:
 def _delete_old(runtime: Runtime, as_of: datetime) -> Done:
     """Deletes table by table; one whose rows cannot be deleted leaves the others, and is named."""
     settings, database = runtime.settings, runtime.database
+    # Weeks that late readings reach are judged again by what was known in them; for older ones, which only a backfill
+    # reaches, habits are learned anew.
+    weeks_of_habits = settings.late_arrival_lookback_days + 14
     outdated: list[tuple[Table, str, int]] = [
         (computed_metrics, "window_start", settings.retention_metrics_days),
         (network_efficiency, "window_start", settings.retention_metrics_days),
         (district_balances, "window_start", settings.retention_metrics_days),
         (rejected_readings, "quarter_start", settings.retention_metrics_days),
-        (node_habits, "valid_from", settings.retention_metrics_days),
-        (sampled_habits, "valid_from", settings.retention_metrics_days),
+        (node_habits, "valid_from", min(settings.retention_metrics_days, weeks_of_habits)),
+        (sampled_habits, "valid_from", min(settings.retention_metrics_days, weeks_of_habits)),
         (data_quality_metrics, "check_timestamp", settings.retention_metrics_days),
         (ml_predictions_cache, "prediction_timestamp", settings.retention_predictions_days),
         (network_metrics, "computation_timestamp", settings.retention_jobs_days),
@@ -99,6 +104,7 @@ def _delete_old(runtime: Runtime, as_of: datetime) -> Done:
         if table.name not in by_policy:
             attempt(table.name, partial(delete_from, table, column, days))
     keep = timedelta(days=settings.retention_predictions_days)
+    attempt("data_quality_metrics", lambda: thinned.update(thin_out_checks(database, as_of, runtime.zone)))
     attempt("models", lambda: thinned.update(thin_out_models(database, as_of, keep)))
     return Done({"deleted": deleted} | thinned, "; ".join(problems) or None, failed=bool(problems))
 
@@ -117,6 +123,24 @@ def delete_in_batches(database: Engine, table: Table, outdated: ColumnElement[bo
         with database.begin() as connection:
             deleted += connection.execute(delete(table).where(outdated, _WITHIN), span).rowcount
     return deleted
+
+
+def thin_out_checks(database: Engine, as_of: datetime, zone: ZoneInfo) -> dict[str, int]:
+    """Deletes checks over a day that overlap: of local days that are long past the first check stays, which is that of
+    the day before."""
+    own = data_quality_metrics.c
+    # What is older was thinned out before, also where this was not done for some days.
+    newest, oldest = as_of - EVERY_CHECK, as_of - EVERY_CHECK - THINNED_WITHIN
+    of_a_day = (own.time_window == "24h") & (own.check_timestamp < newest) & (own.check_timestamp >= oldest)
+    with database.connect() as connection:
+        instants = connection.execute(select(own.check_timestamp).where(of_a_day).distinct()).scalars().all()
+    first = {instant.astimezone(zone).date(): instant for instant in sorted(instants, reverse=True)}
+    others = sorted(set(instants) - set(first.values()))
+    if not others:
+        return {"checks_deleted": 0}
+    return {
+        "checks_deleted": delete_in_batches(database, data_quality_metrics, of_a_day & own.check_timestamp.in_(others))
+    }
 
 
 def thin_out_models(database: Engine, as_of: datetime, keep_artefacts: timedelta) -> dict[str, int]:
