@@ -89,7 +89,7 @@ def end_to_end() -> tuple[float, float]:
     assert job["readings"] == NODES * READINGS, job
     worked = sum(job["seconds"].values())
     for stage, spent in job["seconds"].items():
-        print(f"{stage:34}{100 * spent / worked:>11.0f} %")
+        print(f"{stage:34}{100 * spent / worked:>11.0f} % {spent:>8.1f} s")
     print(f"{'end to end, with start of service':34}{took:>10.1f} s for {job['readings']:,} readings, {job['windows']}")
     print(f"{'peak memory of the service':34}{usage.ru_maxrss / 1024:>10.0f} MB")
     return took, usage.ru_maxrss / 1024

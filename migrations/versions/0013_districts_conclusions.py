@@ -44,6 +44,7 @@ def upgrade() -> None:
             valid_from TIMESTAMP WITH TIME ZONE NOT NULL,
             node_id TEXT NOT NULL,
             measurement TEXT NOT NULL,
+            learned_at TIMESTAMP WITH TIME ZONE NOT NULL,
             district_id TEXT,
             role TEXT,
             habits JSONB NOT NULL,

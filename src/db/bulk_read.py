@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.csv
 from sqlalchemy import Connection
 
+from src.db.failures import driver_errors
+
 KINDS = {
     "text": pa.string(),
     "number": pa.float64(),
@@ -30,7 +32,7 @@ def read_rows(
     driver_connection = connection.connection.driver_connection
     assert driver_connection is not None
     buffer = io.BytesIO()
-    with driver_connection.cursor() as cursor:
+    with driver_errors(query), driver_connection.cursor() as cursor:
         cursor.execute("SET LOCAL TIME ZONE 'UTC'")
         bound = cursor.mogrify(query, dict(parameters)).decode()
         cursor.copy_expert(f"COPY ({bound}) TO STDOUT WITH (FORMAT csv)", buffer)

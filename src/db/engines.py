@@ -25,9 +25,9 @@ def create_database_engine(settings: Settings) -> Engine:
     """An engine whose sessions speak UTC and give up on a dead server rather than hang."""
     return create_engine(
         database_url(settings),
-        # Every worker thread and the one of trainings, and beside them the scheduler, the heartbeat and a command's own
-        # progress display.
-        pool_size=settings.worker_threads + 5,
+        # Every worker thread and the one of trainings, each with a session that holds a lock, and beside them the
+        # scheduler, the heartbeat and a command's own progress display.
+        pool_size=2 * settings.worker_threads + 6,
         pool_pre_ping=True,
         connect_args={
             "connect_timeout": 10,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import psycopg2
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 
@@ -14,6 +17,15 @@ _CONNECTION_EXCEPTION = "08"
 _OF_VALUES = ("54", "44", "P0")
 
 
+@contextmanager
+def driver_errors(statement: str) -> Iterator[None]:
+    """What the driver raises inside the block, where rows are copied past SQLAlchemy, is raised as SQLAlchemy's own."""
+    try:
+        yield
+    except psycopg2.Error as error:
+        raise DBAPIError.instance(statement, None, error, psycopg2.Error) from error
+
+
 def is_passing(error: BaseException) -> bool:
     """Whether the same work is worth trying again soon: the connection was lost, or another transaction was in the way.
 
@@ -21,7 +33,7 @@ def is_passing(error: BaseException) -> bool:
     somebody acts, though psycopg2 calls many of these operational errors as well.
 
     Args:
-        error: of SQLAlchemy, or of psycopg2 itself where rows are copied past SQLAlchemy; any other is not passing.
+        error: of SQLAlchemy or of psycopg2; any other is not passing.
     """
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True

@@ -413,6 +413,7 @@ sampled_habits = Table(
     _instant("valid_from", primary_key=True),
     Column("node_id", Text, primary_key=True),
     Column("measurement", Text, primary_key=True),
+    _instant("learned_at", nullable=False),
     Column("district_id", Text),
     Column("role", Text),
     Column("habits", JSONB, nullable=False),

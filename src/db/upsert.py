@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.csv
 from sqlalchemy import Connection, Table, text
 
+from src.db.failures import driver_errors
 from src.db.timescale import allow_decompression
 
 _STAGED = "staged_rows"
@@ -45,13 +46,13 @@ def replace_metrics(
             that are still running at that end belong to it (else only those that end by then).
     """
     keys = [column.name for column in table.primary_key]
+    # What is rewritten is bounded by the caller's slice, so what must be decompressed for it is too.
+    allow_decompression(connection)
     if not _is_any_stored(connection, table, node_ids, spans):
         # A first load: there is nothing to compare with.
         copy_rows(connection, table.fullname, rows)
         return Replaced(len(rows), _first_hours(rows))
     _stage(connection, table, rows, keys)
-    # What is rewritten is bounded by the caller's slice, so what must be decompressed for it is too.
-    allow_decompression(connection)
     name = table.fullname
     columns = list(rows.columns)
     # When it was computed is no change of what was computed.
@@ -150,5 +151,5 @@ def copy_rows(connection: Connection, table: str, rows: pd.DataFrame) -> None:
     buffer.seek(0)
     driver_connection = connection.connection.driver_connection
     assert driver_connection is not None
-    with driver_connection.cursor() as cursor:
+    with driver_errors("COPY"), driver_connection.cursor() as cursor:
         cursor.copy_expert(f"COPY {table} ({', '.join(rows.columns)}) FROM STDIN WITH (FORMAT csv)", buffer)

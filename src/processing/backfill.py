@@ -120,6 +120,7 @@ def backfill(runtime: Runtime, start: datetime, end: datetime, node_ids: Sequenc
         if not left:
             progress.add_task("Balances, anomalies and what else follows from it", total=None)
             finish(runtime, job_id)
+            left = chunks.queued(runtime.database, job_id)
     if left:
         why = "Interrupted" if runtime.stopping.is_set() else "Not everything could be read or written (see the log)"
         jobs.fail(runtime.database, job_id, runtime.clock.now(), f"{why}; the same command goes on from there")

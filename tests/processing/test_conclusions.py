@@ -19,10 +19,11 @@ from src.processing.conclusions import share
 from src.processing.conclusions.extent import Extent, extent_of, together
 from src.processing.conclusions.share import extents_of, joined, shares_of
 from src.processing.ingest.plan import plan_cycle
-from src.processing.jobs import patience
+from src.processing.jobs import chunks, patience
 from src.processing.jobs import records as jobs
 from src.processing.jobs.runtime import Runtime, create_runtime
 from src.processing.nodes import Node, import_nodes
+from src.processing.service import finish as finishing
 from src.processing.service.finish import finish as finish_job
 from src.processing.service.work import work_off
 from src.settings import Settings
@@ -193,18 +194,25 @@ def test_a_late_row_concerns_the_shares_of_its_district_and_of_those_it_feeds_an
     with database.begin() as connection:
         import_nodes(connection, known)
         shares = shares_of(connection)
-        late = {"n014": START, "n025": START + DAY, "gone": START}
+        late = {"n014": START, "n025": START + DAY, "gone": START, "x3": START + 2 * DAY}
         concerned = dict(zip(shares, extents_of(connection, shares, Extent(AS_OF, late)), strict=True))
     assert [one.districts for one in shares[:8]] == [(f"d{n}",) for n in range(8)]
     assert all(len(one.node_ids) <= 10 and not one.is_whole for one in shares)
     assert sorted(node for one in shares for node in one.node_ids) == sorted(node.node_id for node in known)
     assert [one.is_first for one in shares] == [True] + [False] * (len(shares) - 1)
-    found = {one.districts: extent.nodes for one, extent in concerned.items() if extent.nodes}
-    assert found == {("d1",): {"n014": START}, ("d2",): {"n025": START + DAY}, ("d7",): {"n025": START + DAY}}
+    found = {one.districts: extent.nodes for one, extent in concerned.items() if extent.nodes and one.districts}
+    # The first share draws the balance of those that belong to no district.
+    assert found == {
+        ("d0",): {"x3": START + 2 * DAY},
+        ("d1",): {"n014": START},
+        ("d2",): {"n025": START + DAY},
+        ("d7",): {"n025": START + DAY},
+    }
     # What is left of some shares is left of no others.
-    left = joined([(shares[1], Extent(AS_OF - DAY, {"n014": START})), (shares[2], Extent(AS_OF))], AS_OF)
+    left = joined([(shares[1], Extent(AS_OF - DAY, {"n014": START})), (shares[2], Extent(AS_OF))], shares, AS_OF)
     assert left.start == AS_OF
     assert left.nodes == {f"n{n:03}": AS_OF - DAY for n in range(10, 20)} | {"n014": START}
+    assert joined([(shares[0], Extent(AS_OF - DAY))], shares, AS_OF).nodes.keys() >= {"n000", "x0", "x14"}
 
 
 def _in_shares(readings: pd.DataFrame) -> pd.DataFrame:
@@ -275,6 +283,55 @@ def test_a_share_that_fails_is_named_and_made_up_for_and_the_others_are_done(
     assert events(database, "silent")["node_id"].tolist() == ["n1", "n7"]
     left = table(database, "processing_jobs")["result_summary"].map(lambda summary: "not_concluded" in summary)
     assert not left.any()
+
+
+def test_a_network_of_which_a_district_is_not_balanced_has_no_sum_and_the_reason(
+    stack: Settings, database: Engine, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(share, "MOST_NODES", 3)
+    put(stack, _in_shares(readings_of([f"n{n}" for n in range(9)], days=4, minutes=15)))
+    with database.begin() as connection:
+        import_nodes(connection, [Node(node_id=f"n{n}", district_id=f"d{n // 3}", role="inlet") for n in (0, 3, 6)])
+    refusing(database, "district_balances", "53100", rows="NEW.district_id = 'd1'")
+    finish_job(runtime, ingested(runtime, AS_OF))
+    sums = table(database, "network_efficiency")
+    assert sums["total_input_volume"].isna().all()
+    assert sums["reason"].str.contains("d1 is not balanced yet").all()
+    assert set(sums["zone_metrics"].iloc[0]) == {"d0", "d2"}
+    accepting(database, "district_balances")
+    finish_job(runtime, ingested(runtime, AS_OF + HOUR))
+    sums = table(database, "network_efficiency")
+    assert sums["total_input_volume"].notna().any()
+    assert not sums["reason"].str.contains("not balanced yet").any()
+    assert all(set(zones) == {"d0", "d1", "d2"} for zones in sums["zone_metrics"])
+
+
+def test_a_chunk_of_conclusions_that_was_taken_for_readings_ends_no_cycles(
+    stack: Settings, database: Engine, runtime: Runtime
+):
+    put(stack, readings_of(["n1"], days=4, minutes=15))
+    job_id = ingested(runtime, AS_OF)
+    finishing._plan(runtime, job_id, AS_OF, jobs.CYCLE)
+    with database.begin() as connection:
+        [chunk] = chunks.of_conclusions(connection, job_id)
+        # As a replica of an earlier version does, which knows no conclusions.
+        chunks.end(connection, job_id, chunk.chunk_number, AS_OF, "old", {"readings": 0}, {})
+    finish_job(runtime, job_id)
+    job = jobs.describe(database, job_id)
+    assert job["status"] == "completed"
+    assert "earlier version" in job["error_message"]
+    assert extent_of(job["result_summary"]["not_concluded"]["balances"]).first <= START
+    finish_job(runtime, ingested(runtime, AS_OF + HOUR))
+    assert "not_concluded" not in jobs.describe(database, job_id)["result_summary"]
+
+
+def test_what_is_concluded_while_it_is_offered_is_finished_all_the_same(
+    stack: Settings, database: Engine, runtime: Runtime
+):
+    put(stack, readings_of(["n1"], days=4, minutes=15))
+    job_id = ingested(runtime, AS_OF)
+    finish_job(runtime, job_id, lambda job, number: work_off(runtime, job, number) and None)
+    assert jobs.describe(database, job_id)["status"] == "completed"
 
 
 def test_extents_put_together_hold_each_of_them_and_what_is_left_shrinks():

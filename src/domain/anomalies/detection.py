@@ -95,7 +95,7 @@ def detect(
         known_leaks: those found before `judged_from`.
     """
     if not len(signals.hours) or not len(signals.listed):
-        return Detected([], {detector.model_id: [] for detector in circumstances.detectors})
+        return Detected(list(circumstances.of_network), {detector.model_id: [] for detector in circumstances.detectors})
     spread = habits.spread[:, cells % 24].T
     unexplained = circumstances.unexplained
     deviation = (habits.unexplained(signals.mean, cells) if unexplained is None else unexplained) * spread

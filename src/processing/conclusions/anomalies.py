@@ -18,13 +18,13 @@ from src.db.bulk_read import read_rows
 from src.domain.anomalies.detection import Circumstances, Stored
 from src.domain.anomalies.habits import habits_from
 from src.domain.anomalies.limits import limits_of
-from src.domain.anomalies.signals import cells_of
+from src.domain.anomalies.signals import Signals, cells_of
 from src.domain.anomalies.together import keys_of
 from src.domain.anomalies.watch import HISTORY, LEAD, Watch, weeks
 from src.processing.conclusions.counts import changed_spans, count_events
 from src.processing.conclusions.events import as_written, stored_events, write_events
 from src.processing.conclusions.extent import Extent, Progress
-from src.processing.conclusions.habits import habits_of_week, learn_week, unexplained
+from src.processing.conclusions.habits import habits_of_week, learn_week, rests_on_others, unexplained
 from src.processing.conclusions.hours import active_nodes, floor_hour, hourly_signals
 from src.processing.conclusions.sample import (
     Sample,
@@ -92,17 +92,24 @@ def judge_anomalies(runtime: Runtime, share: Share, extent: Extent, as_of: datet
         # A job of a clock that ran ahead says nothing of the present.
         judged_until = connection.scalar(_JUDGED, {"now": runtime.clock.now()})
         until = floor_hour(max(filter(None, [as_of, judged_until])))
-    if network.empty:
+    if network.empty and not share.is_first:
         return
     parts = [Part(*week) for week in weeks(min(floor_hour(extent.first), until), until, runtime.zone)]
     for number, part in enumerate(parts):
         is_last = number == len(parts) - 1
 
         sample = None if share.is_whole else sample_of_week(runtime, part.monday, as_of)
+        # Read before anything is held.
+        others = None if sample is None else signals_of_sample(runtime, sample, as_of, part.monday - LEAD, part.end)
 
-        def judged(part: Part = part, is_last: bool = is_last, sample: Sample | None = sample) -> Judged:
+        def judged(
+            part: Part = part,
+            is_last: bool = is_last,
+            sample: Sample | None = sample,
+            others: Signals | None = others,
+        ) -> Judged:
             with runtime.database.begin() as connection:
-                return _judge_part(runtime, connection, network, part, as_of, is_last, share, sample)
+                return _judge_part(runtime, connection, network, part, as_of, is_last, share, sample, others)
 
         try:
             changed = patiently(runtime, judged, "anomalies of a week")
@@ -122,6 +129,7 @@ def _judge_part(
     is_last: bool,
     share: Share,
     sample: Sample | None,
+    others: Signals | None,
 ) -> Judged:
     """Judges a part and writes its events.
 
@@ -135,7 +143,9 @@ def _judge_part(
     described = habits_of_week(connection, part.monday, now, network.index)
     signals = hourly_signals(connection, network, network.index, start, end, part.monday - _RECENT)
     keys = keys_of(signals)
-    if missing := [key for key in keys if key not in described]:
+    active = set(network.index)
+    known = {key for key, habits in described.items() if not rests_on_others(habits, active, sample)}
+    if missing := [key for key in keys if key not in known]:
         raise _NotLearned(missing)
     habits = habits_from([described.get(key) for key in keys], keys)
     metadata: Any = network["metadata"].to_dict()
@@ -149,8 +159,7 @@ def _judge_part(
     )
     detectors = detectors_of_week(connection, part.monday, as_of, set(network["district_id"].dropna()))
     circumstances = Circumstances(limits, rejections, detectors)
-    if sample is not None:
-        others = signals_of_sample(runtime, connection, sample, as_of, start, end)
+    if sample is not None and others is not None:
         cells = cells_of(signals.hours, zone, country)
         circumstances = replace(
             circumstances,

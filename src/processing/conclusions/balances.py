@@ -50,11 +50,12 @@ _BALANCED = text(
     FROM water_infrastructure.district_balances
     WHERE time_window = :time_window AND window_start >= :start AND window_start < :end
         -- What a district that has no meters any more told is no part of the network's sum.
-        AND district_id IN (
-            SELECT coalesce(district_id, '-') FROM water_infrastructure.nodes
-            WHERE is_active AND role IN ('inlet', 'outlet', 'consumption', 'storage')
-        )
+        AND district_id = ANY(:metered)
     """
+)
+_METERED = text(
+    "SELECT DISTINCT coalesce(district_id, '-') FROM water_infrastructure.nodes "
+    "WHERE is_active AND role IN ('inlet', 'outlet', 'consumption', 'storage')"
 )
 _WINDOWS = """
     SELECT node_id, window_start, total_volume AS volume, data_completeness / 100 AS coverage
@@ -262,8 +263,9 @@ def _store(connection: Connection, time_window: str, balances: pd.DataFrame, edg
 
 def _add_up(connection: Connection, time_window: str, span: tuple[datetime, datetime], as_of: datetime) -> int:
     """Writes a row per window: the network's figures, and those of each district in `zone_metrics`."""
-    found = connection.execute(_BALANCED, {"time_window": time_window, "start": span[0], "end": span[1]}).all()
-    if not found:
+    metered = set(connection.execute(_METERED).scalars())
+    bound = {"time_window": time_window, "start": span[0], "end": span[1], "metered": sorted(metered)}
+    if not (found := connection.execute(_BALANCED, bound).all()):
         return 0
     zones: dict[datetime, list[Row[Any]]] = {}
     for zone in sorted(found, key=lambda zone: (zone.window_start, zone.district_id)):
@@ -275,6 +277,13 @@ def _add_up(connection: Connection, time_window: str, span: tuple[datetime, date
             for zone in listed
         ]
     )
+    # What is not there is no part of a sum, but makes it unknown.
+    missing = [
+        {"window_start": window_start, "reason": f"{district_id} is not balanced yet"}
+        for window_start, listed in zones.items()
+        for district_id in sorted(metered - {zone.district_id for zone in listed})
+    ]
+    balances = pd.concat([balances, pd.DataFrame(missing, columns=balances.columns)]) if missing else balances
     numbers = [name for name in efficiency.BALANCE if name not in ("method", "reason")]
     balances[numbers] = balances[numbers].astype("float64")
     rows = []

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -138,12 +138,15 @@ class Plan:
     given_up: int = 0
 
 
-def plan(connection: Connection, job_id: UUID, as_of: datetime, now: datetime, *, is_cycle: bool) -> Plan:
+def plan(connection: Connection, job_id: UUID, as_of: datetime, now: datetime, late_after: timedelta | None) -> Plan:
     """What follows from what a job has written and, in a cycle, from what others have left.
 
     Args:
         as_of: the instant the job stands for.
+        late_after: in a cycle, the real time from now on after which the past is left to the next one.
     """
+    is_cycle = late_after is not None
+    deadline = {} if late_after is None else {"late_after": (datetime.now(UTC) + late_after).isoformat()}
     touched = _touched(connection, job_id, as_of)
     others = _leftovers(connection, job_id, as_of, now) if is_cycle else _Leftovers()
     shares = shares_of(connection)
@@ -152,14 +155,14 @@ def plan(connection: Connection, job_id: UUID, as_of: datetime, now: datetime, *
     found = Plan(taken=others.jobs, given_up=others.given_up)
     for number, share in enumerate(shares):
         own = {name: listed[number] for name, listed in by_share.items()}
-        found.chunks.append((share.node_ids, plan_of(share, list(STEPS), own)))
+        found.chunks.append((share.node_ids, plan_of(share, list(STEPS), own) | deadline))
     for pool in pools_to_forecast(connection, as_of):
         everything = Share(tuple(pool.node_ids), (), is_first=False, is_whole=False)
         found.chunks.append((pool.node_ids, plan_of(everything, [FORECASTS], {}) | {"pool": pool.scope}))
     return found
 
 
-def conclude(runtime: Runtime, chunk: Row[Any], as_of: datetime, attempt: int, *, is_cycle: bool) -> Concluded:
+def conclude(runtime: Runtime, chunk: Row[Any], as_of: datetime, attempt: int) -> Concluded:
     """Draws every conclusion that a chunk stands for.
 
     What lies in the past hides nothing of the present: where a past part fails, or takes more than half the time
@@ -177,7 +180,9 @@ def conclude(runtime: Runtime, chunk: Row[Any], as_of: datetime, attempt: int, *
         steps = {FORECASTS: partial(_forecasts, chunk.conclusions["pool"])}
     present = Extent(as_of - ALWAYS)
     touched = extents.get("touched", present)
-    deadline = time.monotonic() + 30 * runtime.settings.check_interval_minutes if is_cycle else math.inf
+    deadline = math.inf
+    if (late_after := chunk.conclusions.get("late_after")) is not None:
+        deadline = time.monotonic() + (datetime.fromisoformat(late_after) - datetime.now(UTC)).total_seconds()
     for name, step in steps.items():
         begun = time.perf_counter()
         drawing = _Drawing(runtime, step, share, as_of, deadline)
@@ -220,9 +225,10 @@ def for_the_network(runtime: Runtime, chunks: Sequence[Row[Any]], as_of: datetim
     found = Concluded(dict.fromkeys((*STEPS, FORECASTS), 0), dict.fromkeys((*STEPS, FORECASTS), 0.0))
     left: dict[str, list[tuple[Share, Extent]]] = {}
     problems: dict[tuple[str, str], list[str]] = {}
+    shares = [share_of(chunk) for chunk in chunks if "pool" not in chunk.conclusions]
     for chunk in chunks:
-        part = concluded_of(chunk.result_summary["concluded"])
         share = share_of(chunk)
+        part = concluded_of(chunk.result_summary.get("concluded") or _not_concluded(chunk).plain())
         for name, rows in part.rows.items():
             # Windows of the whole network are the same ones for each share.
             found.rows[name] = max(found.rows[name], rows) if name == "balances" else found.rows[name] + rows
@@ -235,7 +241,7 @@ def for_the_network(runtime: Runtime, chunks: Sequence[Row[Any]], as_of: datetim
             left.setdefault(name, []).append((share, extent))
         if part.changed_from is not None:
             found.changed_from = min(part.changed_from, found.changed_from or part.changed_from)
-    found.left = {name: joined(listed, as_of) for name, listed in left.items()}
+    found.left = {name: joined(listed, shares, as_of) for name, listed in left.items()}
     for (name, problem), named in problems.items():
         found.rows.pop(name, None)
         more = f" and {len(named) - 3} more" if len(named) > 3 else ""
@@ -255,6 +261,14 @@ def for_the_network(runtime: Runtime, chunks: Sequence[Row[Any]], as_of: datetim
         found.left["balances"] = together([missing, found.left.get("balances", missing)])
     found.seconds["network"] = time.perf_counter() - begun
     return found
+
+
+def _not_concluded(chunk: Row[Any]) -> Concluded:
+    """Of a chunk that somebody ended who knows nothing of conclusions, as a replica of an earlier version does."""
+    extents = extents_in(chunk)
+    left = {name: [e for planned, e in extents.items() if planned in ("touched", f"left {name}")] for name in OF_HOURS}
+    problems = {"conclusions": "conclusions were taken for readings by a replica of an earlier version"}
+    return Concluded(problems=problems, left={name: together(listed) for name, listed in left.items() if listed})
 
 
 def _count(runtime: Runtime, first: datetime) -> None:

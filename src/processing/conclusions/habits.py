@@ -26,7 +26,7 @@ from src.domain.anomalies.together import keys_of
 from src.domain.anomalies.watch import HISTORY
 from src.processing.conclusions.events import stored_events
 from src.processing.conclusions.hours import hourly_signals
-from src.processing.conclusions.sample import Sample, history_of_sample, profile_of_sample
+from src.processing.conclusions.sample import PREFIX, Sample, history_of_sample, profile_of_sample
 from src.processing.jobs.patience import patiently
 from src.processing.jobs.runtime import Runtime
 from src.processing.modelling.detectors import WEEK, learn_detectors
@@ -48,6 +48,18 @@ def habits_of_week(connection: Connection, monday: datetime, now: datetime, node
     bound = {"monday": monday, "now": now, "nodes": sorted(node_ids)}
     rows = read_rows(connection, _HABITS, bound, {"key": "text", "habits": "text"})
     return {key: orjson.loads(habits) for key, habits in zip(rows["key"], rows["habits"], strict=True)}
+
+
+def rests_on_others(habits: Mapping[str, Any], node_ids: Collection[str], sample: Sample | None) -> bool:
+    """Whether habits were learned when the network was divided otherwise: they name peers that are not at hand now.
+
+    Args:
+        node_ids: the active nodes of the share.
+    """
+    return any(
+        sample is None if peer.startswith(PREFIX) else peer.split(" ", 1)[1] not in node_ids
+        for peer in habits.get("peers", {})
+    )
 
 
 def learn_week(
@@ -144,9 +156,8 @@ def _store(runtime: Runtime, rows: Sequence[Mapping[str, Any]], detectors: Calla
         statement = insert(node_habits)
         new = {name: statement.excluded[name] for name in ("history_days", "habits")}
         # Two that learn at once have learned the same.
-        ahead = node_habits.c.habits["learned_at"].as_string() > statement.excluded.habits["learned_at"].as_string()
         connection.execute(
-            statement.on_conflict_do_update(index_elements=list(node_habits.primary_key), set_=new, where=ahead), rows
+            statement.on_conflict_do_update(index_elements=list(node_habits.primary_key), set_=new), rows
         )
         if detectors is not None:
             detectors(connection)

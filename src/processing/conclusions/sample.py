@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import Connection, select, text
+from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from src.db.tables import sampled_habits
@@ -40,7 +40,7 @@ _SAMPLE = text(
     ) AS ranked ORDER BY place, md5(district_id) LIMIT :size
     """
 )
-_PREFIX = "network "
+PREFIX = "network "
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Sample:
     def keys(self) -> list[str]:
         """What its signals are called where a district's habits name their peers."""
         pairs = zip(self.listed["measurement"], self.listed["node_id"], strict=True)
-        return [f"{_PREFIX}{measurement} {node}" for measurement, node in pairs]
+        return [f"{PREFIX}{measurement} {node}" for measurement, node in pairs]
 
     @property
     def nodes(self) -> pd.DataFrame:
@@ -77,16 +77,14 @@ def sample_of_week(runtime: Runtime, monday: datetime, until: datetime) -> Sampl
     with runtime.sampling:
         remembered = runtime.samples_of(until)
         if (monday,) not in remembered:
-            found = patiently(runtime, lambda: _stored(runtime, monday), "sample of the network")
+            found = patiently(runtime, lambda: _stored(runtime, monday, until), "sample of the network")
             if found is None:
-                found = patiently(runtime, lambda: _learned(runtime, monday), "sample of the network")
+                found = patiently(runtime, lambda: _learned(runtime, monday, until), "sample of the network")
             remembered[monday,] = found
         return cast(Sample, remembered[monday,])
 
 
-def signals_of_sample(
-    runtime: Runtime, connection: Connection, sample: Sample, until: datetime, start: datetime, end: datetime
-) -> Signals:
+def signals_of_sample(runtime: Runtime, sample: Sample, until: datetime, start: datetime, end: datetime) -> Signals:
     """The hours of the sample's signals in [start, end), in the order of `sample.listed`: means and cadence.
 
     Args:
@@ -95,7 +93,9 @@ def signals_of_sample(
     with runtime.sampling:
         remembered = runtime.samples_of(until)
         if (start, end) not in remembered:
-            found = hourly_signals(connection, sample.nodes, list(sample.nodes.index), start, end, end, balanced=False)
+            with runtime.database.begin() as connection:
+                nodes = sample.nodes
+                found = hourly_signals(connection, nodes, nodes.index, start, end, end, balanced=False)
             # One week is looked at at a time, and the weeks before it where it is learned.
             for key in [key for key in remembered if len(key) == 2][:-1]:
                 del remembered[key]
@@ -105,8 +105,7 @@ def signals_of_sample(
 
 def history_of_sample(runtime: Runtime, sample: Sample, monday: datetime, until: datetime) -> Signals:
     """The hours of the sample's signals from which habits of a week are learned."""
-    with runtime.database.begin() as connection:
-        return signals_of_sample(runtime, connection, sample, until, monday - HISTORY, monday)
+    return signals_of_sample(runtime, sample, until, monday - HISTORY, monday)
 
 
 def profile_of_sample(runtime: Runtime, sample: Sample, monday: datetime, until: datetime) -> Profile:
@@ -133,11 +132,13 @@ def outages_found(signals: Signals, sample: Sample) -> list[Finding]:
     return [finding for finding in silences(signals.of(there), habits) if finding.node_id == EVERY_NODE]
 
 
-def _stored(runtime: Runtime, monday: datetime) -> Sample | None:
+def _stored(runtime: Runtime, monday: datetime, until: datetime) -> Sample | None:
+    # What a clock that ran ahead has learned is not known: it had not seen the weeks before.
+    now = max(until, runtime.clock.now())
     with runtime.database.connect() as connection:
         own = sampled_habits.c
         query = select(own.node_id, own.measurement, own.district_id, own.role, own.habits)
-        rows = connection.execute(query.where(own.valid_from == monday)).all()
+        rows = connection.execute(query.where(own.valid_from == monday, own.learned_at <= now)).all()
         # Whatever the database sorts by, every process has the same order.
         rows = sorted(rows, key=lambda row: (row.node_id, row.measurement))
     if not rows:
@@ -146,7 +147,7 @@ def _stored(runtime: Runtime, monday: datetime) -> Sample | None:
     return Sample(listed, [row.habits for row in rows])
 
 
-def _learned(runtime: Runtime, monday: datetime) -> Sample:
+def _learned(runtime: Runtime, monday: datetime, until: datetime) -> Sample:
     """What is usual is learned from every hour: which of them lie under events may still be under judgement, and a few
     bad days do not move a median."""
     with runtime.database.begin() as connection:
@@ -162,6 +163,7 @@ def _learned(runtime: Runtime, monday: datetime) -> Sample:
         rows = [
             {
                 "valid_from": monday,
+                "learned_at": until,
                 "node_id": node_id,
                 "measurement": measurement,
                 "district_id": _plain(node.district_id),
@@ -172,8 +174,12 @@ def _learned(runtime: Runtime, monday: datetime) -> Sample:
         ]
         if rows:
             # Two that learn at once have learned the same.
-            connection.execute(insert(sampled_habits).on_conflict_do_nothing(), rows)
-    return _stored(runtime, monday) or Sample(history.listed[:0], [])
+            statement = insert(sampled_habits)
+            new = {name: statement.excluded[name] for name in ("learned_at", "district_id", "role", "habits")}
+            connection.execute(
+                statement.on_conflict_do_update(index_elements=list(sampled_habits.primary_key), set_=new), rows
+            )
+    return _stored(runtime, monday, until) or Sample(history.listed[:0], [])
 
 
 def _described(profile: Profile) -> list[dict[str, Any]]:

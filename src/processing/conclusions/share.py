@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row, text
 
+from src.domain.anomalies.sensor_faults import EVERY_NODE
 from src.processing.conclusions.extent import Extent, extent_of
 
 K = TypeVar("K")
@@ -30,6 +31,10 @@ _FEEDERS = text(
     SELECT node_id, metadata ->> 'feeding_district_id' AS district_id FROM water_infrastructure.nodes
     WHERE is_active AND metadata ->> 'feeding_district_id' IS NOT NULL
     """
+)
+_OUTAGE = text(
+    "SELECT min(timestamp) FROM water_infrastructure.anomalies WHERE node_id = '*' "
+    'AND ("end" IS NULL OR "end" > greatest(:first, timestamp))'
 )
 # Two jobs that conclude the same districts do so one after the other.
 _HELD = text(
@@ -88,19 +93,28 @@ def extents_of(connection: Connection, shares: Sequence[Share], extent: Extent) 
     feeders: dict[str, list[str]] = {}
     for row in connection.execute(_FEEDERS):
         feeders.setdefault(row.district_id, []).append(row.node_id)
+    without = [node for share in shares if not share.districts for node in share.node_ids]
+    outage: datetime | None = connection.scalar(_OUTAGE, {"first": extent.first}) if extent.nodes else None
     found = []
     for share in shares:
         nodes = {node for name in share.districts for node in feeders.get(name, ())} | set(share.node_ids)
         if share.is_whole:
             nodes |= extent.nodes.keys()
-        found.append(Extent(extent.start, {node: extent.nodes[node] for node in nodes & extent.nodes.keys()}))
+        if share.is_first:
+            nodes |= {*without, EVERY_NODE}
+        own = {node: extent.nodes[node] for node in nodes & extent.nodes.keys()}
+        if share.is_first and outage is not None:
+            # Late readings of whatever share may say that it was none.
+            own[EVERY_NODE] = max(extent.first, outage)
+        found.append(Extent(extent.start, {node: at for node, at in own.items() if at < extent.start}))
     return found
 
 
-def joined(parts: Iterable[tuple[Share, Extent]], until: datetime) -> Extent:
+def joined(parts: Iterable[tuple[Share, Extent]], shares: Sequence[Share], until: datetime) -> Extent:
     """The extent of the network that holds what is left of some of its shares.
 
     Args:
+        shares: all of them: what the first leaves may be of nodes that belong to no district.
         until: where nothing more is left of the other shares.
     """
     listed = list(parts)
@@ -108,7 +122,8 @@ def joined(parts: Iterable[tuple[Share, Extent]], until: datetime) -> Extent:
         return listed[0][1]
     nodes: dict[str, datetime] = {}
     for share, extent in listed:
-        for node in share.node_ids:
+        others = [node for one in shares if not one.districts for node in one.node_ids] if share.is_first else []
+        for node in (*share.node_ids, *others):
             nodes[node] = min(extent.start, extent.nodes.get(node, extent.start), nodes.get(node, extent.start))
         for node, at in extent.nodes.items():
             nodes[node] = min(at, nodes.get(node, at))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -44,23 +44,31 @@ def finish(runtime: Runtime, job_id: UUID, offer: Callable[[UUID, int], None] | 
     Raises:
         SQLAlchemyError: if the database does not even take the job's end; the job is then rescued as others are.
     """
-    with runtime.busy_with(job_id), try_lock(runtime.database, job_id) as is_ours:
+    with runtime.busy_with(job_id):
+        # Who drew the last conclusion while the others were still offered could not finish the job.
+        while not _is_finished(runtime, job_id, offer) and not chunks.queued(runtime.database, job_id):
+            logger(__name__).info("all was concluded while it was offered", job_id=str(job_id))
+
+
+def _is_finished(runtime: Runtime, job_id: UUID, offer: Callable[[UUID, int], None] | None) -> bool:
+    """Takes the job a step further; whether it has ended, or somebody else is at it."""
+    with try_lock(runtime.database, job_id) as is_ours:
         with runtime.database.connect() as connection:
             job = connection.execute(select(processing_jobs).where(processing_jobs.c.job_id == job_id)).one_or_none()
         if not is_ours or job is None or job.status not in jobs.UNFINISHED:
-            return
+            return True
         if job.job_type == jobs.TRAINING:
             patiently(runtime, lambda: _finish_training(runtime, job_id), "end of a training")
-            return
+            return True
         as_of = jobs.instant_of(job)
         patiently(runtime, lambda: _plan(runtime, job_id, as_of, job.job_type), "plan of conclusions")
         numbers = chunks.queued(runtime.database, job_id)
         if numbers and offer is not None and _is_offered(job_id, numbers, offer):
-            return
+            return False
         with ThreadPoolExecutor(runtime.settings.worker_threads) as threads:
             list(threads.map(lambda number: work_off(runtime, job_id, number), numbers))
         if chunks.queued(runtime.database, job_id):
-            return
+            return False
         with runtime.database.connect() as connection:
             drawn = chunks.of_conclusions(connection, job_id)
         concluded = for_the_network(runtime, drawn, as_of)
@@ -68,11 +76,12 @@ def finish(runtime: Runtime, job_id: UUID, offer: Callable[[UUID, int], None] | 
         ended = patiently(runtime, lambda: _end(runtime, job_id, as_of, concluded, attempts), "end of a job")
     announce(runtime)
     if ended is None:
-        return
+        return True
     counts = {name: ended[name] for name in ("readings", "windows", "rejected", "rows_changed")}
     log = logger(__name__).bind(job_type=job.job_type, scheduled_for=job.scheduled_for.isoformat(), **counts)
     problems = list(concluded.problems.values())
     (log.warning if problems else log.info)("job ended", problems=problems)
+    return True
 
 
 def _is_offered(job_id: UUID, numbers: Sequence[int], offer: Callable[[UUID, int], None]) -> bool:
@@ -91,7 +100,8 @@ def _plan(runtime: Runtime, job_id: UUID, as_of: datetime, job_type: str) -> Non
     with runtime.database.begin() as connection:
         if chunks.of_conclusions(connection, job_id):
             return
-        planned = plan(connection, job_id, as_of, runtime.clock.now(), is_cycle=job_type == jobs.CYCLE)
+        half = timedelta(minutes=runtime.settings.check_interval_minutes) / 2
+        planned = plan(connection, job_id, as_of, runtime.clock.now(), half if job_type == jobs.CYCLE else None)
         chunks.add_conclusions(connection, job_id, as_of, planned.chunks)
         noted = {"taken": [str(taken) for taken in planned.taken], "given_up": planned.given_up}
         own = processing_jobs.c

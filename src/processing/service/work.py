@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from datetime import datetime
 from enum import Enum, auto
 from typing import Any
@@ -53,10 +54,12 @@ def work_off(runtime: Runtime, job_id: UUID, chunk_number: int) -> Outcome:
     """
     if runtime.stopping.is_set():
         return Outcome.HANDED_BACK
-    with runtime.busy_with(job_id):
+    with runtime.busy_with(job_id), ExitStack() as held:
         try:
             if chunks.is_of_conclusions(runtime.database, job_id, chunk_number):
                 return _conclude(runtime, job_id, chunk_number)
+            if not held.enter_context(_held(runtime, job_id, chunk_number)):
+                return Outcome.NOT_OURS
             if not patiently(runtime, lambda: chunks.begin(runtime.database, job_id, chunk_number), "chunk"):
                 reason = (
                     f"given up: it was begun {chunks.MOST_ATTEMPTS} times, and each time failed or ended its process"
@@ -91,8 +94,7 @@ def _conclude(runtime: Runtime, job_id: UUID, chunk_number: int) -> Outcome:
         chunk = patiently(runtime, begin, "chunk of conclusions")
         if chunk is None:
             return Outcome.NOT_OURS
-        is_cycle = chunk.job_type == jobs.CYCLE
-        concluded = conclude(runtime, chunk, jobs.instant_of(chunk), chunk.attempts + 1, is_cycle=is_cycle)
+        concluded = conclude(runtime, chunk, jobs.instant_of(chunk), chunk.attempts + 1)
 
         def end() -> bool:
             now = runtime.clock.now()
@@ -102,6 +104,13 @@ def _conclude(runtime: Runtime, job_id: UUID, chunk_number: int) -> Outcome:
 
         is_last = patiently(runtime, end, "end of conclusions")
     return Outcome.DONE_AND_LAST if is_last else Outcome.DONE
+
+
+def _held(runtime: Runtime, job_id: UUID, chunk_number: int) -> AbstractContextManager[bool]:
+    """Whether this caller has the chunk to itself: a pool is trained under no transaction. Slices lock their rows."""
+    if jobs.describe(runtime.database, job_id)["job_type"] != jobs.TRAINING:
+        return nullcontext(True)
+    return try_lock(runtime.database, uuid5(job_id, str(chunk_number)))
 
 
 def _next_slice(runtime: Runtime, job_id: UUID, chunk_number: int) -> Outcome | None:
@@ -131,7 +140,7 @@ def _next_slice(runtime: Runtime, job_id: UUID, chunk_number: int) -> Outcome | 
 
 
 def _train(runtime: Runtime, job_id: UUID, chunk_number: int) -> Outcome:
-    """Trains the pool that a chunk is, if nobody else is at it."""
+    """Trains the pool that a chunk is, which this caller holds."""
 
     def taken() -> Row[Any] | None:
         with runtime.database.begin() as connection:
@@ -145,11 +154,10 @@ def _train(runtime: Runtime, job_id: UUID, chunk_number: int) -> Outcome:
             last = chunks.end(connection, job_id, chunk_number, runtime.clock.now(), runtime.replica, summary, {})
         return Outcome.DONE_AND_LAST if last else Outcome.DONE
 
-    with try_lock(runtime.database, uuid5(job_id, str(chunk_number))) as is_ours:
-        if not is_ours or (chunk := patiently(runtime, taken, "pool of a training")) is None:
-            return Outcome.NOT_OURS
-        learned = learn_pool(runtime, chunk)
-        return patiently(runtime, settled, "model of a training")
+    if (chunk := patiently(runtime, taken, "pool of a training")) is None:
+        return Outcome.NOT_OURS
+    learned = learn_pool(runtime, chunk)
+    return patiently(runtime, settled, "model of a training")
 
 
 def _slice(runtime: Runtime, job_id: UUID, chunk_number: int) -> Outcome | None:
