@@ -76,7 +76,9 @@ def test_people_read_rows_and_no_secrets(roles: None, settings: Settings):
 
 def test_passwords_are_stored_as_scram_verifiers(roles: None, database: Engine):
     with database.connect() as connection:
-        stored = connection.execute(text("SELECT rolpassword FROM pg_authid WHERE rolname LIKE 'abbanoa%'")).scalars()
+        query = text("SELECT rolpassword FROM pg_authid WHERE rolname = ANY(:roles)")
+        stored = connection.execute(query, {"roles": [PROCESSING, API, READONLY]}).scalars().all()
+        assert len(stored) == 3
         assert all(verifier.startswith("SCRAM-SHA-256$") for verifier in stored)
 
 
