@@ -314,7 +314,7 @@ def first_load(nodes: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser("./scripts/bench.sh scale", description=__doc__)
-    parser.add_argument("--nodes", type=int, nargs="+", default=[1000, 5000, 20000], help="sizes of steady cycles")
+    parser.add_argument("--nodes", type=int, nargs="*", default=[1000, 5000, 20000], help="sizes of steady cycles")
     parser.add_argument("--first-load", type=int, default=5000, metavar="NODES", help="0: none")
     parser.add_argument("--no-replicas", action="store_true", help="do not compare three replicas with one")
     options = parser.parse_args()
