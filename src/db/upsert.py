@@ -1,4 +1,4 @@
-"""Bulk writes: COPY into a temporary table, then one statement that makes the table say exactly that."""
+"""Bulk writes: windows by COPY, so that the table says exactly that; other rows where they say something else."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
-from sqlalchemy import Connection, Table, text
+from sqlalchemy import ColumnElement, Connection, Table, func, text, tuple_
+from sqlalchemy.dialects.postgresql import insert
 
 from src.db.failures import driver_errors
 from src.db.timescale import allow_decompression
 
 _STAGED = "staged_rows"
+# Of one statement.
+_ROWS_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,34 @@ class Replaced:
 
     rows: int
     first_hours: dict[str, datetime]
+
+
+def write_changed(
+    connection: Connection,
+    table: Table,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    timestamps: Sequence[str] = (),
+    unless_null: Sequence[str] = (),
+) -> None:
+    """Inserts rows, and replaces those that are stored and say something else.
+
+    Args:
+        rows: all with the same columns, among them the primary key.
+        timestamps: columns that say when something was computed, which is no change of what was computed.
+        unless_null: columns in which null replaces nothing.
+    """
+    if not rows:
+        return
+    keys = [column.name for column in table.primary_key]
+    statement = insert(table)
+    new: dict[str, ColumnElement[Any]] = {name: statement.excluded[name] for name in rows[0] if name not in keys}
+    new |= {name: func.coalesce(new[name], table.c[name]) for name in unless_null}
+    compared = [name for name in new if name not in timestamps]
+    differs = tuple_(*(table.c[name] for name in compared)).is_distinct_from(tuple_(*(new[name] for name in compared)))
+    upsert = statement.on_conflict_do_update(index_elements=keys, set_=new, where=differs)
+    for first in range(0, len(rows), _ROWS_AT_ONCE):
+        connection.execute(upsert.values(rows[first : first + _ROWS_AT_ONCE]))
 
 
 def replace_metrics(

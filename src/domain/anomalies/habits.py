@@ -92,9 +92,14 @@ class Habits:
                 elif field.name == "weights":
                     continue
                 elif np.isfinite(values).all():
-                    own[field.name] = values.tolist() if np.ndim(values) else float(values)
+                    own[field.name] = _plain(values)
             told.append(own)
         return told
+
+
+def _plain(values: Any) -> Any:
+    """Figures of one signal as JSON holds them."""
+    return values.tolist() if np.ndim(values) else float(values)
 
 
 _SHAPES = {"expected": CELLS, "swing": 24, "spread": 24, "memory": ORDER, "weights": PEERS}
@@ -138,6 +143,16 @@ class Profile:
     silent_hours: Floats
     change: Floats
     spike: Floats
+
+    def described(self) -> list[dict[str, Any]]:
+        """One JSON-like description per signal, as of `Habits.described`: what is not known is left out."""
+        figures = {
+            field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("listed", "deviation")
+        }
+        return [
+            {name: _plain(values[n]) for name, values in figures.items() if np.isfinite(values[n]).all()}
+            for n in range(len(self.listed))
+        ]
 
 
 def profile_of(signals: Signals, cells: Integers, is_usable: Flags) -> Profile:

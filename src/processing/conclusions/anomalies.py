@@ -18,6 +18,7 @@ from src.db.bulk_read import read_rows
 from src.domain.anomalies.detection import Circumstances, Stored
 from src.domain.anomalies.habits import habits_from
 from src.domain.anomalies.limits import limits_of
+from src.domain.anomalies.sample import Sample, outage_of_sample, outages_found
 from src.domain.anomalies.signals import Signals, cells_of
 from src.domain.anomalies.together import keys_of
 from src.domain.anomalies.watch import HISTORY, LEAD, Watch, weeks
@@ -26,13 +27,7 @@ from src.processing.conclusions.events import as_written, stored_events, write_e
 from src.processing.conclusions.extent import Extent, Progress
 from src.processing.conclusions.habits import habits_of_week, learn_week, rests_on_others, unexplained
 from src.processing.conclusions.hours import active_nodes, floor_hour, hourly_signals
-from src.processing.conclusions.sample import (
-    Sample,
-    outage_of_sample,
-    outages_found,
-    sample_of_week,
-    signals_of_sample,
-)
+from src.processing.conclusions.sample import sample_of_week, signals_of_sample
 from src.processing.conclusions.share import Share
 from src.processing.jobs.patience import patiently
 from src.processing.jobs.runtime import Runtime
@@ -97,7 +92,6 @@ def judge_anomalies(runtime: Runtime, share: Share, extent: Extent, as_of: datet
     parts = [Part(*week) for week in weeks(min(floor_hour(extent.first), until), until, runtime.zone)]
     for number, part in enumerate(parts):
         is_last = number == len(parts) - 1
-
         sample = None if share.is_whole else sample_of_week(runtime, part.monday, as_of)
         # Read before anything is held.
         others = None if sample is None else signals_of_sample(runtime, sample, as_of, part.monday - LEAD, part.end)
@@ -143,8 +137,7 @@ def _judge_part(
     described = habits_of_week(connection, part.monday, now, network.index)
     signals = hourly_signals(connection, network, network.index, start, end, part.monday - _RECENT)
     keys = keys_of(signals)
-    active = set(network.index)
-    known = {key for key, habits in described.items() if not rests_on_others(habits, active, sample)}
+    known = {key for key, habits in described.items() if not rests_on_others(habits, network.index, sample)}
     if missing := [key for key in keys if key not in known]:
         raise _NotLearned(missing)
     habits = habits_from([described.get(key) for key in keys], keys)

@@ -1,6 +1,6 @@
 """Water balances of the windows that a job has touched: rows in, `domain.efficiency`, rows out.
 
-Districts are balanced share by share; what the network did is added up from them when all are.
+Districts are balanced share by share; what the network did is added up from them when all are (see `sums`).
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import ColumnElement, Connection, Row, Table, func, select, text, tuple_
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Connection, select, text
 
 from src.db.bulk_read import read_rows
-from src.db.tables import district_balances, districts, network_efficiency
+from src.db.tables import district_balances, districts
+from src.db.upsert import write_changed
 from src.domain import efficiency
 from src.domain.days import day_start, day_starts
 from src.processing.conclusions.extent import Extent, Progress
@@ -27,7 +27,6 @@ from src.processing.jobs.runtime import Runtime
 BAR_PER_METRE = 0.0980665
 # Two jobs that balance the same hours would wait for each other row by row, in any order.
 _BALANCING = 72652003
-_ADDING_UP = text("SELECT pg_advisory_xact_lock(72652003)")
 # As much as is held in memory at once.
 _SPAN = timedelta(days=31)
 _NEAR = pd.Timedelta(minutes=30)
@@ -43,19 +42,6 @@ _METERS = text(
     WHERE is_active AND role IN ('inlet', 'outlet', 'consumption', 'storage')
         AND (coalesce(district_id, '-') = ANY(:districts) OR metadata ->> 'feeding_district_id' = ANY(:districts))
     """
-)
-_BALANCED = text(
-    """
-    SELECT district_id, window_start, window_end, balance, active_nodes, total_nodes
-    FROM water_infrastructure.district_balances
-    WHERE time_window = :time_window AND window_start >= :start AND window_start < :end
-        -- What a district that has no meters any more told is no part of the network's sum.
-        AND district_id = ANY(:metered)
-    """
-)
-_METERED = text(
-    "SELECT DISTINCT coalesce(district_id, '-') FROM water_infrastructure.nodes "
-    "WHERE is_active AND role IN ('inlet', 'outlet', 'consumption', 'storage')"
 )
 _WINDOWS = """
     SELECT node_id, window_start, total_volume AS volume, data_completeness / 100 AS coverage
@@ -102,25 +88,6 @@ def write_balances(runtime: Runtime, share: Share, extent: Extent, as_of: dateti
 
         yield Progress(span[1], patiently(runtime, balanced, "balances"), first)
         first = span[1]
-
-
-def add_up(runtime: Runtime, start: datetime, as_of: datetime) -> int:
-    """Adds the districts' balances up to the network's, from the local day of an instant on; how many rows changed."""
-    changed = 0
-    first = day_start(start, runtime.zone)
-    while first < as_of:
-        span = first, min(day_start(first + _SPAN / 4, runtime.zone), as_of)
-
-        def added(span: tuple[datetime, datetime] = span) -> int:
-            with runtime.database.begin() as connection:
-                connection.execute(_ADDING_UP)
-                # The hour across local midnight, where the zone's offset is no whole hour, begins before the day.
-                hourly = span[0] - timedelta(seconds=span[0].timestamp() % 3600), span[1]
-                return _add_up(connection, "1hour", hourly, as_of) + _add_up(connection, "1day", span, as_of)
-
-        changed += patiently(runtime, added, "balance of the network")
-        first = span[1]
-    return changed
 
 
 def _write_span(
@@ -257,92 +224,18 @@ def _store(connection: Connection, time_window: str, balances: pd.DataFrame, edg
         }
         for zone in balances.to_dict("records")
     ]
-    _write_changed(connection, district_balances, rows)
+    write_changed(connection, district_balances, rows)
     return balances["window_start"].nunique()
-
-
-def _add_up(connection: Connection, time_window: str, span: tuple[datetime, datetime], as_of: datetime) -> int:
-    """Writes a row per window: the network's figures, and those of each district in `zone_metrics`."""
-    metered = set(connection.execute(_METERED).scalars())
-    bound = {"time_window": time_window, "start": span[0], "end": span[1], "metered": sorted(metered)}
-    if not (found := connection.execute(_BALANCED, bound).all()):
-        return 0
-    zones: dict[datetime, list[Row[Any]]] = {}
-    for zone in sorted(found, key=lambda zone: (zone.window_start, zone.district_id)):
-        zones.setdefault(zone.window_start, []).append(zone)
-    balances = pd.DataFrame(
-        [
-            {"window_start": zone.window_start} | {name: zone.balance[name] for name in efficiency.BALANCE}
-            for listed in zones.values()
-            for zone in listed
-        ]
-    )
-    # What is not there is no part of a sum, but makes it unknown.
-    missing = [
-        {"window_start": window_start, "reason": f"{district_id} is not balanced yet"}
-        for window_start, listed in zones.items()
-        for district_id in sorted(metered - {zone.district_id for zone in listed})
-    ]
-    balances = pd.concat([balances, pd.DataFrame(missing, columns=balances.columns)]) if missing else balances
-    numbers = [name for name in efficiency.BALANCE if name not in ("method", "reason")]
-    balances[numbers] = balances[numbers].astype("float64")
-    rows = []
-    for whole in efficiency.network_balance(balances).to_dict("records"):
-        own = zones[whole["window_start"].to_pydatetime()]
-        # Rows from before districts had their own do not know how many meters told of each.
-        is_counted = all(zone.total_nodes is not None for zone in own)
-        active, total = (
-            sum(getattr(zone, name) for zone in own) if is_counted else None for name in ("active_nodes", "total_nodes")
-        )
-        rows.append(
-            {
-                "time_window": time_window,
-                "window_start": own[0].window_start,
-                "window_end": own[0].window_end,
-                "computation_timestamp": as_of,
-                "total_input_volume": _plain(whole["input_volume"]),
-                "total_output_volume": _plain(whole["output_volume"]),
-                "total_loss_volume": _plain(whole["loss_volume"]),
-                "efficiency_percentage": _plain(whole["efficiency_percentage"]),
-                "method": _plain(whole["method"]),
-                "coverage": _plain(whole["coverage"]),
-                "reason": _plain(whole["reason"]),
-                "zone_metrics": {zone.district_id: zone.balance for zone in own},
-                "active_nodes": active,
-                "total_nodes": total,
-                "network_availability": 100 * active / total if active is not None and total else None,
-            }
-        )
-    return _write_changed(connection, network_efficiency, rows)
-
-
-def _write_changed(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> int:
-    """Inserts rows, and replaces those that say something else; how many these were. When something was computed is no
-    change of what was computed."""
-    if not rows:
-        return 0
-    keys = [column.name for column in table.primary_key]
-    statement = insert(table)
-    new: dict[str, ColumnElement[Any]] = {n: statement.excluded[n] for n in rows[0] if n not in keys}
-    for name in new.keys() & {"active_nodes", "total_nodes", "network_availability"}:
-        new[name] = func.coalesce(new[name], table.c[name])
-    told = [name for name in new if name != "computation_timestamp"]
-    differs = tuple_(*(table.c[name] for name in told)).is_distinct_from(tuple_(*(new[name] for name in told)))
-    written = 0
-    for first in range(0, len(rows), 500):
-        upsert = statement.on_conflict_do_update(index_elements=keys, set_=new, where=differs)
-        written += connection.execute(upsert.values(rows[first : first + 500])).rowcount
-    return written
 
 
 def _zone(zone: dict[Hashable, Any]) -> dict[str, Any]:
     """What is told of one district."""
-    figures = {name: _plain(zone[name]) for name in efficiency.BALANCE}
+    figures = {name: plain_value(zone[name]) for name in efficiency.BALANCE}
     coverage = figures["coverage"]
     complete = coverage is not None and coverage >= efficiency.SUFFICIENT_COVERAGE
     return figures | {"is_complete": complete} | (zone.get("indicators") or {})
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     """JSON's own kinds of value: null where nothing is known."""
     return None if pd.isna(value) else float(value) if isinstance(value, (float, np.floating)) else value

@@ -11,63 +11,28 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
-from uuid import UUID
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Row
 
 from src.observability import logger
 from src.processing.conclusions.anomalies import judge_anomalies
-from src.processing.conclusions.balances import add_up, write_balances
-from src.processing.conclusions.counts import count_in_network
+from src.processing.conclusions.balances import write_balances
 from src.processing.conclusions.extent import Extent, Progress, extent_of, together
+from src.processing.conclusions.plan import ALWAYS, OF_HOURS
 from src.processing.conclusions.quality import DAILY, write_quality
-from src.processing.conclusions.share import Share, extents_in, extents_of, joined, plan_of, share_of, shares_of
-from src.processing.jobs import records as jobs
+from src.processing.conclusions.share import Share, extents_in, joined, share_of
+from src.processing.conclusions.sums import add_up, count_events_of_network
 from src.processing.jobs.patience import patiently
 from src.processing.jobs.runtime import Runtime
-from src.processing.modelling.forecasts import pools_to_forecast, write_forecasts
+from src.processing.modelling.forecasts import write_forecasts
 
 # Conclusions that were begun so often without an end are drawn of the last day only, then not at all.
 MOST_ATTEMPTS = 3
 _TOO_OFTEN = (
     f"conclusions were begun {MOST_ATTEMPTS} times, each time the process ended in the middle (was it out of memory?)"
-)
-# Where nothing came in, what is missing is still to be noticed: of the whole network so much is always looked at.
-ALWAYS = timedelta(days=1)
-# What other jobs have left: conclusions that failed, and what jobs have written that failed before any.
-_LEFT = text(
-    """
-    SELECT job_id, completed_at, result_summary -> 'not_concluded' AS not_concluded, (
-        SELECT jsonb_object_agg(node.key, node.first) FROM (
-            SELECT key, min(value) AS first FROM water_infrastructure.job_chunks AS chunk,
-                jsonb_each_text(chunk.result_summary -> 'touched') AS touched
-            WHERE chunk.job_id = job.job_id AND job.status = 'failed' AND NOT job.result_summary ? 'concluded_later'
-            GROUP BY key
-        ) AS node
-    ) AS touched
-    FROM water_infrastructure.processing_jobs AS job
-    WHERE job_id <> :job_id AND (result_summary ? 'not_concluded'
-        OR status = 'failed' AND NOT result_summary ? 'concluded_later' AND (job_type = :cycle
-            -- Whoever interrupted a backfill goes on with it soon, or not at all.
-            OR job_type = :backfill AND heartbeat_at < now() - interval '1 hour'))
-    """
-)
-_TAKEN = text(
-    """
-    UPDATE water_infrastructure.processing_jobs
-    SET result_summary = (result_summary - 'not_concluded') || '{"concluded_later": true}'
-    WHERE job_id = ANY(:job_ids)
-    """
-)
-_TOUCHED = text(
-    """
-    SELECT node.key AS node_id, min(node.value) AS first FROM water_infrastructure.job_chunks AS chunk,
-        jsonb_each_text(chunk.result_summary -> 'touched') AS node
-    WHERE chunk.job_id = :job_id GROUP BY node.key
-    """
 )
 Step = Callable[[Runtime, Share, Extent, datetime], Iterator[Progress]]
 
@@ -82,8 +47,6 @@ def _quality(runtime: Runtime, share: Share, extent: Extent, as_of: datetime) ->
 
 STEPS: Mapping[str, Step] = {"balances": write_balances, "anomalies": judge_anomalies, "quality": _quality}
 FORECASTS = "forecasts"
-# The others say how things stand at an instant, and leave no hours behind.
-OF_HOURS = ("balances", "anomalies")
 
 
 @dataclass
@@ -95,14 +58,14 @@ class Concluded:
         seconds: spent, by conclusion.
         problems: what went wrong, in a sentence each, by conclusion.
         left: the hours that are not concluded, by conclusion.
-        changed_from: from when on the network's sums may be others than before.
+        changed_from: from when on the network's sums may be others than before, by the conclusion they rest on.
     """
 
     rows: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
     left: dict[str, Extent] = field(default_factory=dict)
-    changed_from: datetime | None = None
+    changed_from: dict[str, datetime] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
         """As a chunk's summary holds it; `concluded_of` reads it."""
@@ -111,7 +74,7 @@ class Concluded:
             "seconds": self.seconds,
             "problems": self.problems,
             "left": {name: extent.plain() for name, extent in self.left.items()},
-            "changed_from": self.changed_from.isoformat() if self.changed_from else None,
+            "changed_from": {name: instant.isoformat() for name, instant in self.changed_from.items()},
         }
 
 
@@ -122,44 +85,8 @@ def concluded_of(plain: Mapping[str, Any]) -> Concluded:
         dict(plain["seconds"]),
         dict(plain["problems"]),
         {name: extent_of(left) for name, left in plain["left"].items()},
-        datetime.fromisoformat(plain["changed_from"]) if plain["changed_from"] else None,
+        {name: datetime.fromisoformat(instant) for name, instant in plain["changed_from"].items()},
     )
-
-
-@dataclass
-class Plan:
-    """What a job has to conclude: of each chunk its nodes and how its row says it, and what it takes over from others.
-
-    `given_up`: how often a process ended over what was left.
-    """
-
-    chunks: list[tuple[Sequence[str], dict[str, Any]]] = field(default_factory=list)
-    taken: list[UUID] = field(default_factory=list)
-    given_up: int = 0
-
-
-def plan(connection: Connection, job_id: UUID, as_of: datetime, now: datetime, late_after: timedelta | None) -> Plan:
-    """What follows from what a job has written and, in a cycle, from what others have left.
-
-    Args:
-        as_of: the instant the job stands for.
-        late_after: in a cycle, the real time from now on after which the past is left to the next one.
-    """
-    is_cycle = late_after is not None
-    deadline = {} if late_after is None else {"late_after": (datetime.now(UTC) + late_after).isoformat()}
-    touched = _touched(connection, job_id, as_of)
-    others = _leftovers(connection, job_id, as_of, now) if is_cycle else _Leftovers()
-    shares = shares_of(connection)
-    extents = {"touched": touched} | {f"left {name}": extent for name, extent in others.of_step.items()}
-    by_share = {name: extents_of(connection, shares, extent) for name, extent in extents.items()}
-    found = Plan(taken=others.jobs, given_up=others.given_up)
-    for number, share in enumerate(shares):
-        own = {name: listed[number] for name, listed in by_share.items()}
-        found.chunks.append((share.node_ids, plan_of(share, list(STEPS), own) | deadline))
-    for pool in pools_to_forecast(connection, as_of):
-        everything = Share(tuple(pool.node_ids), (), is_first=False, is_whole=False)
-        found.chunks.append((pool.node_ids, plan_of(everything, [FORECASTS], {}) | {"pool": pool.scope}))
-    return found
 
 
 def conclude(runtime: Runtime, chunk: Row[Any], as_of: datetime, attempt: int) -> Concluded:
@@ -173,17 +100,18 @@ def conclude(runtime: Runtime, chunk: Row[Any], as_of: datetime, attempt: int) -
         as_of: the instant the job stands for.
         attempt: how often the chunk's conclusions have been begun.
     """
-    share, extents = share_of(chunk), extents_in(chunk)
     concluded = Concluded(problems={"conclusions": _TOO_OFTEN} if attempt > MOST_ATTEMPTS else {})
-    steps: Mapping[str, Step] = STEPS
-    if FORECASTS in chunk.conclusions["steps"]:
-        steps = {FORECASTS: partial(_forecasts, chunk.conclusions["pool"])}
+    if "pool" in chunk.conclusions:
+        if attempt <= MOST_ATTEMPTS:
+            _forecast(runtime, chunk, as_of, concluded)
+        return concluded
+    share, extents = share_of(chunk), extents_in(chunk)
     present = Extent(as_of - ALWAYS)
     touched = extents.get("touched", present)
     deadline = math.inf
     if (late_after := chunk.conclusions.get("late_after")) is not None:
         deadline = time.monotonic() + (datetime.fromisoformat(late_after) - datetime.now(UTC)).total_seconds()
-    for name, step in steps.items():
+    for name, step in STEPS.items():
         begun = time.perf_counter()
         drawing = _Drawing(runtime, step, share, as_of, deadline)
         if attempt <= MOST_ATTEMPTS + 1:
@@ -197,14 +125,11 @@ def conclude(runtime: Runtime, chunk: Row[Any], as_of: datetime, attempt: int) -
             else:
                 unseen.append(other)
         if drawing.error is not None:
-            log = logger(__name__).bind(step=name, job_id=str(chunk.job_id), districts=share.districts[:5])
-            log.error("a conclusion could not be drawn", exc_info=drawing.error)
-            problem = f"The {name} could not be computed: {type(drawing.error).__name__}: {drawing.error}"
-            concluded.problems[name] = problem[:1000]
+            concluded.problems[name] = _problem(name, chunk, drawing.error)
         else:
             concluded.rows[name] = drawing.rows
         if drawing.changed_from is not None:
-            concluded.changed_from = min(drawing.changed_from, concluded.changed_from or drawing.changed_from)
+            concluded.changed_from[name] = drawing.changed_from
         remaining = [*unseen, *([drawing.left] if drawing.left is not None else [])]
         if remaining and name in OF_HOURS:
             concluded.left[name] = together(remaining)
@@ -215,9 +140,22 @@ def conclude(runtime: Runtime, chunk: Row[Any], as_of: datetime, attempt: int) -
     return concluded
 
 
-def _forecasts(scope: str, runtime: Runtime, share: Share, extent: Extent, as_of: datetime) -> Iterator[Progress]:
-    work = partial(write_forecasts, runtime, scope, share.node_ids, as_of)
-    yield Progress(as_of, patiently(runtime, work, "forecasts"))
+def _forecast(runtime: Runtime, chunk: Row[Any], as_of: datetime, concluded: Concluded) -> None:
+    """Forecasts the pool that a chunk is, and adds what came of it."""
+    begun = time.perf_counter()
+    work = partial(write_forecasts, runtime, chunk.conclusions["pool"], chunk.node_ids, as_of)
+    try:
+        concluded.rows[FORECASTS] = patiently(runtime, work, "forecasts")
+    except Exception as error:
+        concluded.problems[FORECASTS] = _problem(FORECASTS, chunk, error)
+    concluded.seconds[FORECASTS] = time.perf_counter() - begun
+
+
+def _problem(name: str, chunk: Row[Any], error: Exception) -> str:
+    """The sentence about a conclusion that could not be drawn, which is logged as well."""
+    log = logger(__name__).bind(step=name, job_id=str(chunk.job_id), chunk_number=chunk.chunk_number)
+    log.error("a conclusion could not be drawn", exc_info=error)
+    return f"The {name} could not be computed: {type(error).__name__}: {error}"[:1000]
 
 
 def for_the_network(runtime: Runtime, chunks: Sequence[Row[Any]], as_of: datetime) -> Concluded:
@@ -225,22 +163,25 @@ def for_the_network(runtime: Runtime, chunks: Sequence[Row[Any]], as_of: datetim
     found = Concluded(dict.fromkeys((*STEPS, FORECASTS), 0), dict.fromkeys((*STEPS, FORECASTS), 0.0))
     left: dict[str, list[tuple[Share, Extent]]] = {}
     problems: dict[tuple[str, str], list[str]] = {}
-    shares = [share_of(chunk) for chunk in chunks if "pool" not in chunk.conclusions]
+    shares: list[Share] = []
     for chunk in chunks:
-        share = share_of(chunk)
         part = concluded_of(chunk.result_summary.get("concluded") or _not_concluded(chunk).plain())
+        named = [chunk.conclusions["pool"]] if "pool" in chunk.conclusions else None
+        if named is None:
+            share = share_of(chunk)
+            shares.append(share)
+            named = [] if share.is_whole else list(share.districts) or [f"{len(share.node_ids)} nodes of no district"]
+            for name, extent in part.left.items():
+                left.setdefault(name, []).append((share, extent))
         for name, rows in part.rows.items():
             # Windows of the whole network are the same ones for each share.
             found.rows[name] = max(found.rows[name], rows) if name == "balances" else found.rows[name] + rows
         for name, spent in part.seconds.items():
             found.seconds[name] += spent
         for name, problem in part.problems.items():
-            named = [] if share.is_whole else list(share.districts) or [f"{len(share.node_ids)} nodes of no district"]
             problems.setdefault((name, problem), []).extend(named)
-        for name, extent in part.left.items():
-            left.setdefault(name, []).append((share, extent))
-        if part.changed_from is not None:
-            found.changed_from = min(part.changed_from, found.changed_from or part.changed_from)
+        for name, instant in part.changed_from.items():
+            found.changed_from[name] = min(instant, found.changed_from.get(name, instant))
     found.left = {name: joined(listed, shares, as_of) for name, listed in left.items()}
     for (name, problem), named in problems.items():
         found.rows.pop(name, None)
@@ -249,15 +190,15 @@ def for_the_network(runtime: Runtime, chunks: Sequence[Row[Any]], as_of: datetim
         found.problems[name] = "; ".join(filter(None, [found.problems.get(name), problem + where]))
     begun = time.perf_counter()
     try:
-        if found.changed_from is not None:
-            add_up(runtime, found.changed_from, as_of)
-            patiently(runtime, partial(_count, runtime, found.changed_from), "counts of the network")
+        if "balances" in found.changed_from:
+            add_up(runtime, found.changed_from["balances"], as_of)
+        if found.changed_from:
+            count_events_of_network(runtime, min(found.changed_from.values()), as_of)
     except Exception as error:
         logger(__name__).exception("the network's sums could not be made")
         problem = f"The network's sums could not be made: {type(error).__name__}: {error}"
         found.problems["network"] = problem[:1000]
-        assert found.changed_from is not None
-        missing = Extent(found.changed_from)
+        missing = Extent(min(found.changed_from.values()))
         found.left["balances"] = together([missing, found.left.get("balances", missing)])
     found.seconds["network"] = time.perf_counter() - begun
     return found
@@ -265,15 +206,10 @@ def for_the_network(runtime: Runtime, chunks: Sequence[Row[Any]], as_of: datetim
 
 def _not_concluded(chunk: Row[Any]) -> Concluded:
     """Of a chunk that somebody ended who knows nothing of conclusions, as a replica of an earlier version does."""
-    extents = extents_in(chunk)
+    extents = {} if "pool" in chunk.conclusions else extents_in(chunk)
     left = {name: [e for planned, e in extents.items() if planned in ("touched", f"left {name}")] for name in OF_HOURS}
     problems = {"conclusions": "conclusions were taken for readings by a replica of an earlier version"}
     return Concluded(problems=problems, left={name: together(listed) for name, listed in left.items() if listed})
-
-
-def _count(runtime: Runtime, first: datetime) -> None:
-    with runtime.database.begin() as connection:
-        count_in_network(connection, first)
 
 
 class _Drawing:
@@ -303,47 +239,3 @@ class _Drawing:
         except Exception as error:
             self.error = self.error or error
         self.left = left if self.left is None else together([self.left, left])
-
-
-def mark_taken(connection: Connection, taken: list[UUID]) -> None:
-    """Records that what these jobs have left was taken over, in the transaction that ends the job which did."""
-    if taken:
-        connection.execute(_TAKEN, {"job_ids": taken})
-
-
-@dataclass
-class _Leftovers:
-    """What other jobs have left of each step, these jobs, and how often a process ended over it."""
-
-    of_step: dict[str, Extent] = field(default_factory=dict)
-    jobs: list[UUID] = field(default_factory=list)
-    given_up: int = 0
-
-
-def _touched(connection: Connection, job_id: UUID, as_of: datetime) -> Extent:
-    rows = connection.execute(_TOUCHED, {"job_id": job_id}).all()
-    return Extent(as_of - ALWAYS, {row.node_id: datetime.fromisoformat(row.first) for row in rows})
-
-
-def _leftovers(connection: Connection, job_id: UUID, as_of: datetime, now: datetime) -> _Leftovers:
-    found = _Leftovers()
-    parts: dict[str, list[Extent]] = {}
-    for row in connection.execute(_LEFT, {"job_id": job_id, "cycle": jobs.CYCLE, "backfill": jobs.BACKFILL}):
-        given_up = max((plain.get("given_up", 0) for plain in (row.not_concluded or {}).values()), default=0)
-        if given_up and row.completed_at is not None and now - row.completed_at < _pause(given_up):
-            continue
-        found.jobs.append(row.job_id)
-        found.given_up = max(found.given_up, given_up)
-        if row.touched:
-            touched = Extent(as_of - ALWAYS, {n: datetime.fromisoformat(at) for n, at in row.touched.items()})
-            for name in OF_HOURS:
-                parts.setdefault(name, []).append(touched)
-        for name, plain in (row.not_concluded or {}).items():
-            parts.setdefault(name, []).append(extent_of(plain))
-    found.of_step = {name: together(extents) for name, extents in parts.items()}
-    return found
-
-
-def _pause(given_up: int) -> timedelta:
-    """How long what ended a process is left alone."""
-    return min(timedelta(hours=2**given_up), timedelta(days=1))

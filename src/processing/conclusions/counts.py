@@ -52,7 +52,7 @@ _IN_NETWORK = text(
         LEFT JOIN water_infrastructure.anomalies AS event
             ON event.timestamp < window_end
             AND (event."end" IS NULL OR event."end" > greatest(window_start, event.timestamp))
-        WHERE window_end > :first
+        WHERE window_end > :first AND window_start < :last
         GROUP BY time_window, window_start
     ) AS counted
     WHERE balance.time_window = counted.time_window AND balance.window_start = counted.window_start
@@ -123,6 +123,6 @@ def count_events(connection: Connection, spans: Iterable[Span]) -> datetime | No
     return first
 
 
-def count_in_network(connection: Connection, first: datetime) -> None:
-    """Makes the network's counts of events say what is stored of them, in every window that ends after an instant."""
-    connection.execute(_IN_NETWORK, {"first": first})
+def count_in_network(connection: Connection, first: datetime, last: datetime) -> None:
+    """Makes the network's counts of events say what is stored of them, in the windows that touch [first, last)."""
+    connection.execute(_IN_NETWORK, {"first": first, "last": last})

@@ -35,11 +35,11 @@ def stored_events(
         node_ids: whose events are wanted.
         with_others: those of the network as a whole, too, and of nodes that are no longer active.
     """
-    own = anomalies.c
-    wanted = own.node_id == func.any(bindparam("nodes", list(node_ids), ARRAY(Text)))
+    columns = anomalies.c
+    wanted = columns.node_id == func.any(bindparam("nodes", list(node_ids), ARRAY(Text)))
     if with_others:
-        wanted |= ~exists().where(nodes.c.node_id == own.node_id, nodes.c.is_active)
-    query = select(anomalies).where(own.end.is_(None) | (own.end >= since), wanted)
+        wanted |= ~exists().where(nodes.c.node_id == columns.node_id, nodes.c.is_active)
+    query = select(anomalies).where(columns.end.is_(None) | (columns.end >= since), wanted)
     if until is not None:
         query = query.where(anomalies.c.timestamp < until)
     return [_stored(row) for row in connection.execute(query)]

@@ -21,12 +21,13 @@ from src.db.bulk_read import read_rows
 from src.db.tables import node_habits
 from src.domain.anomalies.detection import Stored, usable_hours
 from src.domain.anomalies.habits import Habits, Profile, Relatives, habits_from, joined, known_profile, profile_of
+from src.domain.anomalies.sample import PREFIX, Sample
 from src.domain.anomalies.signals import Flags, Floats, Integers, Signals, cells_of
 from src.domain.anomalies.together import keys_of
 from src.domain.anomalies.watch import HISTORY
 from src.processing.conclusions.events import stored_events
 from src.processing.conclusions.hours import hourly_signals
-from src.processing.conclusions.sample import PREFIX, Sample, history_of_sample, profile_of_sample
+from src.processing.conclusions.sample import history_of_sample, profile_of_sample
 from src.processing.jobs.patience import patiently
 from src.processing.jobs.runtime import Runtime
 from src.processing.modelling.detectors import WEEK, learn_detectors

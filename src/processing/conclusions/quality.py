@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 
 import pandas as pd
 from sqlalchemy import Connection, text
-from sqlalchemy.dialects.postgresql import insert
 
 from src.db.bulk_read import read_rows
 from src.db.tables import data_quality_metrics
+from src.db.upsert import write_changed
 from src.domain.quality import node_quality
 from src.processing.conclusions.share import shares_of
 from src.processing.jobs.runtime import Runtime
@@ -96,11 +96,5 @@ def write_quality(
         | {str(name): None if name != "quality_issues" and pd.isna(value) else value for name, value in row.items()}
         for node_id, row in scores.to_dict("index").items()
     ]
-    statement = insert(data_quality_metrics)
-    keys = ("node_id", "check_timestamp", "time_window")
-    changed = {name: statement.excluded[name] for name in rows[0] if name not in keys}
-    for first in range(0, len(rows), 500):
-        connection.execute(
-            statement.on_conflict_do_update(index_elements=list(keys), set_=changed).values(rows[first : first + 500])
-        )
+    write_changed(connection, data_quality_metrics, rows)
     return len(rows)

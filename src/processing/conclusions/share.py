@@ -33,7 +33,7 @@ _FEEDERS = text(
     """
 )
 _OUTAGE = text(
-    "SELECT min(timestamp) FROM water_infrastructure.anomalies WHERE node_id = '*' "
+    "SELECT min(timestamp) FROM water_infrastructure.anomalies WHERE node_id = :every_node "
     'AND ("end" IS NULL OR "end" > greatest(:first, timestamp))'
 )
 # Two jobs that conclude the same districts do so one after the other.
@@ -60,9 +60,9 @@ class Share:
 
     def hold(self, connection: Connection, subject: int) -> None:
         """Waits until nobody else concludes the same of these districts; until the caller's transaction ends."""
-        without = {} if self.districts else {f"{NO_DISTRICT}{_part(node_id)}": None for node_id in self.node_ids}
-        keys = [_key(name) for name in (*self.districts, *without)]
-        connection.execute(_HELD, {"subject": subject, "keys": keys})
+        parts = () if self.districts else {f"{NO_DISTRICT} {_part(node_id)}" for node_id in self.node_ids}
+        names = (*self.districts, *parts, *([NO_DISTRICT] if self.is_first else []))
+        connection.execute(_HELD, {"subject": subject, "keys": [_key(name) for name in names]})
 
 
 def shares_of(connection: Connection) -> list[Share]:
@@ -94,7 +94,9 @@ def extents_of(connection: Connection, shares: Sequence[Share], extent: Extent) 
     for row in connection.execute(_FEEDERS):
         feeders.setdefault(row.district_id, []).append(row.node_id)
     without = [node for share in shares if not share.districts for node in share.node_ids]
-    outage: datetime | None = connection.scalar(_OUTAGE, {"first": extent.first}) if extent.nodes else None
+    outage: datetime | None = (
+        connection.scalar(_OUTAGE, {"first": extent.first, "every_node": EVERY_NODE}) if extent.nodes else None
+    )
     found = []
     for share in shares:
         nodes = {node for name in share.districts for node in feeders.get(name, ())} | set(share.node_ids)
@@ -102,11 +104,11 @@ def extents_of(connection: Connection, shares: Sequence[Share], extent: Extent) 
             nodes |= extent.nodes.keys()
         if share.is_first:
             nodes |= {*without, EVERY_NODE}
-        own = {node: extent.nodes[node] for node in nodes & extent.nodes.keys()}
+        late = {node: extent.nodes[node] for node in nodes & extent.nodes.keys()}
         if share.is_first and outage is not None:
             # Late readings of whatever share may say that it was none.
-            own[EVERY_NODE] = max(extent.first, outage)
-        found.append(Extent(extent.start, {node: at for node, at in own.items() if at < extent.start}))
+            late[EVERY_NODE] = max(extent.first, outage)
+        found.append(Extent(extent.start, {node: at for node, at in late.items() if at < extent.start}))
     return found
 
 
@@ -130,10 +132,9 @@ def joined(parts: Iterable[tuple[Share, Extent]], shares: Sequence[Share], until
     return Extent(until, {node: at for node, at in nodes.items() if at < until})
 
 
-def plan_of(share: Share, steps: Sequence[str], extents: Mapping[str, Extent]) -> dict[str, Any]:
+def plan_of(share: Share, extents: Mapping[str, Extent]) -> dict[str, Any]:
     """A share's conclusions as its chunk's row holds them; `share_of` and `extents_in` read it."""
     return {
-        "steps": list(steps),
         "districts": list(share.districts),
         "is_first": share.is_first,
         "is_whole": share.is_whole,

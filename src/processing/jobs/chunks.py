@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, Engine, Row, Update, delete, func, select, text, update
+from sqlalchemy import Connection, Engine, Row, Update, case, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from src.db.tables import ingestion_watermarks, job_chunks, processing_jobs
@@ -23,6 +23,8 @@ T = TypeVar("T")
 _jobs, _chunks = processing_jobs.c, job_chunks.c
 # A chunk that was begun so often without getting on is given up: it would fail, or kill its process, again.
 MOST_ATTEMPTS = 5
+# What a chunk is there for that is not read but concluded, of whatever job.
+CONCLUSIONS = "conclusions"
 # The warehouse takes this many names in one row restriction without complaint.
 MOST_NODES = 1000
 
@@ -201,13 +203,16 @@ def of_conclusions(connection: Connection, job_id: UUID) -> Sequence[Row[Any]]:
     return connection.execute(query.order_by(_chunks.chunk_number)).all()
 
 
-def is_of_conclusions(database: Engine, job_id: UUID, chunk_number: int) -> bool:
-    """Whether the chunk is not to be read but concluded."""
-    query = select(_chunks.conclusions.is_not(None)).where(
-        _chunks.job_id == job_id, _chunks.chunk_number == chunk_number
+def purpose(database: Engine, job_id: UUID, chunk_number: int) -> str | None:
+    """What the chunk is there for: `CONCLUSIONS`, or what its job's type says; None where there is no such chunk."""
+    query = (
+        select(case((_chunks.conclusions.is_not(None), CONCLUSIONS), else_=_jobs.job_type))
+        .join_from(job_chunks, processing_jobs)
+        .where(_chunks.job_id == job_id, _chunks.chunk_number == chunk_number)
     )
     with database.connect() as connection:
-        return bool(connection.scalar(query))
+        found: str | None = connection.scalar(query)
+    return found
 
 
 def begin_conclusions(connection: Connection, job_id: UUID, chunk_number: int) -> Row[Any] | None:
@@ -219,22 +224,17 @@ def begin_conclusions(connection: Connection, job_id: UUID, chunk_number: int) -
 
 
 def end_conclusions(
-    database: Engine, job_id: UUID, chunk_number: int, now: datetime, replica: str, summary: Mapping[str, object]
+    database: Engine,
+    job_id: UUID,
+    chunk_number: int,
+    now: datetime,
+    replica: str,
+    summary: Mapping[str, object],
+    error: str | None,
 ) -> bool:
     """Marks a chunk concluded; True where no chunk of its job is left, for one caller at least."""
-    problems = summary.get("problems")
     with database.begin() as connection:
-        connection.execute(
-            update(job_chunks)
-            .where(_chunks.job_id == job_id, _chunks.chunk_number == chunk_number, _chunks.status == "queued")
-            .values(
-                status="failed" if problems else "completed",
-                replica=replica,
-                completed_at=now,
-                result_summary={"concluded": dict(summary)},
-                error_message="; ".join(problems.values()) if isinstance(problems, dict) and problems else None,
-            )
-        )
+        _end(connection, job_id, chunk_number, now, replica, {"concluded": dict(summary)}, error)
     return not queued(database, job_id)
 
 
@@ -300,6 +300,30 @@ def _of(chunk: Row[Any]) -> Update:
     return update(job_chunks).where(_chunks.job_id == chunk.job_id, _chunks.chunk_number == chunk.chunk_number)
 
 
+def _end(
+    connection: Connection,
+    job_id: UUID,
+    chunk_number: int,
+    now: datetime,
+    replica: str,
+    summary: Mapping[str, object],
+    error: str | None,
+) -> Row[Any] | None:
+    """Marks a chunk completed, or (where something went wrong) failed; its nodes and arrivals, None where it was."""
+    return connection.execute(
+        update(job_chunks)
+        .where(_chunks.job_id == job_id, _chunks.chunk_number == chunk_number, _chunks.status == "queued")
+        .values(
+            status="failed" if error else "completed",
+            replica=replica,
+            completed_at=now,
+            result_summary=dict(summary),
+            error_message=error,
+        )
+        .returning(_chunks.node_ids, _chunks.latest_arrivals)
+    ).one_or_none()
+
+
 def end(
     connection: Connection,
     job_id: UUID,
@@ -318,18 +342,8 @@ def end(
     """
     # The job's row serialises its chunks' endings, so that one of them, and only one, sees itself as the last.
     connection.execute(select(_jobs.job_id).where(_jobs.job_id == job_id).with_for_update())
-    ended = connection.execute(
-        update(job_chunks)
-        .where(_chunks.job_id == job_id, _chunks.chunk_number == chunk_number, _chunks.status == "queued")
-        .values(
-            status="failed" if failures else "completed",
-            replica=replica,
-            completed_at=now,
-            result_summary=dict(summary),
-            error_message="; ".join(f"{node_id}: {reason}" for node_id, reason in failures.items()) or None,
-        )
-        .returning(_chunks.node_ids, _chunks.latest_arrivals)
-    ).one_or_none()
+    error = "; ".join(f"{node_id}: {reason}" for node_id, reason in failures.items()) or None
+    ended = _end(connection, job_id, chunk_number, now, replica, summary, error)
     if ended is None:
         return False
     arrivals = {node_id: at for node_id, at in ended.latest_arrivals.items() if node_id not in failures}

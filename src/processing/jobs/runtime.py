@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import cached_property
 from types import FrameType
 from typing import Any
@@ -24,6 +23,7 @@ from sqlalchemy import Engine
 
 from src.clock import Clock
 from src.db.engines import create_database_engine
+from src.domain.anomalies.sample import SampleMemory
 from src.domain.forecasting.model import Forecaster
 from src.processing.warehouse.client import Warehouse, connect
 from src.processing.warehouse.history import HourlyFlow
@@ -47,9 +47,9 @@ class Runtime:
     forecasters: dict[UUID, Forecaster] = field(default_factory=dict)
     # What was read for the pools of a training that are still to come, by its job: trainings have one thread.
     training_flow: dict[UUID, HourlyFlow] = field(default_factory=dict)
-    # What the job of an instant has read of a large network's sample (`conclusions.sample`), a thread at a time.
-    sampling: threading.RLock = field(default_factory=threading.RLock)
-    _samples: tuple[datetime | None, dict[tuple[datetime, ...], object]] = field(default_factory=lambda: (None, {}))
+    # What was read of a large network's sample for the job that is worked on, a thread at a time.
+    sampling: threading.Lock = field(default_factory=threading.Lock)
+    sample_memory: SampleMemory = field(default_factory=SampleMemory)
     _busy: Counter[UUID] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _warehouse: Warehouse | None = None
@@ -72,12 +72,6 @@ class Runtime:
             if self._warehouse is None:
                 self._warehouse = connect(self.settings)
             return self._warehouse
-
-    def samples_of(self, instant: datetime) -> dict[tuple[datetime, ...], object]:
-        """What is remembered for the job of an instant; what was remembered for another is forgotten."""
-        if self._samples[0] != instant:
-            self._samples = instant, {}
-        return self._samples[1]
 
     def reader(self) -> Reader:
         return Reader(self.warehouse(), self.settings)

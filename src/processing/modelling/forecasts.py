@@ -60,9 +60,11 @@ def write_forecasts(runtime: Runtime, scope: str, node_ids: Sequence[str], as_of
             if history is None:
                 history = recent_history(runtime, connection, node_ids, origin)
             rows = forecast_rows(forecaster, history, origin, model.model_id)
-            own = ml_predictions_cache.c
+            columns = ml_predictions_cache.c
             connection.execute(
-                delete(ml_predictions_cache).where(own.model_id == model.model_id, own.prediction_timestamp == origin)
+                delete(ml_predictions_cache).where(
+                    columns.model_id == model.model_id, columns.prediction_timestamp == origin
+                )
             )
             if len(rows):
                 copy_rows(connection, ml_predictions_cache.fullname, rows)

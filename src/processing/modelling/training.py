@@ -160,8 +160,9 @@ def _flow_of(runtime: Runtime, chunk: Row[Any]) -> tuple[pd.DataFrame, int]:
     A read costs the same for one pool as for many: the first pool of a job that this process trains has those read that
     wait after it as well, as many as memory has room for, and each takes its part.
     """
-    own = job_chunks.c
-    query = select(own.chunk_number, own.node_ids).where(own.job_id == chunk.job_id, own.status == "queued")
+    columns = job_chunks.c
+    is_waiting = (columns.job_id == chunk.job_id, columns.status == "queued")
+    query = select(columns.chunk_number, columns.node_ids).where(*is_waiting)
     with runtime.database.connect() as connection:
         waiting = connection.execute(query).all()
     read, bytes_processed = runtime.training_flow.get(chunk.job_id), 0

@@ -16,8 +16,9 @@ from src.db.failures import is_passing
 from src.db.locks import try_lock
 from src.db.tables import job_chunks, processing_jobs
 from src.observability import logger
-from src.processing.conclusions.conclude import Concluded, for_the_network, mark_taken, plan
+from src.processing.conclusions.conclude import Concluded, for_the_network
 from src.processing.conclusions.network import write_network_metrics
+from src.processing.conclusions.plan import mark_taken, plan
 from src.processing.jobs import chunks
 from src.processing.jobs import records as jobs
 from src.processing.jobs.announcement import announce
@@ -104,11 +105,11 @@ def _plan(runtime: Runtime, job_id: UUID, as_of: datetime, job_type: str) -> Non
         planned = plan(connection, job_id, as_of, runtime.clock.now(), half if job_type == jobs.CYCLE else None)
         chunks.add_conclusions(connection, job_id, as_of, planned.chunks)
         noted = {"taken": [str(taken) for taken in planned.taken], "given_up": planned.given_up}
-        own = processing_jobs.c
+        summary = processing_jobs.c.result_summary.concat({_CONCLUDING: noted})
         connection.execute(
             update(processing_jobs)
-            .where(own.job_id == job_id)
-            .values(result_summary=own.result_summary.concat({_CONCLUDING: noted}), heartbeat_at=func.now())
+            .where(processing_jobs.c.job_id == job_id)
+            .values(result_summary=summary, heartbeat_at=func.now())
         )
 
 

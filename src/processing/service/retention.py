@@ -129,19 +129,18 @@ def delete_in_batches(database: Engine, table: Table, outdated: ColumnElement[bo
 def thin_out_checks(database: Engine, as_of: datetime, zone: ZoneInfo) -> dict[str, int]:
     """Deletes checks over a day that overlap: of local days that are long past the first check stays, which is that of
     the day before."""
-    own = data_quality_metrics.c
+    check = data_quality_metrics.c
     # What is older was thinned out before, also where this was not done for some days.
     newest, oldest = as_of - EVERY_CHECK, as_of - EVERY_CHECK - THINNED_WITHIN
-    of_a_day = (own.time_window == "24h") & (own.check_timestamp < newest) & (own.check_timestamp >= oldest)
+    of_a_day = (check.time_window == "24h") & (check.check_timestamp < newest) & (check.check_timestamp >= oldest)
     with database.connect() as connection:
-        instants = connection.execute(select(own.check_timestamp).where(of_a_day).distinct()).scalars().all()
+        instants = connection.execute(select(check.check_timestamp).where(of_a_day).distinct()).scalars().all()
     first = {instant.astimezone(zone).date(): instant for instant in sorted(instants, reverse=True)}
     others = sorted(set(instants) - set(first.values()))
     if not others:
         return {"checks_deleted": 0}
-    return {
-        "checks_deleted": delete_in_batches(database, data_quality_metrics, of_a_day & own.check_timestamp.in_(others))
-    }
+    overlapping = of_a_day & check.check_timestamp.in_(others)
+    return {"checks_deleted": delete_in_batches(database, data_quality_metrics, overlapping)}
 
 
 def thin_out_models(database: Engine, as_of: datetime, keep_artefacts: timedelta) -> dict[str, int]:

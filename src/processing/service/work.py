@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
 from datetime import datetime
 from enum import Enum, auto
 from typing import Any
@@ -54,77 +53,72 @@ def work_off(runtime: Runtime, job_id: UUID, chunk_number: int) -> Outcome:
     """
     if runtime.stopping.is_set():
         return Outcome.HANDED_BACK
-    with runtime.busy_with(job_id), ExitStack() as held:
+    with runtime.busy_with(job_id):
         try:
-            if chunks.is_of_conclusions(runtime.database, job_id, chunk_number):
-                return _conclude(runtime, job_id, chunk_number)
-            if not held.enter_context(_held(runtime, job_id, chunk_number)):
-                return Outcome.NOT_OURS
-            if not patiently(runtime, lambda: chunks.begin(runtime.database, job_id, chunk_number), "chunk"):
-                reason = (
-                    f"given up: it was begun {chunks.MOST_ATTEMPTS} times, and each time failed or ended its process"
-                )
-                return _give_up(runtime, job_id, chunk_number, reason)
-            outcome: Outcome | None = None
-            while outcome is None:
-                if runtime.stopping.is_set():
-                    return _hand_back(runtime, job_id, chunk_number)
-                outcome = _next_slice(runtime, job_id, chunk_number)
-            return outcome
+            purpose = patiently(runtime, lambda: chunks.purpose(runtime.database, job_id, chunk_number), "chunk")
+            if purpose in (jobs.CYCLE, jobs.BACKFILL):
+                return _slices(runtime, job_id, chunk_number, purpose)
+            # What is not sliced is worked on under no transaction, and held otherwise.
+            with try_lock(runtime.database, uuid5(job_id, str(chunk_number))) as is_ours:
+                if not is_ours or purpose is None:
+                    return Outcome.NOT_OURS
+                if purpose == chunks.CONCLUSIONS:
+                    return _conclude(runtime, job_id, chunk_number)
+                return _slices(runtime, job_id, chunk_number, purpose)
         except SQLAlchemyError as error:
             reason = str(error).partition("\n")[0]
             logger(__name__).error("a chunk stays queued", job_id=str(job_id), chunk_number=chunk_number, error=reason)
             return Outcome.LEFT
 
 
+def _slices(runtime: Runtime, job_id: UUID, chunk_number: int, purpose: str) -> Outcome:
+    """Begins the chunk, and works on it until it is done, given up or handed back."""
+    if not patiently(runtime, lambda: chunks.begin(runtime.database, job_id, chunk_number), "chunk"):
+        reason = f"given up: it was begun {chunks.MOST_ATTEMPTS} times, and each time failed or ended its process"
+        return _give_up(runtime, job_id, chunk_number, reason)
+    outcome: Outcome | None = None
+    while outcome is None:
+        if runtime.stopping.is_set():
+            return _hand_back(runtime, job_id, chunk_number)
+        outcome = _next_slice(runtime, job_id, chunk_number, purpose)
+    return outcome
+
+
 def _conclude(runtime: Runtime, job_id: UUID, chunk_number: int) -> Outcome:
-    """Draws the conclusions that a chunk stands for, if nobody else is at it.
+    """Draws the conclusions that a chunk stands for, which this caller holds.
 
     Raises:
         SQLAlchemyError: if not even what became of them can be written.
     """
-    with try_lock(runtime.database, uuid5(job_id, str(chunk_number))) as is_ours:
-        if not is_ours:
-            return Outcome.NOT_OURS
 
-        def begin() -> Row[Any] | None:
-            with runtime.database.begin() as connection:
-                return chunks.begin_conclusions(connection, job_id, chunk_number)
+    def begin() -> Row[Any] | None:
+        with runtime.database.begin() as connection:
+            return chunks.begin_conclusions(connection, job_id, chunk_number)
 
-        chunk = patiently(runtime, begin, "chunk of conclusions")
-        if chunk is None:
-            return Outcome.NOT_OURS
-        concluded = conclude(runtime, chunk, jobs.instant_of(chunk), chunk.attempts + 1)
+    def end() -> bool:
+        now, error = runtime.clock.now(), "; ".join(concluded.problems.values()) or None
+        return chunks.end_conclusions(
+            runtime.database, job_id, chunk_number, now, runtime.replica, concluded.plain(), error
+        )
 
-        def end() -> bool:
-            now = runtime.clock.now()
-            return chunks.end_conclusions(
-                runtime.database, job_id, chunk_number, now, runtime.replica, concluded.plain()
-            )
-
-        is_last = patiently(runtime, end, "end of conclusions")
-    return Outcome.DONE_AND_LAST if is_last else Outcome.DONE
+    if (chunk := patiently(runtime, begin, "chunk of conclusions")) is None:
+        return Outcome.NOT_OURS
+    concluded = conclude(runtime, chunk, jobs.instant_of(chunk), chunk.attempts + 1)
+    return Outcome.DONE_AND_LAST if patiently(runtime, end, "end of conclusions") else Outcome.DONE
 
 
-def _held(runtime: Runtime, job_id: UUID, chunk_number: int) -> AbstractContextManager[bool]:
-    """Whether this caller has the chunk to itself: a pool is trained under no transaction. Slices lock their rows."""
-    if jobs.describe(runtime.database, job_id)["job_type"] != jobs.TRAINING:
-        return nullcontext(True)
-    return try_lock(runtime.database, uuid5(job_id, str(chunk_number)))
-
-
-def _next_slice(runtime: Runtime, job_id: UUID, chunk_number: int) -> Outcome | None:
+def _next_slice(runtime: Runtime, job_id: UUID, chunk_number: int, purpose: str) -> Outcome | None:
     """Does the next slice; None if more are to come.
 
     Raises:
         SQLAlchemyError: if neither it nor its failure can be written.
     """
     try:
-        if jobs.describe(runtime.database, job_id)["job_type"] == jobs.TRAINING:
+        if purpose == jobs.TRAINING:
             return _train(runtime, job_id, chunk_number)
         return patiently(runtime, lambda: _slice(runtime, job_id, chunk_number), "slice of a chunk")
     except WarehouseError as error:
-        if jobs.describe(runtime.database, job_id)["job_type"] == jobs.BACKFILL:
+        if purpose == jobs.BACKFILL:
             # No tick makes up for it: the same command does, once BigQuery answers.
             logger(__name__).error("a chunk cannot be read", job_id=str(job_id), error=str(error))
             return _hand_back(runtime, job_id, chunk_number)
