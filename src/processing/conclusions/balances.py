@@ -19,6 +19,7 @@ from src.db.tables import district_balances, districts
 from src.db.upsert import write_changed
 from src.domain import efficiency
 from src.domain.days import day_start, day_starts
+from src.processing.conclusions.events import plain
 from src.processing.conclusions.extent import Extent, Progress
 from src.processing.conclusions.share import NO_DISTRICT, Share
 from src.processing.jobs.patience import patiently
@@ -230,12 +231,7 @@ def _store(connection: Connection, time_window: str, balances: pd.DataFrame, edg
 
 def _zone(zone: dict[Hashable, Any]) -> dict[str, Any]:
     """What is told of one district."""
-    figures = {name: plain_value(zone[name]) for name in efficiency.BALANCE}
+    figures = {name: plain(zone[name]) for name in efficiency.BALANCE}
     coverage = figures["coverage"]
     complete = coverage is not None and coverage >= efficiency.SUFFICIENT_COVERAGE
     return figures | {"is_complete": complete} | (zone.get("indicators") or {})
-
-
-def plain_value(value: Any) -> Any:
-    """JSON's own kinds of value: null where nothing is known."""
-    return None if pd.isna(value) else float(value) if isinstance(value, (float, np.floating)) else value

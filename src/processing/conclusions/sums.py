@@ -15,8 +15,8 @@ from src.db.tables import network_efficiency
 from src.db.upsert import write_changed
 from src.domain import efficiency
 from src.domain.days import day_start
-from src.processing.conclusions.balances import plain_value
 from src.processing.conclusions.counts import count_in_network
+from src.processing.conclusions.events import plain
 from src.processing.jobs.patience import patiently
 from src.processing.jobs.runtime import Runtime
 
@@ -120,13 +120,13 @@ def _add_up(connection: Connection, time_window: str, span: tuple[datetime, date
                 "window_start": listed[0].window_start,
                 "window_end": listed[0].window_end,
                 "computation_timestamp": as_of,
-                "total_input_volume": plain_value(whole["input_volume"]),
-                "total_output_volume": plain_value(whole["output_volume"]),
-                "total_loss_volume": plain_value(whole["loss_volume"]),
-                "efficiency_percentage": plain_value(whole["efficiency_percentage"]),
-                "method": plain_value(whole["method"]),
-                "coverage": plain_value(whole["coverage"]),
-                "reason": plain_value(whole["reason"]),
+                "total_input_volume": plain(whole["input_volume"]),
+                "total_output_volume": plain(whole["output_volume"]),
+                "total_loss_volume": plain(whole["loss_volume"]),
+                "efficiency_percentage": plain(whole["efficiency_percentage"]),
+                "method": plain(whole["method"]),
+                "coverage": plain(whole["coverage"]),
+                "reason": plain(whole["reason"]),
                 "zone_metrics": {zone.district_id: zone.balance for zone in listed},
                 "active_nodes": active,
                 "total_nodes": total,
