@@ -274,7 +274,10 @@ def test_killed_by_its_chunk_again_and_again_the_service_gives_it_up_and_goes_on
             service.wait()
         with database.begin() as connection:
             connection.execute(
-                text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'INSERT INTO%kept%'")
+                text(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE wait_event = 'PgSleep' AND datname = current_database()"
+                )
             )
             connection.execute(
                 text("UPDATE water_infrastructure.job_chunks SET attempts = :all_but_one WHERE attempts = 1"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import signal
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -92,13 +94,22 @@ def test_three_services_share_ten_ticks_and_each_is_processed_exactly_once(stack
     pd.testing.assert_frame_equal(metrics(database), shared, check_exact=True)
 
 
+def test_a_signal_that_another_thread_gets_ends_it_as_well(stack: Settings, database: Engine):
+    put(stack, readings_of(["n"], days=1))
+    with process(SERVICE, settings=stack) as service:
+        eventually(lambda: "completed" in table(database, "processing_jobs")["status"].tolist())
+        other = next(int(tid) for tid in os.listdir(f"/proc/{service.pid}/task") if int(tid) != service.pid)
+        assert ctypes.CDLL(None).tgkill(service.pid, other, int(signal.SIGTERM)) == 0
+        assert service.wait(30) == 0
+
+
 def test_asked_to_end_it_hands_its_chunk_back_and_another_goes_on(stack: Settings, database: Engine):
     put(stack, readings_of(["n"], days=30, minutes=1))
     settings = stack.model_copy(update={"retention_metrics_days": 36500})
     changed = {"chunk_readings": 3000, "retention_metrics_days": 36500, "replica_timeout_seconds": 60}
 
     def resumed() -> pd.Timestamp | None:
-        parts = table(database, "job_chunks")
+        parts = table(database, "job_chunks").sort_values("chunk_number")
         return parts["resume_from"].iloc[0] if len(parts) else None
 
     with process(SERVICE, settings=settings, clock="frozen:2023-07-10T00:00:00Z", **changed) as first:
@@ -108,7 +119,7 @@ def test_asked_to_end_it_hands_its_chunk_back_and_another_goes_on(stack: Setting
     handed_back = resumed()
     assert handed_back < pd.Timestamp(START + timedelta(days=30))
     with process(SERVICE, settings=settings, clock="frozen:2023-07-10T00:00:00Z", **changed):
-        eventually(lambda: table(database, "job_chunks")["status"].iloc[0] == "completed")
+        eventually(lambda: "completed" in table(database, "processing_jobs")["status"].tolist())
     assert len(table(database, "processing_jobs")) == 1
     assert metrics(database).query("time_window == '5min'")["reading_count"].sum() == 30 * 1440
 

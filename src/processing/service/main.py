@@ -135,7 +135,9 @@ def _serve(runtime: Runtime, queue: Queue, rhythm: Rhythm) -> int:
     scheduler.add_job(partial(_run_due, first, runtime), name=first.name)
     scheduler.start()
     logger(__name__).info("processing service started", replica=runtime.replica, now=runtime.clock.now().isoformat())
-    runtime.stopping.wait()
+    # Not for ever: the kernel may hand a signal to any thread, and Python acts on it when this one wakes.
+    while not runtime.stopping.wait(1):
+        pass
     scheduler.shutdown(wait=False)
     return 0
 
