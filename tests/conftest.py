@@ -12,6 +12,7 @@ from sqlalchemy import Engine, make_url, text
 
 from src.db.engines import create_database_engine
 from src.db.migrate import migrate
+from src.db.timescale import has_community_features
 from src.quickstart import engines
 from src.settings import Settings
 
@@ -122,3 +123,25 @@ def timescale(server: dict[str, str]) -> Iterator[Engine]:
         engine = create_database_engine(settings)
         yield engine
         engine.dispose()
+
+
+@pytest.fixture
+def licensed(timescale: Engine) -> Engine:
+    """The same where the server's configuration leaves TimescaleDB its community licence."""
+    if not _has_community_licence(timescale):
+        pytest.skip("the server of TEST_TIMESCALE_URL lacks the community licence: it compresses and drops nothing")
+    return timescale
+
+
+@pytest.fixture
+def unlicensed(timescale: Engine) -> Engine:
+    """The same where the server's configuration leaves TimescaleDB the Apache licence only."""
+    if _has_community_licence(timescale):
+        pytest.skip("the server of TEST_TIMESCALE_URL has the community licence")
+    return timescale
+
+
+def _has_community_licence(database: Engine) -> bool:
+    with database.begin() as connection:
+        connection.execute(text("CREATE EXTENSION IF NOT EXISTS timescaledb"))
+        return has_community_features(connection)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from sqlalchemy import Connection, text
 
 from src.db.tables import HYPERTABLES, SCHEMA
+from src.observability import logger
 from src.settings import Settings
 
 
@@ -34,12 +37,11 @@ def create_hypertables(connection: Connection) -> None:
             ),
             {"table": f"{SCHEMA}.{table}", "column": column},
         )
-    connection.execute(
-        text(
-            f"ALTER TABLE {SCHEMA}.computed_metrics SET (timescaledb.compress, "
-            "timescaledb.compress_segmentby = 'node_id, time_window', timescaledb.compress_orderby = 'window_start')"
-        )
-    )
+
+
+def has_community_features(connection: Connection) -> bool:
+    """Whether the server may compress and run policies: under the Apache licence alone TimescaleDB does neither."""
+    return bool(connection.scalar(text("SELECT current_setting('timescaledb.license', true) = 'timescale'")))
 
 
 def apply_policies(connection: Connection, settings: Settings) -> None:
@@ -50,6 +52,8 @@ def apply_policies(connection: Connection, settings: Settings) -> None:
     costs space and no rows.
 
     Only chunks older than any late arrival are compressed: upserts into compressed chunks are slow.
+
+    A server under the Apache licence has no policies either: nothing is compressed, and the daily retention deletes.
     """
     retention = {
         "computed_metrics": settings.retention_metrics_days,
@@ -65,6 +69,12 @@ def apply_policies(connection: Connection, settings: Settings) -> None:
             text("SELECT set_chunk_time_interval(CAST(:table AS regclass), make_interval(days => :days))"),
             {"table": f"{SCHEMA}.{table}", "days": settings.timescale_chunk_days},
         )
+    if not has_community_features(connection):
+        logger(__name__).warning(
+            "TimescaleDB runs under the Apache licence: nothing is compressed, and the daily retention deletes old rows"
+        )
+        return
+    _enable_compression(connection)
     for kind, policies in (("retention", retention), ("compression", compression)):
         for table, days in policies.items():
             name = {"table": f"{SCHEMA}.{table}"}
@@ -76,10 +86,39 @@ def apply_policies(connection: Connection, settings: Settings) -> None:
                 )
 
 
+def _enable_compression(connection: Connection) -> None:
+    enabled = text(
+        "SELECT compression_enabled FROM timescaledb_information.hypertables "
+        "WHERE hypertable_schema = :schema AND hypertable_name = 'computed_metrics'"
+    )
+    if connection.scalar(enabled, {"schema": SCHEMA}):
+        return
+    connection.execute(
+        text(
+            f"ALTER TABLE {SCHEMA}.computed_metrics SET (timescaledb.compress, "
+            "timescaledb.compress_segmentby = 'node_id, time_window', timescaledb.compress_orderby = 'window_start')"
+        )
+    )
+
+
+def drop_chunks(connection: Connection, table: str, before: datetime) -> int:
+    """Drops the chunks of a hypertable that end by an instant, compressed or not; how many."""
+    if table not in HYPERTABLES or not _is_installed(connection):
+        return 0
+    dropped = text(
+        "SELECT count(*) FROM drop_chunks(CAST(:table AS regclass), older_than => CAST(:before AS timestamptz))"
+    )
+    return int(connection.execute(dropped, {"table": f"{SCHEMA}.{table}", "before": before}).scalar_one())
+
+
+def _is_installed(connection: Connection) -> bool:
+    # Only what this database has: a server may offer an extension that its schema was not made with.
+    return bool(connection.scalar(text("SELECT count(*) FROM pg_extension WHERE extname = 'timescaledb'")))
+
+
 def retained_by_policy(connection: Connection) -> set[str]:
     """The tables whose old rows a policy of the database deletes; none without TimescaleDB."""
-    # Only what this database has: a server may offer an extension that its schema was not made with.
-    if not connection.scalar(text("SELECT count(*) FROM pg_extension WHERE extname = 'timescaledb'")):
+    if not _is_installed(connection):
         return set()
     tables = text(
         "SELECT hypertable_name FROM timescaledb_information.jobs "

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.csv
 from sqlalchemy import ColumnElement, Connection, Table, func, text, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
-from src.db.failures import driver_errors
+from src.db.bulk_write import copy_rows
 from src.db.timescale import allow_decompression
 
 _STAGED = "staged_rows"
@@ -82,7 +79,7 @@ def replace_metrics(
     allow_decompression(connection)
     if not _is_any_stored(connection, table, node_ids, spans):
         # A first load: there is nothing to compare with.
-        copy_rows(connection, table.fullname, rows)
+        copy_rows(connection, table, rows)
         return Replaced(len(rows), _first_hours(rows))
     _stage(connection, table, rows, keys)
     name = table.fullname
@@ -159,29 +156,8 @@ def _stage(connection: Connection, table: Table, rows: pd.DataFrame, keys: Seque
     connection.execute(
         text(f"CREATE TEMPORARY TABLE {_STAGED} ON COMMIT DROP AS SELECT {listed} FROM {table.fullname} LIMIT 0")  # noqa: S608
     )
-    copy_rows(connection, _STAGED, rows)
+    copy_rows(connection, table, rows, into=_STAGED)
     # A table that nobody has counted is taken for a small one, and looked through anew for every row it is compared
     # with; so would be one without an index where the other side is taken for small.
     connection.execute(text(f"CREATE INDEX ON {_STAGED} ({', '.join(keys)})"))
     connection.execute(text(f"ANALYZE {_STAGED}"))
-
-
-def copy_rows(connection: Connection, table: str, rows: pd.DataFrame) -> None:
-    """Appends rows to a table, as fast as the server takes them; missing values become NULL.
-
-    Args:
-        table: the name of one of our own tables.
-        rows: columns of the table, any order.
-    """
-    buffer = io.BytesIO()
-    # NaN becomes null on the way, and null an empty CSV field: PostgreSQL's NULL.
-    pyarrow.csv.write_csv(
-        pa.Table.from_pandas(rows, preserve_index=False),
-        buffer,
-        pyarrow.csv.WriteOptions(include_header=False, quoting_style="needed"),
-    )
-    buffer.seek(0)
-    driver_connection = connection.connection.driver_connection
-    assert driver_connection is not None
-    with driver_errors("COPY"), driver_connection.cursor() as cursor:
-        cursor.copy_expert(f"COPY {table} ({', '.join(rows.columns)}) FROM STDIN WITH (FORMAT csv)", buffer)

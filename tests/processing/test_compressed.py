@@ -10,10 +10,12 @@ import pytest
 from sqlalchemy import Engine, text
 
 from src.db.migrate import migrate
+from src.db.tables import computed_metrics
 from src.processing.backfill import backfill
 from src.processing.ingest.plan import plan_backfill
 from src.processing.jobs import records as jobs
 from src.processing.jobs.runtime import Runtime, create_runtime
+from src.processing.service.retention import run_retention
 from src.processing.service.work import work_off
 from src.settings import Settings
 from tests.system import metrics, put, readings_of, run_cycle, table
@@ -26,13 +28,13 @@ NODES = ["a", "b", "c", "impossible"]
 
 
 @pytest.fixture
-def compressing(timescale: Engine, redis_address: dict[str, str], bigquery_address: dict[str, str]) -> Settings:
+def compressing(licensed: Engine, redis_address: dict[str, str], bigquery_address: dict[str, str]) -> Settings:
     """A system on TimescaleDB that refuses early to decompress: a hundredth of its usual limit makes small data do."""
-    url = timescale.url
+    url = licensed.url
     address = {"postgres_host": url.host, "postgres_port": url.port, "postgres_user": url.username}
     settings = Settings(**address, postgres_db=url.database, **redis_address, **bigquery_address)
-    migrate(timescale, settings)
-    with timescale.begin() as connection:
+    migrate(licensed, settings)
+    with licensed.begin() as connection:
         connection.execute(
             text(f"ALTER DATABASE {url.database} SET timescaledb.max_tuples_decompressed_per_dml_transaction = 1000")
         )
@@ -147,3 +149,76 @@ def test_a_late_row_in_a_compressed_chunk_changes_its_windows_and_the_events_ove
     assert low["timestamp"].tolist() == [pd.Timestamp(gap)]
     windows = metrics(timescale).query("node_id == 'b' and time_window == '1hour'").set_index("window_start")
     assert (windows.loc[gap : gap + 5 * HOUR, "anomaly_count"] >= 1).all()
+
+
+def every_chunk(database: Engine, function: str) -> None:
+    """What an operator does by hand to each chunk of windows, the one of today among them."""
+    with database.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        chunks = f"show_chunks('{computed_metrics.fullname}')"
+        connection.execute(text(f"SELECT {function}(chunk) FROM {chunks} AS chunk"))  # noqa: S608
+
+
+def test_chunks_compressed_by_hand_change_nothing_of_what_cycles_and_retention_do(
+    compressing: Settings, timescale: Engine, readings: pd.DataFrame
+):
+    put(compressing, readings[readings["timestamp"] < pd.Timestamp(NOW - 3 * HOUR)])
+    run_cycle(compressing, NOW - 3 * HOUR)
+    before = metrics(timescale)
+    every_chunk(timescale, "compress_chunk")
+    put(compressing, readings)
+    job = run_cycle(compressing, NOW)
+    assert (job["status"], job["error_message"]) == ("completed", None)
+    key = ["node_id", "time_window", "window_start"]
+    after = metrics(timescale)
+    # Counts of events follow from what is known now.
+    finished = before[before["window_end"] <= pd.Timestamp(NOW - 3 * HOUR)].drop(columns="anomaly_count")
+    same = finished[key].merge(after.drop(columns="anomaly_count"), on=key)
+    pd.testing.assert_frame_equal(same[finished.columns].reset_index(drop=True), finished.reset_index(drop=True))
+    fine = after.query("time_window == '5min'")
+    assert fine.groupby("node_id")["window_start"].max().max() == pd.Timestamp(NOW) - HOUR / 2
+    # Where no policy deletes, the service does.
+    migrate(timescale, compressing)
+    every_chunk(timescale, "compress_chunk")
+    short = create_runtime(compressing.model_copy(update={"retention_metrics_days": 30}))
+    run_retention(short, NOW)
+    assert metrics(timescale)["window_start"].min() >= pd.Timestamp(NOW - 30 * DAY)
+    short.database.dispose()
+
+
+def test_chunks_dropped_by_hand_stop_no_cycle_and_a_backfill_brings_them_back(
+    compressing: Settings, timescale: Engine, readings: pd.DataFrame, runtime: Runtime
+):
+    put(compressing, readings[readings["timestamp"] < pd.Timestamp(NOW - HOUR)])
+    run_cycle(compressing, NOW - HOUR)
+    whole = metrics(timescale)
+    with timescale.begin() as connection:
+        connection.execute(text(f"SELECT drop_chunks('{computed_metrics.fullname}', now() + interval '1 year')"))
+    assert metrics(timescale).empty
+    put(compressing, readings)
+    job = run_cycle(compressing, NOW)
+    assert (job["status"], job["error_message"]) == ("completed", None)
+    assert set(metrics(timescale)["node_id"]) == {"a", "b", "c"}
+    assert backfill(runtime, BEGIN, NOW, []) == 0
+    key = ["node_id", "time_window", "window_start"]
+    back = metrics(timescale).merge(whole[key], on=key)
+    assert len(back) == len(whole)
+
+
+def test_a_server_without_the_community_licence_does_without_compression_and_policies(
+    unlicensed: Engine, redis_address: dict[str, str], bigquery_address: dict[str, str], readings: pd.DataFrame
+):
+    url = unlicensed.url
+    address = {"postgres_host": url.host, "postgres_port": url.port, "postgres_user": url.username}
+    settings = Settings(**address, postgres_db=url.database, **redis_address, **bigquery_address)
+    migrate(unlicensed, settings)
+    migrate(unlicensed, settings)
+    with unlicensed.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM timescaledb_information.hypertables")) > 0
+    settings = settings.model_copy(update={"clock": f"frozen:{NOW.isoformat()}", "retention_metrics_days": 10})
+    put(settings, readings)
+    job = run_cycle(settings, NOW)
+    assert (job["status"], job["error_message"]) == ("completed", None)
+    runtime = create_runtime(settings)
+    run_retention(runtime, NOW)
+    runtime.database.dispose()
+    assert metrics(unlicensed)["window_start"].min() >= pd.Timestamp(NOW - 10 * DAY)

@@ -342,3 +342,44 @@ def test_extents_put_together_hold_each_of_them_and_what_is_left_shrinks():
     assert extent_of(both.plain()) == both
     assert both.after(AS_OF - 2 * DAY) == Extent(AS_OF - DAY, {"a": AS_OF - 2 * DAY})
     assert both.after(AS_OF) == Extent(AS_OF, {})
+
+
+def test_districts_of_any_size_and_nodes_that_change_theirs_are_concluded(
+    stack: Settings, database: Engine, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(share, "MOST_NODES", 3)
+    sizes = {"alone": 1, "large": 7, None: 4}
+    members = {f"{district or 'none'}-{n}": district for district, size in sizes.items() for n in range(size)}
+    readings = readings_of(list(members), days=4, minutes=60)
+    readings = readings.assign(pressure=readings["pressure"].clip(3))
+    put(stack, readings)
+    with database.begin() as connection:
+        # A district that nobody belongs to is one that nodes feed and no readings name.
+        import_nodes(
+            connection,
+            [
+                Node(
+                    node_id=node,
+                    district_id=district,
+                    role="inlet" if node.endswith("-0") and district else None,
+                    metadata='{"feeding_district_id": "nobody"}' if node == "none-1" else "{}",
+                )
+                for node, district in members.items()
+            ],
+        )
+    finish_job(runtime, ingested(runtime, AS_OF))
+    balances = table(database, "district_balances")
+    assert set(balances["district_id"]) >= {"alone", "large"}
+    with database.begin() as connection:
+        import_nodes(connection, [Node(node_id="large-0", district_id="alone", role="inlet")])
+        import_nodes(connection, [Node(node_id="none-2", district_id="new", role="inlet")])
+    job_id = ingested(runtime, AS_OF + HOUR)
+    finish_job(runtime, job_id)
+    job = jobs.describe(database, job_id)
+    assert (job["status"], job["error_message"]) == ("completed", None)
+    hour = table(database, "network_efficiency").query("time_window == '1hour'").set_index("window_start")
+    now = hour.loc[pd.Timestamp(AS_OF)]
+    inlets = readings[readings["node_id"].isin(["alone-0", "large-0", "none-2"])]
+    flow = inlets[inlets["timestamp"] == pd.Timestamp(AS_OF)]["flow_rate"].sum()
+    assert now["total_input_volume"] == pytest.approx(flow * 3.6)
+    assert set(table(database, "data_quality_metrics")["node_id"]) == set(members)

@@ -103,16 +103,16 @@ def test_a_window_that_no_reading_supports_any_more_goes_and_others_stay(databas
     assert five.groupby("node_id")["avg_flow_rate"].apply(list).to_dict() == {"n": [1.0, 3.0], "other": [5.0]}
 
 
-def test_time_series_become_hypertables_with_policies(timescale: Engine, settings: Settings):
+def test_time_series_become_hypertables_with_policies(licensed: Engine, settings: Settings):
     # Under a clock of ours no policy takes rows of 2023 away while they are looked at.
     of_the_rows = settings.model_copy(update={"clock": "frozen:2023-05-10T00:00:00Z"})
-    migrate(timescale, of_the_rows)
+    migrate(licensed, of_the_rows)
     rows = metrics_of("n", [1.0, 2.0])
-    assert store(timescale, rows, ["n"]) == len(rows)
-    assert store(timescale, rows, ["n"]) == 0
-    migrate(timescale, settings)
-    migrate(timescale, settings)
-    with timescale.connect() as connection:
+    assert store(licensed, rows, ["n"]) == len(rows)
+    assert store(licensed, rows, ["n"]) == 0
+    migrate(licensed, settings)
+    migrate(licensed, settings)
+    with licensed.connect() as connection:
         tables = connection.execute(text("SELECT hypertable_name FROM timescaledb_information.hypertables")).scalars()
         assert set(tables) == set(HYPERTABLES)
         jobs = connection.execute(
@@ -121,15 +121,15 @@ def test_time_series_become_hypertables_with_policies(timescale: Engine, setting
         counts = dict(jobs.tuples().all())
     assert sum(n for name, n in counts.items() if "retention" in name) == 4
     assert sum(n for name, n in counts.items() if "compression" in name or "columnstore" in name) == 1
-    migrate(timescale, of_the_rows)
-    migrate(timescale, settings, "base")
+    migrate(licensed, of_the_rows)
+    migrate(licensed, settings, "base")
 
 
-def test_no_policy_goes_by_the_servers_clock_where_another_is_injected(timescale: Engine, settings: Settings):
+def test_no_policy_goes_by_the_servers_clock_where_another_is_injected(licensed: Engine, settings: Settings):
     policies = text("SELECT count(*) FROM timescaledb_information.jobs WHERE hypertable_name <> ''")
     for clock, expected in (("live", 5), ("frozen:2023-05-10T00:00:00Z", 0), ("live", 5)):
-        migrate(timescale, settings.model_copy(update={"clock": clock}))
-        with timescale.connect() as connection:
+        migrate(licensed, settings.model_copy(update={"clock": clock}))
+        with licensed.connect() as connection:
             assert connection.scalar(policies) == expected
             assert len(retained_by_policy(connection)) == (4 if expected else 0)
 

@@ -12,8 +12,8 @@ import pandas as pd
 from sqlalchemy import Connection, Row, delete
 
 from src.db.bulk_read import read_rows
+from src.db.bulk_write import copy_rows
 from src.db.tables import ml_predictions_cache
-from src.db.upsert import copy_rows
 from src.domain.forecasting.features import LOOK_BACK_DAYS, TARGETS
 from src.domain.forecasting.model import LEARNED, USUAL, Forecaster
 from src.domain.forecasting.series import DAYS_AHEAD, HOURS, History, history_of, public_holidays
@@ -67,7 +67,7 @@ def write_forecasts(runtime: Runtime, scope: str, node_ids: Sequence[str], as_of
                 )
             )
             if len(rows):
-                copy_rows(connection, ml_predictions_cache.fullname, rows)
+                copy_rows(connection, ml_predictions_cache, rows)
             written += len(rows)
     return written
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
@@ -87,6 +88,7 @@ def _delete_old(runtime: Runtime, as_of: datetime) -> Done:
         by_policy = timescale.retained_by_policy(connection)
     deleted: dict[str, int] = {}
     thinned: dict[str, int] = {}
+    chunks_dropped: Counter[str] = Counter()
     problems: list[str] = []
 
     def attempt(what: str, step: Callable[[], None]) -> None:
@@ -99,6 +101,8 @@ def _delete_old(runtime: Runtime, as_of: datetime) -> Done:
     def delete_from(table: Table, column: str, days: int) -> None:
         real = table in (processing_replicas, api_key_usage)
         before = (datetime.now(as_of.tzinfo) if real else as_of) - timedelta(days=days)
+        with database.begin() as connection:
+            chunks_dropped.update({table.name: timescale.drop_chunks(connection, table.name, before)})
         deleted[table.name] = deleted.get(table.name, 0) + delete_in_batches(database, table, table.c[column] < before)
 
     for table, column, days in outdated:
@@ -107,7 +111,8 @@ def _delete_old(runtime: Runtime, as_of: datetime) -> Done:
     keep = timedelta(days=settings.retention_predictions_days)
     attempt("data_quality_metrics", lambda: thinned.update(thin_out_checks(database, as_of, runtime.zone)))
     attempt("models", lambda: thinned.update(thin_out_models(database, as_of, keep)))
-    return Done({"deleted": deleted} | thinned, "; ".join(problems) or None, failed=bool(problems))
+    summary = {"deleted": deleted, "chunks_dropped": dict(+chunks_dropped)} | thinned
+    return Done(summary, "; ".join(problems) or None, failed=bool(problems))
 
 
 def delete_in_batches(database: Engine, table: Table, outdated: ColumnElement[bool]) -> int:
@@ -122,6 +127,7 @@ def delete_in_batches(database: Engine, table: Table, outdated: ColumnElement[bo
     for first in range(0, blocks, BATCH_BLOCKS):
         span = {"first": f"({first},0)", "end": f"({first + BATCH_BLOCKS},0)"}
         with database.begin() as connection:
+            timescale.allow_decompression(connection)
             deleted += connection.execute(delete(table).where(outdated, _WITHIN), span).rowcount
     return deleted
 
