@@ -82,7 +82,9 @@ def system(frame: pd.DataFrame, **settings: str) -> Iterator[dict[str, str]]:
             loaded = Settings(**said)  # type: ignore[arg-type]
             load(loaded, Dataset(frame, [], START))
             migrate(create_database_engine(loaded), loaded)
-            yield dict(os.environ) | {key.upper(): value for key, value in said.items()} | {"LOG_FORMAT": "json"}
+            # As in the images.
+            process = {"LOG_FORMAT": "json", "MALLOC_ARENA_MAX": "2"}
+            yield dict(os.environ) | {key.upper(): value for key, value in said.items()} | process
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator, Sequence
 from uuid import UUID
 
 import pandas as pd
@@ -26,6 +27,7 @@ _ARROW = {
 }
 # Rows that are encoded before they are sent: some megabytes.
 _ROWS_AT_ONCE = 20_000
+_BYTES_AT_ONCE = 1 << 20
 
 
 def copy_rows(connection: Connection, table: Table, rows: pd.DataFrame, into: str | None = None) -> None:
@@ -38,11 +40,16 @@ def copy_rows(connection: Connection, table: Table, rows: pd.DataFrame, into: st
     Raises:
         ValueError: if a value cannot be what its column holds.
         SQLAlchemyError: if the server refuses the rows.
+        RuntimeError: if it did not take them all.
     """
     columns = list(rows.columns)
     kinds = {name: type(table.c[name].type) for name in columns}
     schema = pa.schema([(name, _ARROW[kind]) for name, kind in kinds.items()])
     uuids = [name for name, kind in kinds.items() if kind is Uuid]
+    if uuids:
+        rows = rows.assign(**{name: [UUID(str(value)).bytes for value in rows[name]] for name in uuids})
+    # What no column can hold is found here: once rows are on their way the server would report a cancelled statement.
+    batches = pa.Table.from_pandas(rows, schema, preserve_index=False).to_batches(_ROWS_AT_ONCE)
     encoder = ArrowToPostgresBinaryEncoder.new_with_encoders(
         schema,
         {
@@ -52,18 +59,39 @@ def copy_rows(connection: Connection, table: Table, rows: pd.DataFrame, into: st
             for field in schema
         },
     )
-    buffer = io.BytesIO()
-    buffer.write(encoder.write_header())
-    for first in range(0, len(rows), _ROWS_AT_ONCE):
-        part = rows.iloc[first : first + _ROWS_AT_ONCE]
-        if uuids:
-            part = part.assign(**{name: [UUID(str(value)).bytes for value in part[name]] for name in uuids})
-        for batch in pa.Table.from_pandas(part, schema, preserve_index=False).to_batches():
-            buffer.write(encoder.write_batch(batch))
-    buffer.write(encoder.finish())
-    buffer.seek(0)
     driver_connection = connection.connection.driver_connection
     assert driver_connection is not None
     listed = ", ".join(columns)
     with driver_errors("COPY"), driver_connection.cursor() as cursor:
-        cursor.copy_expert(f"COPY {into or table.fullname} ({listed}) FROM STDIN WITH (FORMAT binary)", buffer, 1 << 20)
+        source = io.BufferedReader(_Parts(_encoded(encoder, batches)), _BYTES_AT_ONCE)
+        cursor.copy_expert(
+            f"COPY {into or table.fullname} ({listed}) FROM STDIN WITH (FORMAT binary)", source, _BYTES_AT_ONCE
+        )
+        if cursor.rowcount != len(rows):
+            raise RuntimeError(f"the server took {cursor.rowcount} of {len(rows)} rows")
+
+
+def _encoded(encoder: ArrowToPostgresBinaryEncoder, batches: Sequence[pa.RecordBatch]) -> Iterator[bytes]:
+    """The rows in parts, none of them empty: the encoder gathers small batches and gives nothing for them at first."""
+    yield encoder.write_header()
+    yield from filter(None, map(encoder.write_batch, batches))
+    yield encoder.finish()
+
+
+class _Parts(io.RawIOBase):
+    """A file that is made part by part while it is read: no more than one is held."""
+
+    def __init__(self, parts: Iterator[bytes]) -> None:
+        self._parts = parts
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        if not self._rest:
+            self._rest = memoryview(next(self._parts, b""))
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count

@@ -11,7 +11,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, inspect, text
 
+from src.db import bulk_write
 from src.db.bulk_read import read_rows
+from src.db.bulk_write import copy_rows
 from src.db.migrate import migrate
 from src.db.tables import HYPERTABLES, SCHEMA, computed_metrics, metadata
 from src.db.timescale import retained_by_policy
@@ -85,6 +87,25 @@ def test_what_is_stored_is_exactly_what_was_computed(database: Engine, node_id: 
     for name in ("avg_flow_rate", "flow_variance", "total_volume", "avg_pressure", "data_completeness"):
         assert back[name].astype("float64").equals(expected[name].astype("float64").reset_index(drop=True)), name
     assert back["window_start"].tolist() == expected["window_start"].tolist()
+
+
+def test_rows_that_are_sent_in_many_parts_arrive_whole(database: Engine, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(bulk_write, "_ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(bulk_write, "_BYTES_AT_ONCE", 100)
+    rows = metrics_of("n", [float(k) for k in range(250)])
+    assert store(database, rows, ["n"]) == len(rows)
+    five = stored(database).query("time_window == '5min'").sort_values("window_start")
+    assert five["avg_flow_rate"].tolist() == [float(k) for k in range(250)]
+
+
+def test_a_value_that_no_column_can_hold_is_refused_before_anything_is_sent(database: Engine):
+    rows = metrics_of("n", [1.0])
+    with database.begin() as connection:
+        with pytest.raises(ValueError, match="(?i)integer|int32|out of"):
+            copy_rows(connection, computed_metrics, rows.assign(reading_count=2**40))
+        # The connection goes on.
+        copy_rows(connection, computed_metrics, rows)
+    assert len(stored(database)) == len(rows)
 
 
 def test_writing_the_same_rows_again_touches_none(database: Engine):
