@@ -23,3 +23,5 @@ if [ "$installed" != "$wanted" ] && [ "$installed" != "$(stamp_of requirements-d
     echo "$wanted" >.venv/installed
 fi
 export PATH="$PWD/.venv/bin:$PATH"
+# Without that every process would compile all it imports anew, some seconds each.
+unset PYTHONDONTWRITEBYTECODE
