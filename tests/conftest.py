@@ -129,7 +129,7 @@ def timescale(server: dict[str, str]) -> Iterator[Engine]:
 def licensed(timescale: Engine) -> Engine:
     """The same where the server's configuration leaves TimescaleDB its community licence."""
     if not _has_community_licence(timescale):
-        pytest.skip("the server of TEST_TIMESCALE_URL lacks the community licence: it compresses and drops nothing")
+        pytest.skip("the server of TEST_TIMESCALE_URL lacks the community licence: it compresses nothing")
     return timescale
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from uuid import UUID
 
 import pandas as pd
+import psycopg2
 import pyarrow as pa
 from pgpq import ArrowToPostgresBinaryEncoder
 from pgpq.encoders import StringEncoderBuilder
@@ -38,17 +39,18 @@ def copy_rows(connection: Connection, table: Table, rows: pd.DataFrame, into: st
         into: another table with the same columns, under a name of ours; else the table itself.
 
     Raises:
-        ValueError: if a value cannot be what its column holds.
+        ValueError, TypeError: if a value cannot be what its column holds.
         SQLAlchemyError: if the server refuses the rows.
         RuntimeError: if it did not take them all.
     """
+    if rows.empty:
+        return
     columns = list(rows.columns)
     kinds = {name: type(table.c[name].type) for name in columns}
     schema = pa.schema([(name, _ARROW[kind]) for name, kind in kinds.items()])
     uuids = [name for name, kind in kinds.items() if kind is Uuid]
-    if uuids:
-        rows = rows.assign(**{name: [UUID(str(value)).bytes for value in rows[name]] for name in uuids})
-    # What no column can hold is found here: once rows are on their way the server would report a cancelled statement.
+    for name in uuids:
+        rows = rows.assign(**{name: pd.Series([_bytes_of(value) for value in rows[name]], rows.index, dtype=object)})
     batches = pa.Table.from_pandas(rows, schema, preserve_index=False).to_batches(_ROWS_AT_ONCE)
     encoder = ArrowToPostgresBinaryEncoder.new_with_encoders(
         schema,
@@ -63,12 +65,21 @@ def copy_rows(connection: Connection, table: Table, rows: pd.DataFrame, into: st
     assert driver_connection is not None
     listed = ", ".join(columns)
     with driver_errors("COPY"), driver_connection.cursor() as cursor:
-        source = io.BufferedReader(_Parts(_encoded(encoder, batches)), _BYTES_AT_ONCE)
-        cursor.copy_expert(
-            f"COPY {into or table.fullname} ({listed}) FROM STDIN WITH (FORMAT binary)", source, _BYTES_AT_ONCE
-        )
+        parts = _Parts(_encoded(encoder, batches))
+        copy = f"COPY {into or table.fullname} ({listed}) FROM STDIN WITH (FORMAT binary)"
+        try:
+            cursor.copy_expert(copy, io.BufferedReader(parts, _BYTES_AT_ONCE), _BYTES_AT_ONCE)
+        except psycopg2.Error as error:
+            if parts.problem is None:
+                raise
+            # A value of ours, which the driver reports as a statement that was cancelled.
+            raise parts.problem from error
         if cursor.rowcount != len(rows):
             raise RuntimeError(f"the server took {cursor.rowcount} of {len(rows)} rows")
+
+
+def _bytes_of(value: object) -> bytes | None:
+    return None if pd.isna(value) else UUID(str(value)).bytes  # type: ignore[call-overload]
 
 
 def _encoded(encoder: ArrowToPostgresBinaryEncoder, batches: Sequence[pa.RecordBatch]) -> Iterator[bytes]:
@@ -84,13 +95,19 @@ class _Parts(io.RawIOBase):
     def __init__(self, parts: Iterator[bytes]) -> None:
         self._parts = parts
         self._rest = memoryview(b"")
+        # What went wrong with making a part.
+        self.problem: Exception | None = None
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         if not self._rest:
-            self._rest = memoryview(next(self._parts, b""))
+            try:
+                self._rest = memoryview(next(self._parts, b""))
+            except Exception as error:
+                self.problem = error
+                raise
         count = min(len(buffer), len(self._rest))
         buffer[:count] = self._rest[:count]
         self._rest = self._rest[count:]

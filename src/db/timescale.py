@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from sqlalchemy import Connection, text
 
 from src.db.tables import HYPERTABLES, SCHEMA
@@ -101,24 +99,13 @@ def _enable_compression(connection: Connection) -> None:
     )
 
 
-def drop_chunks(connection: Connection, table: str, before: datetime) -> int:
-    """Drops the chunks of a hypertable that end by an instant, compressed or not; how many."""
-    if table not in HYPERTABLES or not _is_installed(connection):
-        return 0
-    dropped = text(
-        "SELECT count(*) FROM drop_chunks(CAST(:table AS regclass), older_than => CAST(:before AS timestamptz))"
-    )
-    return int(connection.execute(dropped, {"table": f"{SCHEMA}.{table}", "before": before}).scalar_one())
-
-
-def _is_installed(connection: Connection) -> bool:
-    # Only what this database has: a server may offer an extension that its schema was not made with.
-    return bool(connection.scalar(text("SELECT count(*) FROM pg_extension WHERE extname = 'timescaledb'")))
-
-
 def retained_by_policy(connection: Connection) -> set[str]:
-    """The tables whose old rows a policy of the database deletes; none without TimescaleDB."""
-    if not _is_installed(connection):
+    """The tables whose old rows a policy of the database deletes; none without TimescaleDB, or under a licence with
+    which policies that are there do not run."""
+    # Only what this database has: a server may offer an extension that its schema was not made with.
+    if not connection.scalar(text("SELECT count(*) FROM pg_extension WHERE extname = 'timescaledb'")):
+        return set()
+    if not has_community_features(connection):
         return set()
     tables = text(
         "SELECT hypertable_name FROM timescaledb_information.jobs "

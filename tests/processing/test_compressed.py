@@ -179,10 +179,15 @@ def test_chunks_compressed_by_hand_change_nothing_of_what_cycles_and_retention_d
     # Where no policy deletes, the service does.
     migrate(timescale, compressing)
     every_chunk(timescale, "compress_chunk")
+    before = metrics(timescale)
     short = create_runtime(compressing.model_copy(update={"retention_metrics_days": 30}))
     run_retention(short, NOW)
-    assert metrics(timescale)["window_start"].min() >= pd.Timestamp(NOW - 30 * DAY)
     short.database.dispose()
+    jobs_of_it = table(timescale, "processing_jobs").query("job_type == 'retention'")
+    kept = before[before["window_start"] >= pd.Timestamp(NOW - 30 * DAY)].reset_index(drop=True)
+    assert jobs_of_it["status"].tolist() == ["completed"]
+    assert jobs_of_it["result_summary"].iloc[0]["deleted"]["computed_metrics"] == len(before) - len(kept)
+    pd.testing.assert_frame_equal(metrics(timescale), kept)
 
 
 def test_chunks_dropped_by_hand_stop_no_cycle_and_a_backfill_brings_them_back(
@@ -214,11 +219,14 @@ def test_a_server_without_the_community_licence_does_without_compression_and_pol
     migrate(unlicensed, settings)
     with unlicensed.connect() as connection:
         assert connection.scalar(text("SELECT count(*) FROM timescaledb_information.hypertables")) > 0
-    settings = settings.model_copy(update={"clock": f"frozen:{NOW.isoformat()}", "retention_metrics_days": 10})
+    settings = settings.model_copy(update={"clock": f"frozen:{NOW.isoformat()}"})
     put(settings, readings)
     job = run_cycle(settings, NOW)
     assert (job["status"], job["error_message"]) == ("completed", None)
-    runtime = create_runtime(settings)
+    before = metrics(unlicensed)
+    runtime = create_runtime(settings.model_copy(update={"retention_metrics_days": 10}))
     run_retention(runtime, NOW)
     runtime.database.dispose()
-    assert metrics(unlicensed)["window_start"].min() >= pd.Timestamp(NOW - 10 * DAY)
+    kept = before[before["window_start"] >= pd.Timestamp(NOW - 10 * DAY)].reset_index(drop=True)
+    assert 0 < len(kept) < len(before)
+    pd.testing.assert_frame_equal(metrics(unlicensed), kept)

@@ -382,4 +382,9 @@ def test_districts_of_any_size_and_nodes_that_change_theirs_are_concluded(
     inlets = readings[readings["node_id"].isin(["alone-0", "large-0", "none-2"])]
     flow = inlets[inlets["timestamp"] == pd.Timestamp(AS_OF)]["flow_rate"].sum()
     assert now["total_input_volume"] == pytest.approx(flow * 3.6)
+    flows = readings[readings["timestamp"] == pd.Timestamp(AS_OF)].set_index("node_id")["flow_rate"] * 3.6
+    balances = table(database, "district_balances").query("time_window == '1hour'")
+    of_hour = balances[balances["window_start"] == pd.Timestamp(AS_OF)].set_index("district_id")["balance"]
+    assert of_hour["alone"]["input_volume"] == pytest.approx(flows["alone-0"] + flows["large-0"])
+    assert of_hour["new"]["input_volume"] == pytest.approx(flows["none-2"])
     assert set(table(database, "data_quality_metrics")["node_id"]) == set(members)

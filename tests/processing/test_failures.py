@@ -32,7 +32,7 @@ def test_a_conflict_and_a_server_that_goes_away_are_passing(database: Engine, st
 
 
 @pytest.mark.parametrize(
-    "state", ["53100", "53200", "53400", "57014", "25006", "54000", "22003", "23514", "42P01", "XX000"]
+    "state", ["53100", "53200", "53400", "57014", "25006", "54000", "22003", "23514", "42P01", "XX000", "08P01"]
 )
 def test_what_stays_until_somebody_acts_is_not_passing(database: Engine, state: str):
     assert not is_passing(raised(database, state))
