@@ -113,10 +113,12 @@ def test_each_refusal_has_its_sentence(refusal: Exception, sentence: str):
         raise refusal
 
 
-def test_missing_credentials_are_said_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    # Containers mount an empty file where there is none; then the environment's own credentials are looked for.
+@pytest.mark.parametrize("nothing", ["", "\n"])
+def test_missing_credentials_are_said_in_a_sentence(nothing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    # Containers mount an empty file where there is none (a swarm, one with a line's end); then the environment's own
+    # credentials are looked for.
     empty = tmp_path / "empty.json"
-    empty.touch()
+    empty.write_text(nothing)
     monkeypatch.setenv("NO_GCE_CHECK", "true")
     # Google's own search looks at the same variable, and would read the empty file again.
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(empty))

@@ -65,9 +65,9 @@ def connect(settings: Settings) -> Warehouse:
         return Warehouse(queries, storage, settings.bigquery_timeout_seconds, retry)
     with sentences(settings):
         scopes = ["https://www.googleapis.com/auth/bigquery", "https://www.googleapis.com/auth/cloud-platform"]
-        # Mounted where there is none, the key file is empty.
+        # Mounted where there is none, the key file is empty; a swarm's secret has at least a line's end.
         key = Path(settings.google_application_credentials)
-        if settings.google_application_credentials and not (key.exists() and key.stat().st_size == 0):
+        if settings.google_application_credentials and not (key.exists() and not key.read_bytes().strip()):
             credentials, _ = google.auth.load_credentials_from_file(
                 settings.google_application_credentials, scopes=scopes
             )
