@@ -22,11 +22,15 @@ quietly() { # a command, whose output is shown where it fails
     fail "'$*' failed." "see the lines above"
 }
 
-need_engine() {
+need_docker() {
     command -v docker >/dev/null 2>&1 ||
         fail "Docker is not installed." "install Docker Engine and Compose (https://docs.docker.com/engine/install/, or: apt-get install docker.io docker-compose)"
     timeout 20 docker info >/dev/null 2>&1 ||
         fail "The Docker engine does not answer, or $(id -un) may not use it." "start it (sudo systemctl start docker), or add the user to the group docker"
+}
+
+need_engine() {
+    need_docker
     if timeout 20 docker compose version >/dev/null 2>&1; then
         compose_command=(docker compose)
     elif command -v docker-compose >/dev/null 2>&1; then
@@ -34,6 +38,15 @@ need_engine() {
     else
         fail "Docker Compose is not installed." "install the plugin (apt-get install docker-compose-plugin) or docker-compose 1.29.2"
     fi
+    find_databases
+}
+
+find_databases() { # a swarm gives names of its own to the containers of this machine
+    local service id
+    for service in postgres redis; do
+        id="$(docker ps -q --filter "label=com.docker.swarm.service.name=$(project_name)_$service" | head -n 1)"
+        [ -z "$id" ] || printf -v "$service" %s "$id"
+    done
 }
 
 compose() { "${compose_command[@]}" -f docker-compose.processing.yml "$@"; }

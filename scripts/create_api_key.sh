@@ -21,11 +21,22 @@ esac
 # shellcheck source=scripts/compose.sh
 source "$(dirname "$0")/compose.sh"
 need_engine
-[ "$(health_of $postgres)" = healthy ] || fail "PostgreSQL is not running." "./scripts/start_processing_services.sh"
+[ "$(health_of $postgres)" = healthy ] || fail "PostgreSQL is not running." "./scripts/start_processing_services.sh; in a swarm, call this on the machine of the databases"
+migration="$(docker ps -aq --filter "label=com.docker.swarm.service.name=$(project_name)_migrate" | head -n 1)"
+if [ -n "$migration" ]; then
+    # In a swarm: as the owner, by the socket, like the migration.
+    command=(docker run --rm --read-only --network none --cap-drop ALL --security-opt no-new-privileges
+        -v "$(project_name)_postgres-socket:/var/run/postgresql" -e POSTGRES_HOST=/var/run/postgresql -e POSTGRES_PORT=5432
+        -e POSTGRES_SSLMODE=disable
+        -e "POSTGRES_USER=$(setting POSTGRES_USER abbanoa_user)" -e "POSTGRES_DB=$(setting POSTGRES_DB abbanoa_processing)"
+        -e LOG_FORMAT=json "$(docker inspect -f '{{.Image}}' "$migration")")
+else
+    command=(compose run --rm --no-deps -T migrate)
+fi
 # Compose tells of containers it makes on standard error, which only matters where something goes wrong.
 told="$(mktemp)"
 trap 'rm -f "$told"' EXIT
 code=0
-compose run --rm --no-deps -T migrate python3 -m src.db.api_keys "${arguments[@]}" 2>"$told" </dev/null || code=$?
+"${command[@]}" python3 -m src.db.api_keys "${arguments[@]}" 2>"$told" </dev/null || code=$?
 grep -v -E '^(Creating|Starting|Recreating) |Container .* (Creating|Created|Starting|Started)|^ *$' "$told" >&2 || true
 exit $code

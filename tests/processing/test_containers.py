@@ -1,5 +1,5 @@
-"""The compose file and the example of its settings agree; scripts and rules are well-formed. (What they do is tested
-by ./scripts/test_stack.sh.)"""
+"""Compose file, stack file and the example of their settings agree; scripts and rules are well-formed. (What they do is
+tested by ./scripts/test_stack.sh.)"""
 
 from __future__ import annotations
 
@@ -17,15 +17,22 @@ from src.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = (ROOT / "docker-compose.processing.yml").read_text()
+STACK = (ROOT / "docker-stack.processing.yml").read_text()
+FILES = pytest.mark.parametrize("file", [COMPOSE, STACK], ids=["compose", "stack"])
 EXAMPLE = (ROOT / ".env.processing.example").read_text()
 SHOWN = dict(re.findall(r"^#?([A-Z_]+)=(.*)$", EXAMPLE, re.MULTILINE))
 SERVICES = yaml.safe_load(COMPOSE)["services"]
 # Read by Compose itself.
 OF_COMPOSE = {"COMPOSE_FILE", "COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES"}
+# Made by swarm.sh: the instant of a deploy, and API_REPLICAS and the first.
+OF_SWARM = {"DEPLOYED", "API_TASKS"}
 
 
-def test_every_variable_of_the_compose_file_stands_in_the_example_with_its_default():
-    defaults = dict(re.findall(r"\$\{([A-Z_]+):-([^}]*)\}", COMPOSE))
+@FILES
+def test_every_variable_of_a_file_stands_in_the_example_with_its_default(file: str):
+    defaults = {
+        name: default for name, default in re.findall(r"\$\{([A-Z_]+):-([^}]*)\}", file) if name not in OF_SWARM
+    }
     assert set(defaults) <= set(SHOWN)
     # What differs in containers says so in the example.
     differs = {"BIGQUERY_PROJECT_ID", "GOOGLE_APPLICATION_CREDENTIALS"}
@@ -33,8 +40,9 @@ def test_every_variable_of_the_compose_file_stands_in_the_example_with_its_defau
     assert shown == {name: default for name, default in defaults.items() if name not in differs}
 
 
-def test_every_setting_of_the_services_reaches_their_containers():
-    passed = set(re.findall(r"^ +([A-Z_]+):", COMPOSE, re.MULTILINE))
+@FILES
+def test_every_setting_of_the_services_reaches_their_containers(file: str):
+    passed = set(re.findall(r"^ +([A-Z_]+):", file, re.MULTILINE))
     secret = {f"{name}_FILE" for name in passed}
     missing = {
         name
@@ -68,10 +76,11 @@ def test_an_image_has_every_module_that_its_service_imports(service: str):
             assert {f"{path}.py", f"{path}/__init__.py"} & there, (file, name)
 
 
-def test_no_container_has_a_secret_in_its_environment():
+@FILES
+def test_no_container_has_a_secret_in_its_environment(file: str):
     secrets = {name.upper() for name, field in Settings.model_fields.items() if field.annotation is SecretStr}
     secrets.add("GRAFANA_PASSWORD")
-    for name, service in SERVICES.items():
+    for name, service in yaml.safe_load(file)["services"].items():
         environment = service.get("environment", {})
         assert set(environment) & secrets == set(), name
         # By whatever name: nothing of them is put in either.
@@ -104,7 +113,16 @@ def test_scripts_say_what_they_are_for(script: Path):
 
 @pytest.mark.parametrize(
     "name",
-    ["start_processing_services", "monitor_processing", "backup", "restore", "create_api_key", "update", "rollback"],
+    [
+        "start_processing_services",
+        "monitor_processing",
+        "backup",
+        "restore",
+        "create_api_key",
+        "update",
+        "rollback",
+        "swarm",
+    ],
 )
 def test_commands_help_without_an_engine(name: str):
     done = subprocess.run([ROOT / "scripts" / f"{name}.sh", "--help"], capture_output=True, text=True, check=False)

@@ -132,7 +132,7 @@ def test_a_restore_that_fails_leaves_what_is_there(machine: Machine, failing: st
     asked = "\n".join(machine.asked())
     assert " stop " not in asked
     assert "RENAME" not in asked
-    assert set(re.findall(r"name=(\S+)", asked)) <= {"abbanoa_processing_restoring", "abbanoa_processing"}
+    assert set(re.findall(r"-v name=(\S+)", asked)) <= {"abbanoa_processing_restoring", "abbanoa_processing"}
     dropped = [line for line in machine.asked() if "-v name=abbanoa_processing " in f"{line} "]
     assert all("ALLOW" in machine.asked()[machine.asked().index(line) + 1] for line in dropped)
 
