@@ -2,14 +2,18 @@
 # The whole system in containers, tested end to end: ./scripts/test_stack.sh
 #
 # With --prepare only what takes minutes of waiting: the engine, base images, our images. The test that follows ends it.
+# With --swarm the stack file instead, on two engines that are joined to a swarm on this machine; needs root. About ten minutes.
 # With --soak MINUTES mixed load instead, at the limits that the settings have by themselves: does memory grow?
 #
 # Needs an engine, and as root installs one (Debian's docker.io) and starts it where there is none. Base images come from
 # the public registries or, where none can be reached, are made from Debian's packages. Takes about fifteen minutes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-prepare=no
-[ "${1:-}" != --prepare ] || { prepare=yes; shift; }
+prepare=no swarm=no
+case "${1:-}" in
+    --prepare) prepare=yes; shift ;;
+    --swarm) swarm=yes; shift ;;
+esac
 # The engine that an earlier --prepare has started is ours as well.
 engine=/tmp/abbanoa-test-engine.pid
 work="$(mktemp -d)"
@@ -54,8 +58,9 @@ if ! timeout 20 docker info >/dev/null 2>&1; then
 fi
 need docker-compose docker-compose
 need debootstrap debootstrap
+[ $swarm = no ] || need docker-registry docker-registry
 tests/e2e/images/build.sh >"$work/images"
-if [ $prepare = yes ]; then
+if [ $prepare = yes ] || [ $swarm = yes ]; then
     python_image="$(sed -n 's/^PYTHON_IMAGE=//p' "$work/images")"
     network="$(grep -q stand-in "$work/images" && echo host || echo default)"
     builds=()
@@ -66,8 +71,12 @@ if [ $prepare = yes ]; then
     done
     # These only: the engine goes on. What goes wrong here goes wrong again in the test, which says so.
     wait "${builds[@]}" || true
-    exit 0
+    [ $swarm = yes ] || exit 0
 fi
 grep -q 'stand-in' "$work/images" && echo "BUILD_NETWORK=host" >>"$work/images"
 source scripts/setup.sh requirements-dev.txt
-python -m tests.e2e.main "$work/images" "$@"
+if [ $swarm = yes ]; then
+    python -m tests.e2e.swarm_main "$work/images" "$@"
+else
+    python -m tests.e2e.main "$work/images" "$@"
+fi
