@@ -114,10 +114,14 @@ def _is_any_stored(
     connection: Connection, table: Table, node_ids: Sequence[str], spans: Mapping[str, tuple[datetime, datetime, bool]]
 ) -> bool:
     """Whether any window of these nodes is stored within the spans; looked up node by node, however large the table."""
+    # Compared as whole keys, so that only the primary key serves: by time, the rows of all other nodes would be passed
+    # over for each of these, also those that another transaction is about to commit.
     statement = text(
         f"SELECT FROM unnest(CAST(:node_ids AS text[])) AS node (id), LATERAL (SELECT FROM {table.fullname} "  # noqa: S608
-        "WHERE node_id = node.id AND time_window = :time_window AND window_start >= :first AND window_start < :end "
-        "LIMIT 1) AS stored LIMIT 1"
+        "WHERE (node_id, time_window, window_start) "
+        ">= (node.id, CAST(:time_window AS text), CAST(:first AS timestamptz)) "
+        "AND (node_id, time_window, window_start) < (node.id, CAST(:time_window AS text), CAST(:end AS timestamptz)) "
+        "AND window_start >= :first AND window_start < :end LIMIT 1) AS stored LIMIT 1"
     )
     return any(
         connection.execute(

@@ -14,23 +14,35 @@ from src.domain.anomalies.detection import Stored
 
 # The longest window: a local day on which clocks are set back.
 _LONGEST_WINDOW = timedelta(hours=25)
-# An event that was withdrawn has no length, and lies over nothing.
+# An event that was withdrawn has no length, and lies over nothing. Windows over which events lie are found from the
+# events, which are few; of the others only those are written that say otherwise.
 _COUNTED = text(
     """
     CREATE TEMPORARY TABLE counted ON COMMIT DROP AS
-    SELECT node_id, time_window, window_start, events FROM (
-        SELECT DISTINCT metric.node_id, metric.time_window, metric.window_start, metric.anomaly_count, (
-            SELECT count(*) FROM water_infrastructure.anomalies AS event
-            WHERE event.node_id = metric.node_id AND event.timestamp < metric.window_end
-                AND (event."end" IS NULL OR event."end" > greatest(metric.window_start, event.timestamp))
-        ) AS events
+    WITH concerned AS (
+        SELECT DISTINCT metric.node_id, metric.time_window, metric.window_start, metric.anomaly_count
         FROM unnest(CAST(:nodes AS text[]), CAST(:firsts AS timestamptz[]), CAST(:lasts AS timestamptz[]))
             AS span (node_id, first, last)
         JOIN water_infrastructure.computed_metrics AS metric ON metric.node_id = span.node_id
             AND metric.window_start < span.last AND metric.window_end > span.first
             AND metric.window_start >= span.first - interval '25 hours'
         WHERE metric.window_start >= :lowest AND metric.window_start < :highest
-    ) AS found WHERE anomaly_count IS DISTINCT FROM events
+    ), under_events AS (
+        SELECT metric.node_id, metric.time_window, metric.window_start, count(*) AS events
+        FROM water_infrastructure.anomalies AS event
+        JOIN water_infrastructure.computed_metrics AS metric ON metric.node_id = event.node_id
+            AND event.timestamp < metric.window_end
+            AND (event."end" IS NULL OR event."end" > greatest(metric.window_start, event.timestamp))
+            AND metric.window_start >= event.timestamp - interval '25 hours'
+            AND metric.window_start < coalesce(event."end", :highest)
+        WHERE event.node_id = ANY(CAST(:nodes AS text[])) AND event.timestamp < :highest
+            AND (event."end" IS NULL OR event."end" > :lowest)
+            AND metric.window_start >= :lowest AND metric.window_start < :highest
+        GROUP BY 1, 2, 3
+    )
+    SELECT node_id, time_window, window_start, coalesce(events, 0) AS events
+    FROM concerned LEFT JOIN under_events USING (node_id, time_window, window_start)
+    WHERE anomaly_count IS DISTINCT FROM coalesce(events, 0)
     """
 )
 _BOUNDS = text("SELECT count(*) AS windows, min(window_start) AS first, max(window_start) AS last FROM counted")
