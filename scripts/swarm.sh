@@ -109,13 +109,13 @@ versions_of_secrets() { # a line each: the file, and a digest that nobody can tr
 
 as_variable() { printf %s "$1" | tr '[:lower:].-' '[:upper:]__'; }
 
-hand_out_secrets() { # and puts their names among `given`
+hand_out_secrets() { # and puts their names among `variables`
     local versions line path name
     versions="$(versions_of_secrets)" || fail "The secrets could not be read." "see the lines above"
     while IFS= read -r line; do
         path="${line%% *}"
         name="${stack}_${path##*/}.${line##* }"
-        given+=("SECRET_$(as_variable "${path##*/}")=$name")
+        variables+=("SECRET_$(as_variable "${path##*/}")=$name")
         docker secret inspect "$name" >/dev/null 2>&1 && continue
         # Nothing is what a swarm does not keep; a line's end is taken for nothing by those who read it.
         # shellcheck disable=SC2016 # the container's shell
@@ -130,18 +130,18 @@ version_of_files() { sha256sum -- "$@" | sha256sum | cut -c1-12; }
 
 files_of_stack() { echo $file; [ $demo = no ] || echo docker-stack.demo.yml; }
 
-settings_of_stack() { # puts what the stack file asks for among `given`
+settings_of_stack() { # puts what the stack file asks for among `variables`
     local name value rules
     # shellcheck disable=SC2016,SC2046 # names of variables, and of files of ours
     while IFS= read -r name; do
         value="$(setting "$name")"
-        [ -z "$value" ] || given+=("$name=$value")
+        [ -z "$value" ] || variables+=("$name=$value")
     done < <(sed -n 's/^ *\([A-Z_]*\):$/\1/p' $(files_of_stack) && grep -oh '\${[A-Z_]*' $(files_of_stack) | tr -d '${')
     rules="$(setting ALERT_RULES_FILE alerts/alert-rules.yml)"
     [ -f "./$rules" ] || fail "ALERT_RULES_FILE names $rules, which is no file in this folder." "put it into alerts/, and name it from here"
     value="$(setting API_REPLICAS 1)"
     [[ "$value" =~ ^[0-9]+$ ]] || fail "API_REPLICAS is '$value' in .env.processing." "give a whole number"
-    given+=(
+    variables+=(
         "STACK=$stack" "DEPLOYED=$(date -u +%Y-%m-%dT%H:%M:%SZ)" "API_TASKS=$((value + 1))"
         "FILES_POSTGRES=$(version_of_files containers/postgres/start.sh containers/postgres/pg_hba.conf)"
         "FILES_REDIS=$(version_of_files containers/redis/start.sh containers/redis/bin/redis-cli)"
@@ -158,7 +158,7 @@ deploy_stage() { # a number
     [ "$1$demo" != 3yes ] || more=(-c docker-stack.demo.yml)
     [ $loaded = no ] || resolve=never
     # In an environment of the settings alone: a variable of this shell would take the place of what is empty in the file.
-    answer="$(services_of_stage "$1" | env -i "${shell[@]}" "${given[@]}" docker stack deploy --with-registry-auth \
+    answer="$(services_of_stage "$1" | env -i "${shell[@]}" "${variables[@]}" docker stack deploy --with-registry-auth \
         --resolve-image $resolve -c - ${more[@]+"${more[@]}"} "$stack" 2>&1)" ||
         { printf '%s\n' "$answer" | tail -n 20 >&2; fail "The stack could not be deployed." "see the lines above"; }
     printf '%s\n' "$answer" | sed -n 's/^image \(.*\) could not be accessed on a registry.*/Note: no registry has \1; each machine uses the image of that name that it has./p' >&2
@@ -259,7 +259,7 @@ deploy() {
     need_image API_IMAGE abbanoa-api
     [ $demo = no ] || need_image DEMO_IMAGE abbanoa-demo
     settings_of_stack
-    for entry in "${given[@]}"; do case "$entry" in DEPLOYED=*) deployed="${entry#*=}" ;; esac; done
+    for entry in "${variables[@]}"; do case "$entry" in DEPLOYED=*) deployed="${entry#*=}" ;; esac; done
 
     say "Handing out secrets and certificates ..."
     quietly make_secrets
@@ -314,7 +314,7 @@ status() {
 need_docker
 need_manager
 stack="$(project_name)"
-# What docker itself goes by; and what the stack file is given.
-shell=("PATH=$PATH" "HOME=${HOME:-/}") given=()
+# What docker itself goes by; and what the stack file refers to.
+shell=("PATH=$PATH" "HOME=${HOME:-/}") variables=()
 while IFS= read -r name; do shell+=("$name=${!name}"); done < <(compgen -e | grep -E '^(DOCKER_|SSH_|SSL_|HTTPS?_PROXY$|NO_PROXY$)' || true)
 "$action"

@@ -103,9 +103,8 @@ def retained_by_policy(connection: Connection) -> set[str]:
     """The tables whose old rows a policy of the database deletes; none without TimescaleDB, or under a licence with
     which policies that are there do not run."""
     # Only what this database has: a server may offer an extension that its schema was not made with.
-    if not connection.scalar(text("SELECT count(*) FROM pg_extension WHERE extname = 'timescaledb'")):
-        return set()
-    if not has_community_features(connection):
+    is_there = connection.scalar(text("SELECT count(*) FROM pg_extension WHERE extname = 'timescaledb'"))
+    if not is_there or not has_community_features(connection):
         return set()
     tables = text(
         "SELECT hypertable_name FROM timescaledb_information.jobs "

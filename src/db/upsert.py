@@ -91,18 +91,18 @@ def replace_metrics(
     for time_window, (first, end, with_running) in spans.items():
         within = "window_start < :end" if with_running else "window_start < :end AND window_end <= :end"
         statement = (
-            f"DELETE FROM {name} kept WHERE node_id = ANY(:node_ids) AND time_window = :time_window "  # noqa: S608
+            f"DELETE FROM {name} stored WHERE node_id = ANY(:node_ids) AND time_window = :time_window "  # noqa: S608
             f"AND window_start >= :first AND {within} AND NOT EXISTS (SELECT FROM {_STAGED} new WHERE "
-            + " AND ".join(f"new.{key} = kept.{key}" for key in keys)
+            + " AND ".join(f"new.{key} = stored.{key}" for key in keys)
             + ")"
         )
         bound = {"node_ids": list(node_ids), "time_window": time_window, "first": first, "end": end}
         replaced = _changed_by(connection, statement, bound, replaced)
     statement = (
-        f"INSERT INTO {name} AS kept ({listed}) SELECT {listed} FROM {_STAGED} "  # noqa: S608
+        f"INSERT INTO {name} AS stored ({listed}) SELECT {listed} FROM {_STAGED} "  # noqa: S608
         f"ON CONFLICT ({', '.join(keys)}) DO UPDATE SET "
         + ", ".join(f"{column} = excluded.{column}" for column in [*values, "computed_at"])
-        + f" WHERE ({', '.join(f'kept.{v}' for v in values)})"
+        + f" WHERE ({', '.join(f'stored.{v}' for v in values)})"
         + f" IS DISTINCT FROM ({', '.join(f'excluded.{v}' for v in values)})"
     )
     replaced = _changed_by(connection, statement, {}, replaced)
@@ -143,7 +143,7 @@ def _changed_by(connection: Connection, statement: str, bound: Mapping[str, obje
     """Executes a statement that changes windows, and adds what it changed to what was changed before."""
     # Names of our own tables and columns; every value is bound.
     counted = text(
-        f"WITH changed AS ({statement} RETURNING kept.node_id, kept.time_window, kept.window_start) "  # noqa: S608
+        f"WITH changed AS ({statement} RETURNING stored.node_id, stored.time_window, stored.window_start) "  # noqa: S608
         "SELECT node_id, count(*) AS rows, date_trunc('hour', min(window_start) FILTER (WHERE time_window <> '1day')) "
         "AS first_hour FROM changed GROUP BY node_id"
     )

@@ -6,7 +6,6 @@ With --soak, mixed load for so many minutes instead of everything else.
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import shutil
 import signal
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from tests.e2e.checks import asking, documented, enduring, hardening, operating, soaking, starting, updating
 from tests.e2e.report import Report
+from tests.e2e.shell import lock
 from tests.e2e.stack import POSTGRES, REDIS, Stack
 
 PROJECT = "abbanoa-stack-test"
@@ -116,11 +116,7 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     report = Report()
     result: dict[str, object] = {}
-    # Held until this process ends, however it ends.
-    lock = LOCK.open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not lock(LOCK):
         print("Another test of the containers is running on this machine; the two would take each other's ports.")
         return 1
     remove_what_an_ended_test_left()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import re
 import ssl
 import subprocess
@@ -19,6 +18,8 @@ from pathlib import Path
 from typing import Self
 
 import httpx
+
+from tests.e2e.shell import typed
 
 HTTPS, HTTP, API = "https://localhost:8443", "http://localhost:8080", "http://localhost:8000"
 POSTGRES, REDIS = "abbanoa-postgres-processing", "abbanoa-redis-processing"
@@ -49,20 +50,7 @@ class Stack:
         self, command: str, seconds: float = 300, expect: int | None = 0, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         """A command as a person types it."""
-        done = subprocess.run(
-            ["bash", "-c", command],
-            cwd=self.folder,
-            env=os.environ | environment,
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-        if expect is not None and done.returncode != expect:
-            told = (done.stdout[-800:] + done.stderr[-1200:]).strip()
-            raise AssertionError(f"`{command}` ended with {done.returncode}: {told}")
-        return done
+        return typed(command, self.folder, environment, seconds, expect)
 
     def compose(self, arguments: str, seconds: float = 300) -> str:
         return self.run(f"docker-compose -f docker-compose.processing.yml {arguments}", seconds).stdout

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 import subprocess
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 import httpx
 
 from tests.e2e.machines import REGISTRY, Machine
+from tests.e2e.shell import typed
 from tests.e2e.stack import Callers
 
 STACK = "abbanoa"
@@ -33,20 +33,7 @@ class Swarm:
 
     def run(self, command: str, seconds: float = 700, expect: int | None = 0) -> subprocess.CompletedProcess[str]:
         """A command as a person types it on the manager."""
-        done = subprocess.run(
-            ["bash", "-c", command],
-            cwd=self.folder,
-            env=os.environ | self.one.environment,
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-        if expect is not None and done.returncode != expect:
-            output = (done.stdout[-800:] + done.stderr[-2500:]).strip()
-            raise AssertionError(f"`{command}` ended with {done.returncode}: {output}")
-        return done
+        return typed(command, self.folder, self.one.environment, seconds, expect)
 
     def deploy(self, expect: int = 0) -> subprocess.CompletedProcess[str]:
         return self.run(f"./scripts/swarm.sh deploy --demo {self.images}", expect=expect)

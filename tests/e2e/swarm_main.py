@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import signal
 import sys
@@ -17,6 +16,7 @@ from tests.e2e.checks import spreading
 from tests.e2e.machines import REGISTRY
 from tests.e2e.main import copy_of
 from tests.e2e.report import Report
+from tests.e2e.shell import lock
 from tests.e2e.swarm import STACK, Swarm
 
 LOCK = Path(tempfile.gettempdir()) / f"{machines.PREFIX}.lock"
@@ -56,15 +56,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("./scripts/test_stack.sh --swarm", description=__doc__)
     parser.add_argument("images", type=Path, help="a file of NAME=image lines: the base images")
     options = parser.parse_args(arguments)
-    given = dict(line.split("=", 1) for line in options.images.read_text().split())
+    base_images = dict(line.split("=", 1) for line in options.images.read_text().split())
     begun = time.monotonic()
     report = Report()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    lock = LOCK.open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not lock(LOCK):
         print("Another test of the swarm is running on this machine.")
         return 1
     machines.remove(machines.pair(machines.FOLDERS))
@@ -81,8 +78,8 @@ def main(arguments: list[str] | None = None) -> int:
         for machine in (one, two):
             machine.start()
         carried = time.monotonic()
-        one.take([*map(IMAGE.format, OURS), *(given[f"{name}_IMAGE"] for name in ("POSTGRES", "REDIS", "NGINX"))])
-        two.take([*map(IMAGE.format, ("processing", "api")), given["NGINX_IMAGE"]])
+        one.take([*map(IMAGE.format, OURS), *(base_images[f"{name}_IMAGE"] for name in ("POSTGRES", "REDIS", "NGINX"))])
+        two.take([*map(IMAGE.format, ("processing", "api")), base_images["NGINX_IMAGE"]])
         registry = one.serve_registry()
         spreading.refused(swarm, report)
         for name in OURS:

@@ -184,10 +184,10 @@ def test_chunks_compressed_by_hand_change_nothing_of_what_cycles_and_retention_d
     run_retention(short, NOW)
     short.database.dispose()
     jobs_of_it = table(timescale, "processing_jobs").query("job_type == 'retention'")
-    kept = before[before["window_start"] >= pd.Timestamp(NOW - 30 * DAY)].reset_index(drop=True)
+    remaining = before[before["window_start"] >= pd.Timestamp(NOW - 30 * DAY)].reset_index(drop=True)
     assert jobs_of_it["status"].tolist() == ["completed"]
-    assert jobs_of_it["result_summary"].iloc[0]["deleted"]["computed_metrics"] == len(before) - len(kept)
-    pd.testing.assert_frame_equal(metrics(timescale), kept)
+    assert jobs_of_it["result_summary"].iloc[0]["deleted"]["computed_metrics"] == len(before) - len(remaining)
+    pd.testing.assert_frame_equal(metrics(timescale), remaining)
 
 
 def test_chunks_dropped_by_hand_stop_no_cycle_and_a_backfill_brings_them_back(
@@ -227,6 +227,6 @@ def test_a_server_without_the_community_licence_does_without_compression_and_pol
     runtime = create_runtime(settings.model_copy(update={"retention_metrics_days": 10}))
     run_retention(runtime, NOW)
     runtime.database.dispose()
-    kept = before[before["window_start"] >= pd.Timestamp(NOW - 10 * DAY)].reset_index(drop=True)
-    assert 0 < len(kept) < len(before)
-    pd.testing.assert_frame_equal(metrics(unlicensed), kept)
+    remaining = before[before["window_start"] >= pd.Timestamp(NOW - 10 * DAY)].reset_index(drop=True)
+    assert 0 < len(remaining) < len(before)
+    pd.testing.assert_frame_equal(metrics(unlicensed), remaining)

@@ -104,10 +104,10 @@ def test_files_lie_where_the_folders_of_the_compose_file_are_mounted(name: str):
         for volume in COMPOSE[name]["volumes"]
         if isinstance(volume, str) and volume.startswith("./")
     )
-    given = {}
+    mounted = {}
     for config in SERVICES[name]["configs"]:
         source = STACK["configs"][config["source"]]["file"]
-        given[source] = config["target"].replace("${ALERT_RULES_FILE:-", "").removesuffix("}")
+        mounted[source] = config["target"].replace("${ALERT_RULES_FILE:-", "").removesuffix("}")
     expected = {
         f"{folder}/{file.name}": f"{target}/{file.name}"
         for target, folder in folders.items()
@@ -115,7 +115,7 @@ def test_files_lie_where_the_folders_of_the_compose_file_are_mounted(name: str):
         if file.is_file()
     }
     assert {
-        source.replace("${ALERT_RULES_FILE:-", "").removesuffix("}"): target for source, target in given.items()
+        source.replace("${ALERT_RULES_FILE:-", "").removesuffix("}"): target for source, target in mounted.items()
     } == expected
 
 
