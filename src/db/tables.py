@@ -108,6 +108,13 @@ computed_metrics = Table(
     CheckConstraint("time_window IN ('5min', '1hour', '1day')", name="computed_metrics_time_window_is_known"),
     # The whole network over a span of time; the primary key serves single nodes.
     Index("computed_metrics_by_time", "time_window", "window_start"),
+    # The few windows under events, which are counted again where events are withdrawn.
+    Index(
+        "computed_metrics_under_events",
+        "node_id",
+        "window_start",
+        postgresql_where=text("anomaly_count IS DISTINCT FROM 0"),
+    ),
 )
 
 network_metrics = Table(

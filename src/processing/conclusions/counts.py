@@ -15,42 +15,78 @@ from src.domain.anomalies.detection import Stored
 # The longest window: a local day on which clocks are set back.
 _LONGEST_WINDOW = timedelta(hours=25)
 # An event that was withdrawn has no length, and lies over nothing. Windows over which events lie are found from the
-# events, which are few; of the others only those are written that say otherwise.
+# events, which are few, and those that have lost theirs by an index of the windows with a count; of both only those
+# are written that say otherwise. The many windows over which nothing lies are not even read.
+# OFFSET 0 makes the database look windows up event by event: of rows that have just come it has no statistics, and it
+# would rather sort them all. Neighbouring windows are written as one run, within a week, so that a statement touches
+# one chunk and finds its rows by the primary key.
 _COUNTED = text(
     """
     CREATE TEMPORARY TABLE counted ON COMMIT DROP AS
-    WITH concerned AS (
-        SELECT DISTINCT metric.node_id, metric.time_window, metric.window_start, metric.anomaly_count
-        FROM unnest(CAST(:nodes AS text[]), CAST(:firsts AS timestamptz[]), CAST(:lasts AS timestamptz[]))
+    WITH span AS (
+        SELECT * FROM unnest(CAST(:nodes AS text[]), CAST(:firsts AS timestamptz[]), CAST(:lasts AS timestamptz[]))
             AS span (node_id, first, last)
-        JOIN water_infrastructure.computed_metrics AS metric ON metric.node_id = span.node_id
-            AND metric.window_start < span.last AND metric.window_end > span.first
-            AND metric.window_start >= span.first - interval '25 hours'
-        WHERE metric.window_start >= :lowest AND metric.window_start < :highest
+    ), reach AS (
+        SELECT node_id, min(first) - interval '25 hours' AS lowest, max(last) AS highest FROM span GROUP BY node_id
     ), under_events AS (
-        SELECT metric.node_id, metric.time_window, metric.window_start, count(*) AS events
-        FROM water_infrastructure.anomalies AS event
-        JOIN water_infrastructure.computed_metrics AS metric ON metric.node_id = event.node_id
-            AND event.timestamp < metric.window_end
+        SELECT metric.node_id, metric.time_window, metric.window_start, metric.window_end, metric.anomaly_count,
+            count(*) AS events
+        FROM reach
+        JOIN water_infrastructure.anomalies AS event ON event.node_id = reach.node_id
+            AND event.timestamp < reach.highest AND (event."end" IS NULL OR event."end" > reach.lowest)
+        CROSS JOIN LATERAL (
+            SELECT node_id, time_window, window_start, window_end, anomaly_count
+            FROM water_infrastructure.computed_metrics
+            WHERE node_id = event.node_id AND time_window IN ('5min', '1hour', '1day')
+                AND window_start >= greatest(event.timestamp - interval '25 hours', reach.lowest)
+                AND window_start < least(event."end", reach.highest)
+                AND window_start >= :lowest AND window_start < :highest
+            OFFSET 0
+        ) AS metric
+        WHERE event.timestamp < metric.window_end
             AND (event."end" IS NULL OR event."end" > greatest(metric.window_start, event.timestamp))
-            AND metric.window_start >= event.timestamp - interval '25 hours'
-            AND metric.window_start < coalesce(event."end", :highest)
-        WHERE event.node_id = ANY(CAST(:nodes AS text[])) AND event.timestamp < :highest
-            AND (event."end" IS NULL OR event."end" > :lowest)
-            AND metric.window_start >= :lowest AND metric.window_start < :highest
-        GROUP BY 1, 2, 3
+        GROUP BY 1, 2, 3, 4, 5
+    ), with_count AS (
+        SELECT metric.*
+        FROM reach
+        CROSS JOIN LATERAL (
+            SELECT node_id, time_window, window_start, window_end, anomaly_count
+            FROM water_infrastructure.computed_metrics
+            WHERE node_id = reach.node_id AND anomaly_count IS DISTINCT FROM 0
+                AND window_start >= reach.lowest AND window_start < reach.highest
+                AND window_start >= :lowest AND window_start < :highest
+            OFFSET 0
+        ) AS metric
+    ), changed AS (
+        SELECT node_id, time_window, window_start, window_end, max(events) AS events,
+            date_bin('7 days', window_start, 'epoch') AS week
+        FROM (SELECT * FROM under_events UNION ALL SELECT *, 0 FROM with_count) AS metric
+        WHERE EXISTS (
+            SELECT FROM span
+            WHERE span.node_id = metric.node_id AND metric.window_start < span.last AND metric.window_end > span.first
+        )
+        GROUP BY node_id, time_window, window_start, window_end, anomaly_count
+        HAVING anomaly_count IS DISTINCT FROM max(events)
+    ), beginnings AS (
+        SELECT *, window_start IS DISTINCT FROM lag(window_end) OVER alike AS begins FROM changed
+        WINDOW alike AS (PARTITION BY node_id, time_window, week, events ORDER BY window_start)
+    ), numbered AS (
+        SELECT *, count(*) FILTER (WHERE begins) OVER alike AS run FROM beginnings
+        WINDOW alike AS (PARTITION BY node_id, time_window, week, events ORDER BY window_start)
     )
-    SELECT node_id, time_window, window_start, coalesce(events, 0) AS events
-    FROM concerned LEFT JOIN under_events USING (node_id, time_window, window_start)
-    WHERE anomaly_count IS DISTINCT FROM coalesce(events, 0)
+    SELECT node_id, time_window, week, events, min(window_start) AS first, max(window_start) AS last
+    FROM numbered GROUP BY node_id, time_window, week, events, run
     """
 )
-_BOUNDS = text("SELECT count(*) AS windows, min(window_start) AS first, max(window_start) AS last FROM counted")
+_WEEKS = text("SELECT week, min(first) AS first, max(last) AS last FROM counted GROUP BY week ORDER BY week")
+_LOOK_UP = text("SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off")
+_AS_BEFORE = text("SET LOCAL enable_hashjoin TO DEFAULT; SET LOCAL enable_mergejoin TO DEFAULT")
 _UPDATED = text(
     """
     UPDATE water_infrastructure.computed_metrics AS metric SET anomaly_count = counted.events FROM counted
-    WHERE metric.node_id = counted.node_id AND metric.time_window = counted.time_window
-        AND metric.window_start = counted.window_start AND metric.window_start BETWEEN :first AND :last
+    WHERE counted.week = :week AND metric.window_start BETWEEN :first AND :last
+        AND metric.node_id = counted.node_id AND metric.time_window = counted.time_window
+        AND metric.window_start BETWEEN counted.first AND counted.last
     """
 )
 _IN_NETWORK = text(
@@ -126,11 +162,12 @@ def count_events(connection: Connection, spans: Iterable[Span]) -> datetime | No
     bound = {"nodes": nodes, "firsts": firsts, "lasts": lasts, "lowest": first - _LONGEST_WINDOW, "highest": last}
     connection.execute(_COUNTED, bound)
     connection.execute(text("ANALYZE counted"))
-    found = connection.execute(_BOUNDS).one()
-    if found.windows:
-        # Where late readings have changed an event of long ago, its windows may be compressed.
-        allow_decompression(connection)
-        connection.execute(_UPDATED, {"first": found.first, "last": found.last})
+    # Where late readings have changed an event of long ago, its windows may be compressed.
+    allow_decompression(connection)
+    connection.execute(_LOOK_UP)
+    for week in connection.execute(_WEEKS).all():
+        connection.execute(_UPDATED, week._asdict())
+    connection.execute(_AS_BEFORE)
     connection.execute(text("DROP TABLE counted"))
     return first
 
