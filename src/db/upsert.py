@@ -15,8 +15,6 @@ from src.db.bulk_write import copy_rows
 from src.db.timescale import allow_decompression
 
 _STAGED = "staged_rows"
-# Of one statement.
-_ROWS_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
@@ -52,8 +50,7 @@ def write_changed(
     compared = [name for name in new if name not in timestamps]
     differs = tuple_(*(table.c[name] for name in compared)).is_distinct_from(tuple_(*(new[name] for name in compared)))
     upsert = statement.on_conflict_do_update(index_elements=keys, set_=new, where=differs)
-    for first in range(0, len(rows), _ROWS_AT_ONCE):
-        connection.execute(upsert.values(rows[first : first + _ROWS_AT_ONCE]))
+    connection.execute(upsert, rows)
 
 
 def replace_metrics(

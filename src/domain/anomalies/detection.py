@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -129,15 +130,17 @@ def detect(
 def _covered(signals: Signals, findings: Iterable[Finding]) -> Flags:
     """Hours in which a signal's sensor was at fault."""
     covered = np.zeros(signals.mean.shape, dtype=bool)
+    columns: dict[tuple[str, str | None], list[int]] = defaultdict(list)
+    pairs = zip(signals.listed["node_id"], signals.listed["measurement"], strict=True)
+    for column, (node_id, measurement) in enumerate(pairs):
+        columns[node_id, measurement].append(column)
+        columns[node_id, None].append(column)
     for finding in findings:
         if finding.method != "sensor_faults" or finding.anomaly_type in ("jump", "transient"):
             continue
-        concerned = signals.listed["node_id"] == finding.node_id
-        if finding.measurement is not None:
-            concerned &= signals.listed["measurement"] == finding.measurement
         first = int(signals.hours.searchsorted(pd.Timestamp(finding.begin)))
         last = len(signals.hours) if finding.end is None else int(signals.hours.searchsorted(pd.Timestamp(finding.end)))
-        covered[first : max(last, first + 1), np.flatnonzero(concerned)] = True
+        covered[first : max(last, first + 1), columns[finding.node_id, finding.measurement]] = True
     return covered
 
 

@@ -19,7 +19,7 @@ _LONGEST_WINDOW = timedelta(hours=25)
 # are written that say otherwise. The many windows over which nothing lies are not even read.
 # OFFSET 0 makes the database look windows up event by event: of rows that have just come it has no statistics, and it
 # would rather sort them all. Neighbouring windows are written as one run, within a week, so that a statement touches
-# one chunk and finds its rows by the primary key.
+# one chunk.
 _COUNTED = text(
     """
     CREATE TEMPORARY TABLE counted ON COMMIT DROP AS
@@ -81,11 +81,13 @@ _COUNTED = text(
 _WEEKS = text("SELECT week, min(first) AS first, max(last) AS last FROM counted GROUP BY week ORDER BY week")
 _LOOK_UP = text("SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off")
 _AS_BEFORE = text("SET LOCAL enable_hashjoin TO DEFAULT; SET LOCAL enable_mergejoin TO DEFAULT")
+# The empty text keeps the database from the index by time, which passes over every node's windows: without statistics
+# both indexes look alike to it.
 _UPDATED = text(
     """
     UPDATE water_infrastructure.computed_metrics AS metric SET anomaly_count = counted.events FROM counted
     WHERE counted.week = :week AND metric.window_start BETWEEN :first AND :last
-        AND metric.node_id = counted.node_id AND metric.time_window = counted.time_window
+        AND metric.node_id = counted.node_id AND metric.time_window || '' = counted.time_window
         AND metric.window_start BETWEEN counted.first AND counted.last
     """
 )

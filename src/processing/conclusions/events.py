@@ -119,12 +119,7 @@ def write_events(connection: Connection, events: Sequence[Stored]) -> None:
     changed["resolved_at"] = case(
         (anomalies.c.resolved_by.is_(None), statement.excluded.resolved_at), else_=anomalies.c.resolved_at
     )
-    for first in range(0, len(rows), 500):
-        connection.execute(
-            statement.on_conflict_do_update(index_elements=["anomaly_id"], set_=changed).values(
-                rows[first : first + 500]
-            )
-        )
+    connection.execute(statement.on_conflict_do_update(index_elements=["anomaly_id"], set_=changed), rows)
 
 
 def plain(value: Any) -> Any:
