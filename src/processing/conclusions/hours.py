@@ -17,11 +17,16 @@ _NODES = text(
 )
 _FIGURES = [column for columns in MEASURED.values() for column in columns]
 _MEANS = [columns[0] for columns in MEASURED.values()]
+# OFFSET 0 makes the database look hours up node by node: of rows that have just come it has no statistics, and it would
+# read those of every node.
 _HOURS = """
     SELECT place, window_start, cadence_seconds, {figures}
-    FROM water_infrastructure.computed_metrics
-    JOIN unnest(CAST(%(nodes)s AS text[])) WITH ORDINALITY AS listed (node_id, place) USING (node_id)
-    WHERE time_window = '1hour' AND window_start >= %(start)s AND window_start < %(end)s
+    FROM unnest(CAST(%(nodes)s AS text[])) WITH ORDINALITY AS listed (node_id, place)
+    CROSS JOIN LATERAL (
+        SELECT window_start, cadence_seconds, {figures} FROM water_infrastructure.computed_metrics
+        WHERE node_id = listed.node_id AND time_window = '1hour' AND window_start >= %(start)s AND window_start < %(end)s
+        OFFSET 0
+    ) AS hour
 """
 _BALANCES = """
     SELECT window_start, district_id,
