@@ -41,7 +41,7 @@ def brute_force(rows: list[dict]) -> dict[tuple, dict]:
         key = (row["node_id"], row["timestamp"])
         if key not in best or rank > best[key][0]:
             best[key] = (rank, row)
-    limits = {"flow_rate": 1e4, "pressure": 10, "temperature": 60, "volume": math.inf}
+    limits = {"flow_rate": 1e4, "pressure": 25, "temperature": 60, "volume": math.inf}
     lows = {"temperature": -30}
     per_node: dict[str, list[dict]] = defaultdict(list)
     for (node, instant), (_, row) in sorted(best.items(), key=lambda item: item[0]):
@@ -313,7 +313,7 @@ def test_impossible_input_is_counted_by_reason_and_the_rest_is_kept():
         good | {"timestamp": AS_OF + timedelta(seconds=1)},
         good | {"timestamp": t + timedelta(minutes=1), "flow_rate": math.inf},
         good | {"timestamp": t + timedelta(minutes=2), "flow_rate": -0.1},
-        good | {"timestamp": t + timedelta(minutes=3), "pressure": 10.1},
+        good | {"timestamp": t + timedelta(minutes=3), "pressure": 25.1},
         good | {"timestamp": t + timedelta(minutes=4), "flow_rate": None, "pressure": math.nan},
         good | {"flow_rate": 9.0, "ingestion_timestamp": t + timedelta(hours=1)},
         good | {"flow_rate": 9.0, "ingestion_timestamp": t + timedelta(minutes=30)},

@@ -28,11 +28,14 @@ TRANSIENT_SENSORS = 3
 # Rejected readings are a fault where they are this share of an hour's.
 REJECTED_SHARE = 0.25
 _QUIET_HOURS = {"flat_line": 6, "silent": 1, "spikes": 6, "jump": 6, "negative_flow": 3, "out_of_range": 3}
+# Placeholders are none: where a device has measured nothing it says so, and data quality names it.
 _REASONS: dict[AnomalyType, tuple[str, ...]] = {
     "negative_flow": ("flow_rate_negative",),
     "out_of_range": (
-        "flow_rate_too_high", "flow_rate_infinite", "pressure_negative", "pressure_too_high", "pressure_infinite",
-        "temperature_too_low", "temperature_too_high", "temperature_infinite", "volume_negative", "volume_infinite",
+        "flow_rate_too_low", "flow_rate_too_high", "flow_rate_infinite",
+        "pressure_negative", "pressure_too_low", "pressure_too_high", "pressure_infinite",
+        "temperature_negative", "temperature_too_low", "temperature_too_high", "temperature_infinite",
+        "volume_negative", "volume_too_low", "volume_too_high", "volume_infinite",
     ),
     "clock_jump": ("conflicting",),
 }  # fmt: skip
