@@ -6,11 +6,17 @@ value is at least known to be wrong, and what contradicts a node's habits may st
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+
+from src.domain.readings import MEASUREMENTS, ROWS_SET_ASIDE, measurement_of
+
+Floats = npt.NDArray[np.float64]
 
 WEIGHTS = {"completeness": 0.5, "validity": 0.3, "consistency": 0.2}
 # Volume and integrated flow of an hour may differ by this share.
@@ -22,35 +28,82 @@ CONTRADICTING = (
 )  # fmt: skip
 _OUTLIERS = ("spikes", "jump", "unusual_flow", "unusual_pressure", "unusual_temperature")
 _HOUR = pd.Timedelta(hours=1)
+# Valid values of a window, by measurement.
+_COUNTS = {"flow_rate": "flow_count", "pressure": "pressure_count", "temperature": "temperature_count"}
+# What stands for a measurement where a whole row was set aside.
+ROW = "row"
 
 
 def window_quality(windows: pd.DataFrame, rejections: pd.DataFrame) -> pd.Series[float]:
-    """The share of each window's promised readings that are there and were not set aside (0..1; NaN: cadence unknown).
+    """The share of each window's promised readings that came and were not set aside (0..1; NaN: cadence unknown).
 
     Args:
         windows: what `metrics.window_metrics` returns.
-        rejections: what `readings.clean` set aside: node_id, timestamp, reason.
+        rejections: what `readings.clean` set aside: node_id, timestamp, reason, is_lost.
     """
     complete: pd.Series[float] = windows["data_completeness"].astype("float64") / 100
     placed = rejections.dropna(subset=["node_id", "timestamp"])
+    placed = placed[_lowers_validity(placed["reason"])]
     if placed.empty or windows.empty:
         return complete
-    set_aside = np.zeros(len(windows))
+    # A row whose every value was set aside came once, for however many reasons it went.
+    came_once = placed["is_lost"] & ~placed.duplicated(["node_id", "timestamp", "is_lost"])
+    placed = placed.assign(node_id=placed["node_id"].astype(str), is_lost=came_once).sort_values("timestamp")
+    set_aside = {name: np.zeros(len(windows)) for name in (*MEASUREMENTS, ROW)}
+    lost = np.zeros(len(windows))
     nodes = windows["node_id"].astype(str).to_numpy()
     for size in windows["time_window"].cat.categories:
         at = np.flatnonzero(windows["time_window"] == size)
         starts = windows["window_start"].iloc[at].reset_index(drop=True)
         order = starts.sort_values(kind="stable").index
         of_size = pd.DataFrame({"node_id": nodes[at], "window_start": starts, "row": at}).loc[order]
-        instants = placed.assign(node_id=placed["node_id"].astype(str)).sort_values("timestamp")
         found = pd.merge_asof(
-            instants, of_size, left_on="timestamp", right_on="window_start", by="node_id", direction="backward"
+            placed, of_size, left_on="timestamp", right_on="window_start", by="node_id", direction="backward"
         ).dropna(subset=["row"])
         row = found["row"].astype("int64").to_numpy()
         inside = found["timestamp"].to_numpy() < windows["window_end"].iloc[row].to_numpy()
-        np.add.at(set_aside, row[inside], 1)
-    counted = windows["reading_count"].to_numpy(dtype="float64")
-    return complete * (counted / (counted + set_aside))
+        found, row = found[inside], row[inside]
+        for reason, of_reason in found.groupby("reason").indices.items():
+            np.add.at(set_aside[measurement_of(str(reason)) or ROW], row[of_reason], 1)
+        np.add.at(lost, row[found["is_lost"].to_numpy()], 1)
+    counts = {name: windows[column].to_numpy(dtype="float64") for name, column in _COUNTS.items()}
+    valid = _validity(windows["reading_count"].to_numpy(dtype="float64"), counts, set_aside)
+    # What was lost had come: it lowers the score as invalid, not as missing besides.
+    seconds = (windows["window_end"] - windows["window_start"]).dt.total_seconds()
+    promised = (seconds / windows["cadence_seconds"]).clip(lower=1)
+    return (complete + lost / promised).clip(upper=1) * valid
+
+
+def _lowers_validity(reasons: pd.Series[str]) -> pd.Series[bool]:
+    """Whether the sensor is to blame: it is not for a row delivered twice, or filled in for it, or yet to come."""
+    lowering = [r for r in reasons.unique() if r in ROWS_SET_ASIDE or measurement_of(r) is not None]
+    return reasons.isin(lowering)
+
+
+def _validity(readings: Floats, counts: Mapping[str, Floats], set_aside: Mapping[str, Floats]) -> Floats:
+    """The share of values that were not set aside, as a mean over the measurements that there are; NaN: nothing came.
+
+    A measurement has lost its own values set aside, and one with every row that was set aside as a whole: a bad
+    pressure says nothing of the flow beside it.
+
+    Args:
+        readings: rows with at least one valid value.
+        counts: valid values by measurement; volumes are not counted, and are in every row where nothing else is.
+        set_aside: values by measurement; under `ROW` whole rows.
+    """
+    others = np.sum([np.nan_to_num(count) for count in counts.values()], axis=0)
+    values = dict(counts) | {"volume": np.where(others > 0, 0, readings)}
+    with_volume = (others > 0) & (set_aside["volume"] > 0)
+    values["volume"] = np.where(with_volume, np.maximum(readings - set_aside["volume"], 0), values["volume"])
+    shares, there = np.zeros_like(readings), np.zeros_like(readings)
+    for name, count in values.items():
+        valid = np.nan_to_num(count)
+        is_measured = valid + set_aside[name] > 0
+        came = valid + set_aside[name] + set_aside[ROW]
+        shares += np.where(is_measured, valid / np.maximum(came, 1), 0)
+        there += is_measured
+    nothing = np.where(set_aside[ROW] > 0, 0.0, np.nan)
+    return np.asarray(np.where(there > 0, shares / np.maximum(there, 1), nothing))
 
 
 def node_quality(
@@ -65,13 +118,14 @@ def node_quality(
     Args:
         nodes: index node_id; cadence_seconds, the last one known (NaN: the node never told enough).
         hours: 1hour windows of the span: node_id, window_start, reading_count, cadence_seconds, data_completeness (%),
-            avg_flow_rate (L/s), flow_count, total_volume (m³).
+            avg_flow_rate (L/s), flow_count, pressure_count, temperature_count, total_volume (m³).
         rejections: of the span: node_id, quarter_start, reason, readings.
         events: that overlap the span: node_id, anomaly_type, severity, begin, end (NaT: goes on).
 
     Returns:
         Index node_id; completeness_score, validity_score, consistency_score, overall_quality_score (0..1; NaN where
-        nothing can be told), missing_data_points (NaN: cadence unknown), invalid_values, outliers_detected and
+        nothing can be told), missing_data_points (NaN: cadence unknown), invalid_values (values and whole rows set
+        aside, but what was delivered twice or filled in), outliers_detected and
         quality_issues: a list of type, severity, count, first and last instant.
     """
     start, end = (pd.Timestamp(edge) for edge in span)
@@ -89,8 +143,19 @@ def node_quality(
     promised = (promised_now.reindex(nodes.index).fillna(0) + silent).where(cadence.notna(), np.nan)
     scores["completeness_score"] = (present / promised.clip(lower=1)).clip(upper=1).where(promised.notna(), 0.0)
     scores.loc[(present > 0) & promised.isna(), "completeness_score"] = np.nan
-    rejected = rejections.groupby("node_id")["readings"].sum().reindex(nodes.index, fill_value=0).astype("float64")
-    scores["validity_score"] = (present / (present + rejected)).where(present + rejected > 0)
+    invalid = rejections[_lowers_validity(rejections["reason"])]
+    of_what = pd.Series([measurement_of(reason) or ROW for reason in invalid["reason"]], invalid.index, dtype="object")
+    set_aside = {
+        name: invalid[of_what == name].groupby("node_id")["readings"].sum().reindex(nodes.index, fill_value=0.0)
+        for name in (*MEASUREMENTS, ROW)
+    }
+    rejected = sum(set_aside.values(), pd.Series(0.0, nodes.index))
+    counts = {name: by_node[column].sum().reindex(nodes.index, fill_value=0) for name, column in _COUNTS.items()}
+    scores["validity_score"] = _validity(
+        np.asarray(present, dtype=np.float64),
+        {name: np.asarray(count, dtype=np.float64) for name, count in counts.items()},
+        {name: np.asarray(count, dtype=np.float64) for name, count in set_aside.items()},
+    )
     marked = _contradictions(told, events, start, end)
     wrong = (marked["contradicts"] | marked["mismatch"]).groupby(marked["node_id"], observed=True).mean()
     scores["consistency_score"] = (1 - wrong.astype("float64")).reindex(nodes.index)

@@ -23,6 +23,7 @@ def hours_of(node_id: str = "n", count: int = 24, per_hour: int = 12, **changed:
     """Hours of a node that reports every five minutes at 10 L/s."""
     starts = pd.date_range(START, periods=count, freq="h")
     told = {"reading_count": per_hour, "flow_count": per_hour, "cadence_seconds": 300.0, "avg_flow_rate": 10.0}
+    told |= {"pressure_count": 0, "temperature_count": 0}
     told |= {"data_completeness": 100 * per_hour / 12, "total_volume": 36.0 * per_hour / 12}
     return pd.DataFrame({"node_id": node_id, "window_start": starts} | told | changed)
 
@@ -79,12 +80,38 @@ def test_a_node_without_readings_is_not_complete_and_nothing_else_is_said_of_it(
     assert (scores["missing_data_points"], scores["quality_issues"][0]["severity"]) == (288, "critical")
 
 
-def test_validity_is_the_share_of_readings_that_were_not_set_aside():
-    scores = checked(hours_of(), {"flow_rate_negative": 48, "duplicate": 48})
-    assert (scores["validity_score"], scores["invalid_values"]) == (0.75, 96)
-    assert {issue["type"]: issue["count"] for issue in scores["quality_issues"]} == {
-        "flow_rate_negative": 48, "duplicate": 48,
-    }  # fmt: skip
+def test_validity_is_the_share_of_values_that_were_not_set_aside():
+    scores = checked(hours_of(per_hour=10), {"flow_rate_negative": 48})
+    assert (scores["validity_score"], scores["invalid_values"]) == (240 / 288, 48)
+    assert [(issue["type"], issue["count"]) for issue in scores["quality_issues"][1:]] == [("flow_rate_negative", 48)]
+
+
+@pytest.mark.parametrize("reason", ["duplicate", "interpolated", "timestamp_in_future"])
+def test_what_is_no_fault_of_the_sensor_is_counted_and_lowers_no_validity(reason: str):
+    scores = checked(hours_of(), {reason: 48})
+    assert (scores["validity_score"], scores["invalid_values"]) == (1, 0)
+    assert [(issue["type"], issue["count"]) for issue in scores["quality_issues"]] == [(reason, 48)]
+
+
+def test_a_row_that_is_set_aside_as_a_whole_is_missing_from_each_of_its_measurements():
+    hours = hours_of(per_hour=9, pressure_count=9)
+    for reason in ("conflicting", "low_quality_score", "no_valid_measurement"):
+        assert checked(hours, {reason: 72})["validity_score"] == 0.75
+
+
+def test_a_bad_pressure_says_nothing_of_the_flow_beside_it():
+    hours = hours_of(pressure_count=6)
+    # The flow of every reading is valid, the pressure of every other.
+    scores = checked(hours, {"pressure_too_high": 144})
+    assert (scores["validity_score"], scores["invalid_values"]) == ((1 + 0.5) / 2, 144)
+    assert checked(hours_of(), {"pressure_placeholder": 288})["validity_score"] == 0.5
+
+
+def test_a_meter_that_sends_volumes_only_is_as_valid_as_these():
+    hours = hours_of(per_hour=9, flow_count=0, avg_flow_rate=float("nan"))
+    assert checked(hours, {"volume_negative": 72})["validity_score"] == 0.75
+    # Beside flow, a counter that was reset four times has lost four values.
+    assert checked(hours_of(), {"volume_negative": 4})["validity_score"] == (1 + 284 / 288) / 2
 
 
 def test_consistency_is_the_share_of_hours_that_contradict_neither_the_pattern_nor_the_volume():
@@ -106,7 +133,7 @@ def test_consistency_is_the_share_of_hours_that_contradict_neither_the_pattern_n
 )
 def test_scores_are_shares_and_the_whole_is_their_weighted_mean(per_hour, count, set_aside, last):
     hours = hours_of(count=count if per_hour else 0, per_hour=per_hour)
-    scores = checked(hours, {"duplicate": set_aside} if set_aside else None, [("spikes", 0, last)])
+    scores = checked(hours, {"conflicting": set_aside} if set_aside else None, [("spikes", 0, last)])
     parts = {name: scores[f"{name}_score"] for name in WEIGHTS}
     known = {name: value for name, value in parts.items() if value == value}
     assert all(0 <= value <= 1 for value in known.values())
@@ -114,16 +141,40 @@ def test_scores_are_shares_and_the_whole_is_their_weighted_mean(per_hour, count,
     assert scores["overall_quality_score"] == pytest.approx(expected)
 
 
-def test_a_window_is_worth_the_share_of_its_promised_readings_that_are_there_and_valid():
-    windows = hours_of(count=2).assign(
+def windows_of(**changed: object) -> pd.DataFrame:
+    return hours_of(count=2, **changed).assign(
         time_window=pd.Categorical(["1hour"] * 2), window_end=lambda f: f["window_start"] + pd.Timedelta(hours=1)
     )
-    at = pd.Timestamp(START) + pd.Timedelta(minutes=65)
-    elsewhere = {"node_id": "other", "timestamp": at, "reason": "duplicate"}
-    own = [{"node_id": "n", "timestamp": at, "reason": "duplicate"}] * 4
-    nowhere = {"node_id": "n", "timestamp": pd.NaT, "reason": "missing_timestamp"}
-    scores = window_quality(windows, pd.DataFrame([*own, elsewhere, nowhere]))
-    assert scores.tolist() == [1.0, 0.75]
+
+
+def set_aside(reason: str, count: int, *, is_lost: bool = False, node_id: str = "n") -> pd.DataFrame:
+    """Rows of the second hour, minute after minute."""
+    instants = pd.Timestamp(START) + pd.Timedelta(minutes=65) + pd.to_timedelta(range(count), unit="min")
+    return pd.DataFrame({"node_id": node_id, "timestamp": instants, "reason": reason, "is_lost": is_lost})
+
+
+def test_a_window_is_worth_the_share_of_its_promised_readings_that_came_and_are_valid():
+    nowhere = set_aside("missing_timestamp", 1).assign(timestamp=lambda f: f["timestamp"].where(False))
+    elsewhere = set_aside("conflicting", 1, node_id="other")
+    listed = pd.concat([set_aside("conflicting", 4), elsewhere, nowhere], ignore_index=True)
+    assert window_quality(windows_of(), listed).tolist() == [1.0, 0.75]
+    assert window_quality(windows_of(), set_aside("duplicate", 12)).tolist() == [1.0, 1.0]
+
+
+def test_a_reading_that_is_lost_counts_as_invalid_and_not_as_missing_besides():
+    only_flow = windows_of(reading_count=[12, 6], flow_count=[12, 6], data_completeness=[100.0, 50.0])
+    assert window_quality(only_flow, set_aside("flow_rate_negative", 6, is_lost=True)).tolist() == [1.0, 0.5]
+    # Twice for one row: of both that it measures, six of twelve are valid.
+    two = only_flow.assign(pressure_count=[12, 6])
+    both = [set_aside(reason, 6, is_lost=True) for reason in ("flow_rate_infinite", "pressure_placeholder")]
+    assert window_quality(two, pd.concat(both, ignore_index=True)).tolist() == [1.0, 0.5]
+    # What was filled in never came.
+    assert window_quality(only_flow, set_aside("interpolated", 6, is_lost=True)).tolist() == [1.0, 0.5]
+
+
+def test_a_bad_pressure_costs_a_window_the_pressure_alone():
+    windows = windows_of(pressure_count=[12, 0])
+    assert window_quality(windows, set_aside("pressure_too_high", 12)).tolist() == [1.0, 0.5]
 
 
 def test_every_cycle_and_every_six_hours_each_active_node_is_checked(stack: Settings, database: Engine):
@@ -144,11 +195,12 @@ def test_every_cycle_and_every_six_hours_each_active_node_is_checked(stack: Sett
     assert len(checks) == 6
     day = checks.loc["24h"]
     assert day.loc["good", "overall_quality_score"] == 1
-    assert day.loc["bad", "validity_score"] == pytest.approx(2 / 3)
+    # Half of the flow; pressure and temperature beside it are good.
+    assert day.loc["bad", "validity_score"] == pytest.approx((0.5 + 1 + 1) / 3)
     assert (day.loc["silent", "completeness_score"], day.loc["silent", "quality_issues"][0]["type"]) == (
         0,
         "no_readings",
     )
     assert checks.loc[(WEEKLY[0], "good"), "completeness_score"] == pytest.approx(2 / 7)
     windows = metrics(database).query("time_window == '1hour' and node_id == 'bad'")
-    assert windows["quality_score"].iloc[1:].tolist() == pytest.approx([2 / 3] * (len(windows) - 1))
+    assert windows["quality_score"].iloc[1:].tolist() == pytest.approx([5 / 6] * (len(windows) - 1))

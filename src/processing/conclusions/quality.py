@@ -33,7 +33,7 @@ _NODES = text(
 )
 _HOURS = """
     SELECT node_id, window_start, reading_count, cadence_seconds, data_completeness, avg_flow_rate, flow_count,
-        total_volume
+        pressure_count, temperature_count, total_volume
     FROM water_infrastructure.computed_metrics
     WHERE node_id = ANY(%(nodes)s) AND time_window = '1hour' AND window_start >= %(start)s AND window_start < %(end)s
 """
@@ -73,7 +73,10 @@ def write_quality(
     nodes = pd.read_sql(_NODES, connection, params={"end": end, "nodes": listed}, index_col="node_id")
     if nodes.empty:
         return 0
-    numbers = ("reading_count", "cadence_seconds", "data_completeness", "avg_flow_rate", "flow_count", "total_volume")
+    numbers = (
+        "reading_count", "cadence_seconds", "data_completeness", "avg_flow_rate", "flow_count", "pressure_count",
+        "temperature_count", "total_volume",
+    )  # fmt: skip
     hours = read_rows(
         connection, _HOURS, span, {"node_id": "text", "window_start": "instant"} | dict.fromkeys(numbers, "number")
     )
