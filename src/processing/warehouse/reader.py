@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from google.cloud import bigquery
 from google.cloud.bigquery_storage import types
 
@@ -28,6 +29,13 @@ SCHEMA = pa.schema(
         ("ingestion_timestamp", pa.timestamp("us", "UTC")),
     ]
 )
+# What the collector says of a reading, where the warehouse has a column for it.
+OPTIONAL = pa.schema([("is_interpolated", pa.bool_()), ("data_quality_score", pa.float64())])
+# Of BigQuery's types, those it is understood in; a column of this name and another type is somebody else's.
+_UNDERSTOOD = {
+    "is_interpolated": ("BOOL", "BOOLEAN", "INT64", "INTEGER"),
+    "data_quality_score": ("FLOAT64", "FLOAT", "NUMERIC", "BIGNUMERIC", "INT64", "INTEGER"),
+}
 
 
 class TooManyReadings(Exception):
@@ -36,7 +44,8 @@ class TooManyReadings(Exception):
 
 @dataclass(frozen=True)
 class Readings:
-    """`frame` has the columns of `SCHEMA`: node_id (category), timestamps (datetime64[us, UTC]), measurements float64.
+    """`frame` has the columns of `SCHEMA`: node_id (category), timestamps (datetime64[us, UTC]), measurements float64;
+    and of `OPTIONAL` those in which anything is said: is_interpolated (bool), data_quality_score (float64).
 
     `bytes_read` is what the warehouse processed for it; 0 where it does not tell.
     """
@@ -83,7 +92,8 @@ class Reader:
                 timeout=self._warehouse.timeout,
             )
             present = {field.name for field in table.schema}
-            missing = [column for column in self._column.values() if column not in present]
+            wanted = self._column | optional_columns(table, self._settings)
+            missing = [column for column in wanted.values() if column not in present]
             # A view may not list its columns; its query names a missing one itself.
             if missing and table.table_type == "TABLE":
                 raise WarehouseError(
@@ -91,14 +101,15 @@ class Reader:
                     "name the right ones in BIGQUERY_COLUMNS"
                 )
             if table.table_type == "TABLE":
-                arrow, bytes_read = self._read_table(table, node_ids, start, end, districts, most_readings)
+                arrow, bytes_read = self._read_table(table, wanted, node_ids, start, end, districts, most_readings)
             else:
-                arrow, bytes_read = self._query_view(node_ids, start, end, districts, most_readings)
-        return Readings(arrow.to_pandas(categories=["node_id"]), bytes_read)
+                arrow, bytes_read = self._query_view(wanted, node_ids, start, end, districts, most_readings)
+        return Readings(_telling(arrow).to_pandas(categories=["node_id"]), bytes_read)
 
     def _read_table(
         self,
         table: bigquery.Table,
+        wanted: Mapping[str, str],
         node_ids: Sequence[str],
         start: datetime,
         end: datetime,
@@ -120,7 +131,7 @@ class Reader:
                 table=f"projects/{table.project}/datasets/{table.dataset_id}/tables/{table.table_id}",
                 data_format=types.DataFormat.ARROW,
                 read_options=types.ReadSession.TableReadOptions(
-                    selected_fields=list(self._column.values()), row_restriction=restriction
+                    selected_fields=list(wanted.values()), row_restriction=restriction
                 ),
             ),
             max_stream_count=self._settings.bigquery_streams,
@@ -131,14 +142,14 @@ class Reader:
         if bytes_read > self._settings.bigquery_maximum_bytes_billed:
             raise WarehouseError(too_dear(self._settings, bytes_read))
         if not session.streams:
-            return SCHEMA.empty_table(), bytes_read
+            return _schema(wanted).empty_table(), bytes_read
         limit = _Limit(most_readings)
 
         def stream(name: str) -> pa.Table:
-            parts = [SCHEMA.empty_table()]
+            parts = [_schema(wanted).empty_table()]
             for page in self._warehouse.storage.read_rows(name, **bounds).rows(session).pages:
                 limit.count(page.num_items)
-                parts.append(self._renamed(pa.Table.from_batches([page.to_arrow()])))
+                parts.append(_renamed(pa.Table.from_batches([page.to_arrow()]), wanted))
             return pa.concat_tables(parts)
 
         with ThreadPoolExecutor(len(session.streams), thread_name_prefix="bigquery") as pool:
@@ -150,6 +161,7 @@ class Reader:
 
     def _query_view(
         self,
+        wanted: Mapping[str, str],
         node_ids: Sequence[str],
         start: datetime,
         end: datetime,
@@ -167,7 +179,7 @@ class Reader:
             parameters.append(bigquery.ArrayQueryParameter("districts", "STRING", list(districts)))
         # Only identifiers that Settings has validated stand in the text; every value is a typed parameter.
         query = (
-            f"SELECT {', '.join(self._column.values())} "  # noqa: S608
+            f"SELECT {', '.join(wanted.values())} "  # noqa: S608
             f"FROM `{self._dataset}.{self._settings.bigquery_table}` "
             f"WHERE {self._column['timestamp']} >= @start AND {self._column['timestamp']} < @end "
             f"AND {self._column['node_id']} IN UNNEST(@node_ids) AND ({within})"
@@ -178,10 +190,37 @@ class Reader:
         storage = None if self._settings.bigquery_rest_endpoint else self._warehouse.storage
         bounds = {"timeout": self._warehouse.timeout}
         arrow = rows.to_arrow(bqstorage_client=storage, create_bqstorage_client=False, **bounds)
-        return self._renamed(arrow), bytes_read
+        return _renamed(arrow, wanted), bytes_read
 
-    def _renamed(self, arrow: pa.Table) -> pa.Table:
-        return arrow.select(list(self._column.values())).rename_columns(SCHEMA.names).cast(SCHEMA)
+
+def optional_columns(table: bigquery.Table, settings: Settings) -> dict[str, str]:
+    """Of `OPTIONAL` what a table or view has, and its name there; one that is given a name is meant to be there."""
+    types = {field.name: field.field_type for field in table.schema}
+    named = settings.bigquery_columns
+    return {
+        name: named.get(name, name) for name in OPTIONAL.names if name in named or types.get(name) in _UNDERSTOOD[name]
+    }
+
+
+def _schema(wanted: Mapping[str, str]) -> pa.Schema:
+    return pa.schema([field for field in (*SCHEMA, *OPTIONAL) if field.name in wanted])
+
+
+def _renamed(arrow: pa.Table, wanted: Mapping[str, str]) -> pa.Table:
+    return arrow.select(list(wanted.values())).rename_columns(list(wanted)).cast(_schema(wanted))
+
+
+def _telling(arrow: pa.Table) -> pa.Table:
+    """The table without what the collector might say and says of no row; null means that nothing is known."""
+    if "is_interpolated" in arrow.column_names:
+        filled_in = pc.fill_null(arrow["is_interpolated"], False)
+        place = arrow.column_names.index("is_interpolated")
+        arrow = arrow.set_column(place, "is_interpolated", filled_in)
+        if not pc.any(filled_in).as_py():
+            arrow = arrow.drop_columns("is_interpolated")
+    if "data_quality_score" in arrow.column_names and arrow["data_quality_score"].null_count == len(arrow):
+        arrow = arrow.drop_columns("data_quality_score")
+    return arrow
 
 
 class _Limit:
