@@ -7,10 +7,10 @@ import re
 import sys
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -40,6 +40,21 @@ def _known_origins(text: str) -> str:
 # What may stand in a table or column name of the warehouse: names cannot be bound as parameters,
 # so nothing else ever reaches a query.
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,299}$")]
+
+
+class ValidRange(BaseModel):
+    """The least and the largest value that a measurement can have, in the product's unit; None: the usual one."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    low: float | None = None
+    high: float | None = None
+
+    @model_validator(mode="after")
+    def _has_room(self) -> ValidRange:
+        if self.low is not None and self.high is not None and self.low >= self.high:
+            raise ValueError(f"low {self.low:g} must be less than high {self.high:g}")
+        return self
 
 
 class _SecretFiles(PydanticBaseSettingsSource):
@@ -94,6 +109,13 @@ class Settings(BaseSettings):
     bigquery_rest_endpoint: str = ""
     bigquery_storage_endpoint: str = ""
     google_application_credentials: str = ""
+
+    unit_flow_rate: str = "L/s"
+    unit_pressure: str = "bar"
+    unit_temperature: str = "°C"
+    unit_volume: str = "m³"
+    valid_ranges: dict[Literal["flow_rate", "pressure", "temperature", "volume"], ValidRange] = {}
+    minimum_quality_score: float = Field(0.5, ge=0, le=1)
 
     utility_timezone: Annotated[str, AfterValidator(_known_zone)] = "Europe/Rome"
     utility_country: str = Field("IT", pattern="^([A-Z]{2})?$")
@@ -168,6 +190,12 @@ class Settings(BaseSettings):
     def running_clock(self) -> Clock:
         """The one clock of this process."""
         return clock_from(self.clock)
+
+
+def refuse(variable: str, message: str) -> NoReturn:
+    """Ends the process with a line that names a wrong setting."""
+    sys.stderr.write(f"Setting {variable} is wrong: {message}.\n")
+    raise SystemExit(2)
 
 
 def load_settings(*, with_warehouse: bool = False) -> Settings:

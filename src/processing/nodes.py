@@ -5,14 +5,20 @@ from __future__ import annotations
 import sys
 from datetime import date
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Json, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Json, ValidationError, field_validator
 from sqlalchemy import Connection, func
 from sqlalchemy.dialects.postgresql import insert
 
 from src.db import generation, tables
 from src.domain.names import problem_of_text
+from src.domain.readings import VALID_RANGE
+from src.domain.units import conversion
 from src.processing.imports.files import DistrictName, Empty, Identifier, Text, run_import
+from src.processing.ingest.outdated import find_outdated
+from src.processing.warehouse.channels import conventions_of
+from src.settings import ValidRange, load_settings
 from src.vocabulary import Role
 
 
@@ -39,14 +45,38 @@ class _Limits(BaseModel):
     emergency_high: float | None = None
 
 
+Measurement = Literal["flow_rate", "pressure", "temperature", "volume"]
+
+
 class _Metadata(BaseModel):
     """What the service reads of a node's metadata; whatever else is in them is the utility's."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
     limits: dict[Literal["flow_rate", "pressure", "temperature"], _Limits] | None = None
+    units: dict[Measurement, str] | None = None
+    ranges: dict[Measurement, ValidRange] | None = None
     tank_area_m2: float | None = Field(None, gt=0)
     feeding_district_id: str | None = None
+
+    @field_validator("units")
+    @classmethod
+    def _convertible(cls, units: dict[Measurement, str] | None) -> dict[Measurement, str] | None:
+        for measurement, unit in (units or {}).items():
+            conversion(measurement, unit)
+        return units
+
+    @field_validator("ranges")
+    @classmethod
+    def _with_room(cls, ranges: dict[Measurement, ValidRange] | None) -> dict[Measurement, ValidRange] | None:
+        for measurement, edges in (ranges or {}).items():
+            usual_low, usual_high = VALID_RANGE[measurement]
+            low, high = (
+                usual if edge is None else edge for edge, usual in ((edges.low, usual_low), (edges.high, usual_high))
+            )
+            if low >= high:
+                raise ValueError(f"{measurement}: nothing lies between {low:g} and {high:g}; name low and high")
+        return ranges
 
 
 def _meant(metadata: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -56,7 +86,7 @@ def _meant(metadata: dict[str, Any] | None) -> dict[str, Any] | None:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"] if part != "[key]")
-        raise ValueError(f"{place}: {first['msg']}") from None
+        raise ValueError(f"{place}: {first['msg'].removeprefix('Value error, ')}") from None
     return metadata
 
 
@@ -64,7 +94,8 @@ class Node(BaseModel):
     """One line of the file: columns by name in any order, all but node_id optional, empty means unknown.
 
     Roles name a node's part in the water balance of its district; metadata is a JSON object, in which a tank has its
-    tank_area_m2, an inlet that another district feeds that one's feeding_district_id, and any node its limits.
+    tank_area_m2, an inlet that another district feeds that one's feeding_district_id, and any node its limits, the
+    units in which it reports and the ranges of what is possible.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -98,9 +129,24 @@ def import_nodes(connection: Connection, nodes: list[Node]) -> None:
     generation.advance(connection)
 
 
+def _imported(connection: Connection, nodes: list[Node]) -> str | None:
+    """Imports the nodes; a sentence where windows of theirs are stored that say something in another unit or range."""
+    import_nodes(connection, nodes)
+    settings = load_settings()
+    outdated = find_outdated(
+        connection,
+        conventions_of(settings),
+        settings.running_clock.now(),
+        settings.retention_metrics_days,
+        ZoneInfo(settings.utility_timezone),
+        [node.node_id for node in nodes],
+    )
+    return None if outdated is None else outdated.sentence()
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Imports a file as a whole or, if anything is wrong with it, not at all; the exit code."""
-    return run_import(arguments, "nodes", __doc__, Node, "node_id", import_nodes)
+    return run_import(arguments, "nodes", __doc__, Node, "node_id", _imported)
 
 
 if __name__ == "__main__":

@@ -72,9 +72,13 @@ def run_import(
     description: str | None,
     model: type[Row],
     key: str,
-    store: Callable[[Connection, list[Row]], None],
+    store: Callable[[Connection, list[Row]], str | None],
 ) -> int:
-    """The command `python -m src.processing.<noun> import FILE`; the exit code."""
+    """The command `python -m src.processing.<noun> import FILE`; the exit code.
+
+    Args:
+        store: writes the rows; what it returns is printed once they are committed.
+    """
     parser = argparse.ArgumentParser(prog=f"python -m src.processing.{noun}", description=description)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     importing = commands.add_parser("import", help=f"add or change {noun}", description=model.__doc__)
@@ -94,6 +98,6 @@ def run_import(
         sys.stderr.write(problem + "\n")
         return 1
     with database.begin() as connection:
-        store(connection, rows)
-    sys.stdout.write(f"{len(rows)} {noun} imported.\n")
+        remark = store(connection, rows)
+    sys.stdout.write(f"{len(rows)} {noun} imported.\n" + (f"{remark}\n" if remark else ""))
     return 0

@@ -16,14 +16,16 @@ from sqlalchemy.dialects.postgresql import insert as insert_or_update
 
 from src.db.tables import computed_metrics, ingestion_watermarks, nodes, rejected_readings
 from src.db.upsert import replace_metrics
+from src.domain.channels import DEFAULTS, Conventions, channels_of, described
 from src.domain.days import day_start
 from src.domain.metrics import LEAD_DAYS, TIME_WINDOWS, window_metrics
 from src.domain.quality import window_quality
 from src.domain.readings import EARLIEST, clean
+from src.processing.warehouse.channels import stated_channels
 from src.processing.warehouse.reader import Reader
 
 # Changes whenever the same readings would give other numbers.
-COMPUTATION_VERSION = "2"
+COMPUTATION_VERSION = "3"
 # The smallest step between instants: "up to and including" as an exclusive end.
 INSTANT = timedelta(microseconds=1)
 
@@ -92,6 +94,9 @@ class Span:
     zone: ZoneInfo
     # What the warehouse processed for it.
     bytes_read: int
+    # What the readings are taken for, and what people state besides of nodes.
+    conventions: Conventions
+    stated: Mapping[str, Mapping[str, Any]]
 
     def of(self, node_ids: Sequence[str]) -> Span:
         """The part that some of its nodes are."""
@@ -108,6 +113,7 @@ def read_span(
     zone: ZoneInfo,
     *,
     now: datetime,
+    conventions: Conventions = DEFAULTS,
     districts: Sequence[str] | None = None,
     most_readings: int | None = None,
 ) -> Span:
@@ -118,6 +124,7 @@ def read_span(
         as_of: the instant the job stands for. Where a later one has already been taken in, that one counts: a slow
             job never takes rows back.
         now: what a clock that ran ahead of it has taken in does not count.
+        conventions: units and ranges of nodes of which nothing is stated.
         districts: as of `Reader.read`.
         most_readings: as of `Reader.read`.
 
@@ -144,13 +151,15 @@ def read_span(
         end = as_of + INSTANT
     lead = day_start(first, zone, -LEAD_DAYS)
     read = reader.read(node_ids, lead, end, districts=districts, most_readings=most_readings)
-    return Span(list(node_ids), read.frame, first, end, open_ended, as_of, zone, read.bytes_read)
+    stated = stated_channels(connection, node_ids)
+    return Span(list(node_ids), read.frame, first, end, open_ended, as_of, zone, read.bytes_read, conventions, stated)
 
 
 def write_span(connection: Connection, span: Span, *, moves_watermarks: bool = True) -> Ingested:
     """Makes the stored windows of the span's nodes, of its local days, say what the readings say.
 
-    Windows and watermarks are written in the caller's transaction. Repeating it changes nothing.
+    Windows and watermarks are written in the caller's transaction. Repeating it changes nothing. `computation_version`
+    says how a window was computed, and under which units and ranges where these are not the product's.
 
     Args:
         moves_watermarks: False where the span does not begin where the watermarks say reading must go on: what lies
@@ -158,7 +167,8 @@ def write_span(connection: Connection, span: Span, *, moves_watermarks: bool = T
     """
     stages = _Stages()
     first, end = span.first, span.end
-    cleaned = clean(span.raw, span.as_of, counted_from=first)
+    channels = channels_of(span.node_ids, span.stated, span.conventions)
+    cleaned = clean(span.raw, span.as_of, first, channels, span.conventions.least_score)
     stages.ended("clean")
     rows = window_metrics(cleaned.frame, first, span.zone)
     if not span.open_ended:
@@ -166,6 +176,9 @@ def write_span(connection: Connection, span: Span, *, moves_watermarks: bool = T
         rows = rows[rows["window_end"] <= pd.Timestamp(end)]
     rows = rows.assign(quality_score=window_quality(rows, cleaned.rejections))
     rows = rows.assign(computed_at=pd.Timestamp(span.as_of), computation_version=COMPUTATION_VERSION)
+    if channels is not None:
+        versions = dict(zip(span.node_ids, versions_of(span.node_ids, channels), strict=True))
+        rows["computation_version"] = rows["node_id"].astype(str).map(versions)
     stages.ended("compute")
     first_hour = first.replace(minute=0, second=0, microsecond=0)
     spans = {name: (first_hour if name == "1hour" else first, end, span.open_ended) for name in TIME_WINDOWS}
@@ -184,6 +197,11 @@ def write_span(connection: Connection, span: Span, *, moves_watermarks: bool = T
         stages.seconds,
         {node_id: hour.astimezone(UTC).isoformat() for node_id, hour in touched.items()},
     )
+
+
+def versions_of(node_ids: Sequence[str], channels: pd.DataFrame | None) -> list[str]:
+    """How windows of these nodes are computed, as text: another text, other numbers."""
+    return [f"{COMPUTATION_VERSION} {text}".strip() for text in described(channels, node_ids)]
 
 
 class _Stages:

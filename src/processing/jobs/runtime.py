@@ -24,7 +24,9 @@ from sqlalchemy import Engine
 from src.clock import Clock
 from src.db.engines import create_database_engine
 from src.domain.anomalies.sample import SampleMemory
+from src.domain.channels import Conventions
 from src.domain.forecasting.model import Forecaster
+from src.processing.warehouse.channels import conventions_of
 from src.processing.warehouse.client import Warehouse, connect
 from src.processing.warehouse.history import HourlyFlow
 from src.processing.warehouse.reader import Reader
@@ -61,6 +63,11 @@ class Runtime:
     @cached_property
     def zone(self) -> ZoneInfo:
         return ZoneInfo(self.settings.utility_timezone)
+
+    @cached_property
+    def conventions(self) -> Conventions:
+        """Units and ranges of all readings of which nothing else is stated."""
+        return conventions_of(self.settings)
 
     def warehouse(self) -> Warehouse:
         """The connection to BigQuery, made when first needed: wrong credentials fail a job, not the service.
@@ -110,6 +117,8 @@ def create_runtime(settings: Settings) -> Runtime:
         "password": settings.redis_password.get_secret_value() or None,
         "health_check_interval": 30,
     }
+    # A wrong unit ends the process before it does anything.
+    conventions_of(settings)
     patient, impatient = Retry(ExponentialBackoff(cap=1, base=0.05), retries=3), Retry(NoBackoff(), retries=0)
     return Runtime(
         settings=settings,

@@ -13,6 +13,7 @@ import redis
 from sqlalchemy import Connection, Row, select
 
 from src.db.tables import job_chunks
+from src.domain.channels import channels_of
 from src.domain.forecasting.boosting import MEMBERS
 from src.domain.forecasting.model import LEARNED, USUAL, NotEnoughHistory, Trained, seasonal, train
 from src.domain.forecasting.series import history_of, public_holidays
@@ -24,6 +25,7 @@ from src.processing.jobs.patience import patiently
 from src.processing.jobs.runtime import Runtime
 from src.processing.modelling import registry
 from src.processing.modelling.pools import pools
+from src.processing.warehouse.channels import stated_channels
 from src.processing.warehouse.history import read_hourly_flow, read_hourly_weather
 
 # Older readings are not read: a tenth of them would be learned from, of a network that has changed since.
@@ -173,7 +175,11 @@ def _flow_of(runtime: Runtime, chunk: Row[Any]) -> tuple[pd.DataFrame, int]:
         for pool in waiting:
             if pool.chunk_number > chunk.chunk_number and len(nodes) + len(pool.node_ids) <= MOST_READ:
                 nodes |= set(pool.node_ids)
-        read = read_hourly_flow(runtime.warehouse(), runtime.settings, sorted(nodes), chunk.read_start, chunk.read_end)
+        asked = sorted(nodes)
+        with runtime.database.connect() as connection:
+            channels = channels_of(asked, stated_channels(connection, asked), runtime.conventions)
+        warehouse, settings = runtime.warehouse(), runtime.settings
+        read = read_hourly_flow(warehouse, settings, asked, chunk.read_start, chunk.read_end, channels)
         bytes_processed = read.bytes_processed
     flow = read.of(chunk.node_ids)
     if any(pool.chunk_number != chunk.chunk_number for pool in waiting):

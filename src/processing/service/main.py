@@ -18,6 +18,7 @@ from src.observability import configure_logging, logger, serve_measures
 from src.processing.alerts.delivery import run_delivery
 from src.processing.alerts.review import run_alerts
 from src.processing.conclusions.quality import run_quality
+from src.processing.ingest.outdated import find_outdated
 from src.processing.jobs import records as jobs
 from src.processing.jobs.measures import INTERVAL
 from src.processing.jobs.runtime import Runtime, create_runtime
@@ -72,6 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(problem + "\n")
         return 1
 
+    _tell_outdated(runtime)
     runtime.stop_on_signals()
 
     INTERVAL.set(settings.check_interval_minutes * 60)
@@ -89,6 +91,21 @@ def main(arguments: list[str] | None = None) -> int:
         runtime.stopping.set()
         queue.stop(settings.shutdown_seconds)
         heartbeat.stop()
+
+
+def _tell_outdated(runtime: Runtime) -> None:
+    """Says which windows settings that have changed since do not describe any more: nothing else tells."""
+    settings = runtime.settings
+    try:
+        with runtime.database.connect() as connection:
+            outdated = find_outdated(
+                connection, runtime.conventions, runtime.clock.now(), settings.retention_metrics_days, runtime.zone
+            )
+    except (SQLAlchemyError, ValueError) as error:
+        logger(__name__).warning("units and ranges were not compared", error=str(error).partition("\n")[0])
+        return
+    if outdated is not None:
+        logger(__name__).warning("stored windows are outdated", nodes=len(outdated.node_ids), do=outdated.sentence())
 
 
 def _timetable(runtime: Runtime, queue: Queue, cycles: Rhythm) -> list[Entry]:

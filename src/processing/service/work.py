@@ -169,7 +169,8 @@ def _slice(runtime: Runtime, job_id: UUID, chunk_number: int) -> Outcome | None:
             def read(node_ids: Sequence[str], until: datetime, most_readings: int | None) -> Span:
                 return read_span(
                     connection, runtime.reader(), node_ids, chunk.resume_from, until, as_of, runtime.zone,
-                    now=runtime.clock.now(), districts=chunk.districts, most_readings=most_readings,
+                    now=runtime.clock.now(), conventions=runtime.conventions, districts=chunk.districts,
+                    most_readings=most_readings,
                 )  # fmt: skip
 
             begun = time.perf_counter()

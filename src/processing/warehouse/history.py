@@ -14,8 +14,11 @@ import pyarrow as pa
 from google.cloud import bigquery, bigquery_storage
 
 from src.domain.forecasting.series import WEATHER
+from src.domain.placeholders import PLACEHOLDERS
 from src.domain.readings import VALID_RANGE
+from src.domain.units import UNITS, conversion
 from src.processing.warehouse.client import Warehouse, WarehouseError, run_query, sentences
+from src.processing.warehouse.reader import optional_columns
 from src.settings import Settings
 
 # Batches of a result that wait to be taken: what is beyond them stays in the warehouse.
@@ -70,25 +73,50 @@ class HourlyFlow:
 
 
 def read_hourly_flow(
-    warehouse: Warehouse, settings: Settings, node_ids: Sequence[str], start: datetime, end: datetime
+    warehouse: Warehouse,
+    settings: Settings,
+    node_ids: Sequence[str],
+    start: datetime,
+    end: datetime,
+    channels: pd.DataFrame | None = None,
 ) -> HourlyFlow:
-    """Mean flow of every hour of [start, end), of readings that are possible.
+    """Mean flow of every hour of [start, end), L/s, of readings that are possible, measured and trusted.
 
     However many nodes are asked for, the warehouse reads its columns once, and bills them once.
+
+    Args:
+        channels: units and ranges, as of `domain.channels.channels_of`; None: the defaults.
 
     Raises:
         WarehouseError: with a sentence that says what to do; where BIGQUERY_MAXIMUM_BYTES_BILLED does not suffice, too.
     """
-    least, most = VALID_RANGE["flow_rate"]
     names = ("node_id", "timestamp", "flow_rate")
     node, instant, flow = (settings.bigquery_columns.get(name, name) for name in names)
+    table = f"{settings.bigquery_project_id}.{settings.bigquery_dataset_id}.{settings.bigquery_table}"
+    with sentences(settings):
+        described = warehouse.queries.get_table(table, retry=warehouse.retry, timeout=warehouse.timeout)
+    optional = optional_columns(described, settings)
+    trusted = ""
+    if "is_interpolated" in optional:
+        trusted += f" AND NOT COALESCE(CAST({optional['is_interpolated']} AS BOOL), FALSE)"
+    if "data_quality_score" in optional:
+        trusted += f" AND COALESCE(CAST({optional['data_quality_score']} AS FLOAT64), 1) >= @score"
     # Only identifiers that Settings has validated stand in the text; every value is a typed parameter.
     query = f"""
-        SELECT {node} AS node_id, TIMESTAMP_TRUNC({instant}, HOUR) AS hour, AVG({flow}) AS flow
-        FROM `{settings.bigquery_project_id}.{settings.bigquery_dataset_id}.{settings.bigquery_table}`
+        WITH asked AS (
+            SELECT REGEXP_EXTRACT(entry, r'(?s)^(?:[^,]*,){{4}}(.*)$') AS asked_id,
+                SAFE_CAST(SPLIT(entry, ',')[OFFSET(0)] AS FLOAT64) AS numerator,
+                SAFE_CAST(SPLIT(entry, ',')[OFFSET(1)] AS FLOAT64) AS denominator,
+                SAFE_CAST(SPLIT(entry, ',')[OFFSET(2)] AS FLOAT64) AS least,
+                SAFE_CAST(SPLIT(entry, ',')[OFFSET(3)] AS FLOAT64) AS most
+            FROM UNNEST(@asked) AS entry
+        )
+        SELECT {node} AS node_id, TIMESTAMP_TRUNC({instant}, HOUR) AS hour,
+            AVG({flow} * numerator / denominator) AS flow
+        FROM `{table}` JOIN asked ON {node} = asked_id
         WHERE {instant} >= @start AND {instant} < @end AND {node} IN UNNEST(@node_ids)
-            AND {flow} >= @least AND {flow} <= @most
-        GROUP BY node_id, hour
+            AND {flow} * numerator / denominator BETWEEN least AND most AND {flow} NOT IN UNNEST(@placeholders){trusted}
+        GROUP BY 1, 2
     """  # noqa: S608
     rows, bytes_processed = run_query(
         warehouse,
@@ -96,9 +124,10 @@ def read_hourly_flow(
         query,
         [
             *_span(start, end),
-            bigquery.ScalarQueryParameter("least", "FLOAT64", least),
-            bigquery.ScalarQueryParameter("most", "FLOAT64", most),
+            bigquery.ArrayQueryParameter("asked", "STRING", _flow_channels(node_ids, channels)),
             bigquery.ArrayQueryParameter("node_ids", "STRING", list(node_ids)),
+            bigquery.ArrayQueryParameter("placeholders", "FLOAT64", list(PLACEHOLDERS)),
+            bigquery.ScalarQueryParameter("score", "FLOAT64", settings.minimum_quality_score),
         ],
     )
     read = HourlyFlow(node_ids, start, end, bytes_processed)
@@ -108,6 +137,24 @@ def read_hourly_flow(
         ):
             read.add(batch)
     return read
+
+
+def _flow_channels(node_ids: Sequence[str], channels: pd.DataFrame | None) -> list[str]:
+    """Of each node, as a query is told it, how its flow becomes L/s, and the range of that: whatever is in the name, it
+    comes last."""
+    known = {} if channels is None else channels.to_dict("index")
+    entries = []
+    for node_id in node_ids:
+        channel = known.get(node_id, {})
+        unit = channel.get("flow_rate_unit")
+        factor = conversion("flow_rate", unit if isinstance(unit, str) else UNITS["flow_rate"])
+        edges = (channel.get(f"flow_rate_{edge}") for edge in ("low", "high"))
+        least, most = (
+            usual if edge is None or np.isnan(edge) else edge
+            for edge, usual in zip(edges, VALID_RANGE["flow_rate"], strict=True)
+        )
+        entries.append(f"{factor.numerator!r},{factor.denominator!r},{float(least)!r},{float(most)!r},{node_id}")
+    return entries
 
 
 def read_hourly_weather(
