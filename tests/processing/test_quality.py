@@ -154,7 +154,7 @@ def set_aside(reason: str, count: int, *, is_lost: bool = False, node_id: str = 
 
 
 def test_a_window_is_worth_the_share_of_its_promised_readings_that_came_and_are_valid():
-    nowhere = set_aside("missing_timestamp", 1).assign(timestamp=lambda f: f["timestamp"].where(False))
+    nowhere = set_aside("missing_timestamp", 1).assign(timestamp=pd.to_datetime([None], utc=True))
     elsewhere = set_aside("conflicting", 1, node_id="other")
     listed = pd.concat([set_aside("conflicting", 4), elsewhere, nowhere], ignore_index=True)
     assert window_quality(windows_of(), listed).tolist() == [1.0, 0.75]

@@ -18,11 +18,10 @@ from src.processing.warehouse.channels import stated_channels
 # Days are few, and made of all there is.
 _STORED = text(
     """
-    SELECT node_id, substring(computation_version FROM ' (.*)') AS channels, min(window_start) AS first,
-        max(window_end) AS last
+    SELECT node_id, computation_version, min(window_start) AS first, max(window_end) AS last
     FROM water_infrastructure.computed_metrics
     WHERE time_window = '1day' AND (CAST(:nodes AS text[]) IS NULL OR node_id = ANY(CAST(:nodes AS text[])))
-    GROUP BY node_id, channels
+    GROUP BY node_id, computation_version
     """
 ).bindparams(bindparam("nodes"))
 # A command line holds so many names; of more, every node is read again.
@@ -67,7 +66,11 @@ def find_outdated(
     channels = channels_of(listed, stated_channels(connection, listed), conventions)
     expected = dict(zip(listed, described(channels, listed), strict=True))
     kept_from = day_start(now - timedelta(days=retention_days), zone)
-    wrong = [row for row in rows if (row.channels or "") != expected[row.node_id] and row.last > kept_from]
+    wrong = [
+        row
+        for row in rows
+        if row.computation_version.partition(" ")[2] != expected[row.node_id] and row.last > kept_from
+    ]
     if not wrong:
         return None
     first = max(min(row.first for row in wrong), kept_from).astimezone(zone).date()

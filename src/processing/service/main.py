@@ -73,7 +73,6 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(problem + "\n")
         return 1
 
-    _tell_outdated(runtime)
     runtime.stop_on_signals()
 
     INTERVAL.set(settings.check_interval_minutes * 60)
@@ -91,21 +90,6 @@ def main(arguments: list[str] | None = None) -> int:
         runtime.stopping.set()
         queue.stop(settings.shutdown_seconds)
         heartbeat.stop()
-
-
-def _tell_outdated(runtime: Runtime) -> None:
-    """Says which windows settings that have changed since do not describe any more: nothing else tells."""
-    settings = runtime.settings
-    try:
-        with runtime.database.connect() as connection:
-            outdated = find_outdated(
-                connection, runtime.conventions, runtime.clock.now(), settings.retention_metrics_days, runtime.zone
-            )
-    except (SQLAlchemyError, ValueError) as error:
-        logger(__name__).warning("units and ranges were not compared", error=str(error).partition("\n")[0])
-        return
-    if outdated is not None:
-        logger(__name__).warning("stored windows are outdated", nodes=len(outdated.node_ids), do=outdated.sentence())
 
 
 def _timetable(runtime: Runtime, queue: Queue, cycles: Rhythm) -> list[Entry]:
@@ -150,6 +134,7 @@ def _serve(runtime: Runtime, queue: Queue, rhythm: Rhythm) -> int:
     # What came in while no replica was up is not left waiting for the next tick.
     first = Entry("first cycle", rhythm, partial(run_tick, runtime, queue))
     scheduler.add_job(partial(_run_due, first, runtime), name=first.name)
+    scheduler.add_job(partial(_alone, "units and ranges", lambda: _tell_outdated(runtime)), name="units and ranges")
     scheduler.start()
     logger(__name__).info("processing service started", replica=runtime.replica, now=runtime.clock.now().isoformat())
     # Not for ever: the kernel may hand a signal to any thread, and Python acts on it when this one wakes.
@@ -180,7 +165,19 @@ def _alone(name: str, work: Callable[[], object]) -> None:
         logger(__name__).exception("a job of the timetable failed", job=name)
 
 
+def _tell_outdated(runtime: Runtime) -> None:
+    """Says which windows settings that have changed since do not describe any more: nothing else tells."""
+    settings = runtime.settings
+    with runtime.database.connect() as connection:
+        outdated = find_outdated(
+            connection, runtime.conventions, runtime.clock.now(), settings.retention_metrics_days, runtime.zone
+        )
+    if outdated is not None:
+        logger(__name__).warning("stored windows are outdated", nodes=len(outdated.node_ids), do=outdated.sentence())
+
+
 def _once(runtime: Runtime, queue: Queue) -> int:
+    _alone("units and ranges", lambda: _tell_outdated(runtime))
     while earlier := jobs.another_running(runtime.database, jobs.CYCLE):
         logger(__name__).info("waiting for the cycle that is running", job_id=str(earlier))
         if runtime.stopping.wait(1):
