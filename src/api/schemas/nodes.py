@@ -28,7 +28,7 @@ class Node(Row):
 class NodeDetail(Node):
     installation_date: date | None
     metadata: dict[str, Any] = Field(
-        description="what people said of it: limits, tank_area_m2, feeding_district_id ..."
+        description="what people said of it: limits, units, ranges, tank_area_m2, feeding_district_id ..."
     )
     created_at: datetime
     updated_at: datetime
@@ -70,7 +70,7 @@ class HistoryRow(Row):
 
 class QualityIssue(Row):
     type: str = Field(
-        description="missing_readings, no_readings, volume_against_flow, why readings were rejected; or an event",
+        description="missing_readings, no_readings, volume_against_flow, why readings were set aside; or an event",
         examples=["missing_readings"],
     )
     severity: Severity
