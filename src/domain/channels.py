@@ -51,10 +51,10 @@ def channels_of(
     """
     columns: dict[str, list[Any]] = {}
     for name in MEASUREMENTS:
-        told = [_channel(node_id, name, stated.get(node_id, {}), conventions) for node_id in node_ids]
+        of_nodes = [_channel(node_id, name, stated.get(node_id, {}), conventions) for node_id in node_ids]
         for place, column in enumerate(("unit", "low", "high")):
-            if any(channel[place] is not None for channel in told):
-                columns[f"{name}_{column}"] = [channel[place] for channel in told]
+            if any(channel[place] is not None for channel in of_nodes):
+                columns[f"{name}_{column}"] = [channel[place] for channel in of_nodes]
     if not columns:
         return None
     kinds = {column: "object" if column.endswith("_unit") else "float64" for column in columns}

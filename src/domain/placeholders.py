@@ -46,8 +46,8 @@ def is_placeholder(figures: Floats, impossible: Flags) -> Flags | None:
     suspicious = np.flatnonzero(impossible | (np.abs(figures) >= _LEAST))
     if not len(suspicious):
         return None
-    told, beyond = figures[suspicious], impossible[suspicious]
-    found = np.isin(told, _ALWAYS) | (beyond & np.isin(told, _IF_IMPOSSIBLE))
+    candidates, beyond = figures[suspicious], impossible[suspicious]
+    found = np.isin(candidates, _ALWAYS) | (beyond & np.isin(candidates, _IF_IMPOSSIBLE))
     if not found.any():
         return None
     result = np.zeros(len(figures), dtype=np.bool_)

@@ -120,8 +120,8 @@ def conversion(measurement: str, unit: str) -> Conversion:
     # Of what pint raises for a text that is none of its own, only the sum is useful: it is no unit.
     except Exception:
         examples = ", ".join(EXAMPLES[measurement])
-        said = f"'{unit[:_LONGEST]}' is no unit of {measurement.replace('_', ' ')}; write one such as {examples}"
-        raise UnknownUnit(said) from None
+        message = f"'{unit[:_LONGEST]}' is no unit of {measurement.replace('_', ' ')}; write one such as {examples}"
+        raise UnknownUnit(message) from None
     factor = number * (at_one - at_zero)
     zero = -at_zero / (at_one - at_zero) / number
     if max(factor.numerator, factor.denominator) <= 2**53:

@@ -93,10 +93,10 @@ def test_windows_of_an_earlier_unit_are_named_until_one_command_has_made_them_ri
 
     assert imported("n,", 'm,"{""length_km"": 3}"') == ["2 nodes imported."]
     stated = '"{""units"": {""flow_rate"": ""m3/h""}}"'
-    told = imported(f"n,{stated}", f"o'brien,{stated}", "m,")
-    assert told[0] == "3 nodes imported."
-    assert told[1].startswith("Stored windows of 2 nodes were computed under other units or ranges than hold now.")
-    command = re.search(r"python -m (src\.processing\.backfill .*)$", told[1])
+    remarks = imported(f"n,{stated}", f"o'brien,{stated}", "m,")
+    assert remarks[0] == "3 nodes imported."
+    assert remarks[1].startswith("Stored windows of 2 nodes were computed under other units or ranges than hold now.")
+    command = re.search(r"python -m (src\.processing\.backfill .*)$", remarks[1])
     assert command is not None
     module, *arguments = shlex.split(command[1])
     assert arguments == ["--start", "2023-05-01", "--end", "2023-05-04", "--nodes", "n", "o'brien"]
@@ -140,9 +140,9 @@ def test_the_node_file_takes_units_and_ranges_that_mean_something_and_names_the_
     file.write_text("\n".join(["node_id,metadata", *lines]), "utf-8")
     refused = run("src.processing.nodes", "import", str(file), settings=stack)
     assert refused.returncode == 1
-    told = refused.stderr.splitlines()
-    assert [line.split(": ", 2)[:2] for line in told[:-1]] == [[f"line {n}", "metadata"] for n in range(2, 7)]
-    for line, message in zip(told, wrong.values(), strict=False):
+    remarks = refused.stderr.splitlines()
+    assert [line.split(": ", 2)[:2] for line in remarks[:-1]] == [[f"line {n}", "metadata"] for n in range(2, 7)]
+    for line, message in zip(remarks, wrong.values(), strict=False):
         assert line.split(": ", 2)[2].startswith(message)
 
 
@@ -208,9 +208,9 @@ def test_columns_of_other_names_are_read_where_they_are_named(stack: Settings, n
         return Reader(connect(changed), changed).read(["n"], START, AS_OF).frame
 
     assert not {"is_interpolated", "data_quality_score"} & set(read())
-    told = read(is_interpolated="stimato", data_quality_score="voto")
-    assert told["is_interpolated"].all()
-    assert set(told["data_quality_score"]) == {0.25}
+    readings = read(is_interpolated="stimato", data_quality_score="voto")
+    assert readings["is_interpolated"].all()
+    assert set(readings["data_quality_score"]) == {0.25}
     if name != "a_view":
         with pytest.raises(WarehouseError, match="has no column nulla"):
             read(is_interpolated="nulla")

@@ -175,11 +175,11 @@ def _flow_of(runtime: Runtime, chunk: Row[Any]) -> tuple[pd.DataFrame, int]:
         for pool in waiting:
             if pool.chunk_number > chunk.chunk_number and len(nodes) + len(pool.node_ids) <= MOST_READ:
                 nodes |= set(pool.node_ids)
-        asked = sorted(nodes)
+        node_ids = sorted(nodes)
         with runtime.database.connect() as connection:
-            channels = channels_of(asked, stated_channels(connection, asked), runtime.conventions)
+            channels = channels_of(node_ids, stated_channels(connection, node_ids), runtime.conventions)
         warehouse, settings = runtime.warehouse(), runtime.settings
-        read = read_hourly_flow(warehouse, settings, asked, chunk.read_start, chunk.read_end, channels)
+        read = read_hourly_flow(warehouse, settings, node_ids, chunk.read_start, chunk.read_end, channels)
         bytes_processed = read.bytes_processed
     flow = read.of(chunk.node_ids)
     if any(pool.chunk_number != chunk.chunk_number for pool in waiting):

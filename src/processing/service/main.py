@@ -134,7 +134,7 @@ def _serve(runtime: Runtime, queue: Queue, rhythm: Rhythm) -> int:
     # What came in while no replica was up is not left waiting for the next tick.
     first = Entry("first cycle", rhythm, partial(run_tick, runtime, queue))
     scheduler.add_job(partial(_run_due, first, runtime), name=first.name)
-    scheduler.add_job(partial(_alone, "units and ranges", lambda: _tell_outdated(runtime)), name="units and ranges")
+    scheduler.add_job(partial(_alone, "units and ranges", lambda: _report_outdated(runtime)), name="units and ranges")
     scheduler.start()
     logger(__name__).info("processing service started", replica=runtime.replica, now=runtime.clock.now().isoformat())
     # Not for ever: the kernel may hand a signal to any thread, and Python acts on it when this one wakes.
@@ -165,7 +165,7 @@ def _alone(name: str, work: Callable[[], object]) -> None:
         logger(__name__).exception("a job of the timetable failed", job=name)
 
 
-def _tell_outdated(runtime: Runtime) -> None:
+def _report_outdated(runtime: Runtime) -> None:
     """Says which windows settings that have changed since do not describe any more: nothing else tells."""
     settings = runtime.settings
     with runtime.database.connect() as connection:
@@ -177,7 +177,7 @@ def _tell_outdated(runtime: Runtime) -> None:
 
 
 def _once(runtime: Runtime, queue: Queue) -> int:
-    _alone("units and ranges", lambda: _tell_outdated(runtime))
+    _alone("units and ranges", lambda: _report_outdated(runtime))
     while earlier := jobs.another_running(runtime.database, jobs.CYCLE):
         logger(__name__).info("waiting for the cycle that is running", job_id=str(earlier))
         if runtime.stopping.wait(1):

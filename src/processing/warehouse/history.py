@@ -91,31 +91,32 @@ def read_hourly_flow(
         WarehouseError: with a sentence that says what to do; where BIGQUERY_MAXIMUM_BYTES_BILLED does not suffice, too.
     """
     names = ("node_id", "timestamp", "flow_rate")
-    node, instant, flow = (settings.bigquery_columns.get(name, name) for name in names)
+    node, instant, flow = (f"reading.{settings.bigquery_columns.get(name, name)}" for name in names)
     table = f"{settings.bigquery_project_id}.{settings.bigquery_dataset_id}.{settings.bigquery_table}"
     with sentences(settings):
         described = warehouse.queries.get_table(table, retry=warehouse.retry, timeout=warehouse.timeout)
     optional = optional_columns(described, settings)
     trusted = ""
     if "is_interpolated" in optional:
-        trusted += f" AND NOT COALESCE(CAST({optional['is_interpolated']} AS BOOL), FALSE)"
+        trusted += f" AND NOT COALESCE(CAST(reading.{optional['is_interpolated']} AS BOOL), FALSE)"
     if "data_quality_score" in optional:
-        trusted += f" AND COALESCE(CAST({optional['data_quality_score']} AS FLOAT64), 1) >= @score"
+        trusted += f" AND COALESCE(CAST(reading.{optional['data_quality_score']} AS FLOAT64), 1) >= @score"
     # Only identifiers that Settings has validated stand in the text; every value is a typed parameter.
     query = f"""
-        WITH asked AS (
-            SELECT REGEXP_EXTRACT(entry, r'(?s)^(?:[^,]*,){{4}}(.*)$') AS asked_id,
+        WITH channels AS (
+            SELECT REGEXP_EXTRACT(entry, r'(?s)^(?:[^,]*,){{4}}(.*)$') AS node,
                 SAFE_CAST(SPLIT(entry, ',')[OFFSET(0)] AS FLOAT64) AS numerator,
                 SAFE_CAST(SPLIT(entry, ',')[OFFSET(1)] AS FLOAT64) AS denominator,
                 SAFE_CAST(SPLIT(entry, ',')[OFFSET(2)] AS FLOAT64) AS least,
                 SAFE_CAST(SPLIT(entry, ',')[OFFSET(3)] AS FLOAT64) AS most
-            FROM UNNEST(@asked) AS entry
+            FROM UNNEST(@nodes) AS entry
         )
         SELECT {node} AS node_id, TIMESTAMP_TRUNC({instant}, HOUR) AS hour,
-            AVG({flow} * numerator / denominator) AS flow
-        FROM `{table}` JOIN asked ON {node} = asked_id
+            AVG({flow} * channels.numerator / channels.denominator) AS flow
+        FROM `{table}` AS reading JOIN channels ON {node} = channels.node
         WHERE {instant} >= @start AND {instant} < @end AND {node} IN UNNEST(@node_ids)
-            AND {flow} * numerator / denominator BETWEEN least AND most AND {flow} NOT IN UNNEST(@placeholders){trusted}
+            AND {flow} * channels.numerator / channels.denominator BETWEEN channels.least AND channels.most
+            AND {flow} NOT IN UNNEST(@placeholders){trusted}
         GROUP BY 1, 2
     """  # noqa: S608
     rows, bytes_processed = run_query(
@@ -124,7 +125,7 @@ def read_hourly_flow(
         query,
         [
             *_span(start, end),
-            bigquery.ArrayQueryParameter("asked", "STRING", _flow_channels(node_ids, channels)),
+            bigquery.ArrayQueryParameter("nodes", "STRING", _flow_channels(node_ids, channels)),
             bigquery.ArrayQueryParameter("node_ids", "STRING", list(node_ids)),
             bigquery.ArrayQueryParameter("placeholders", "FLOAT64", list(PLACEHOLDERS)),
             bigquery.ScalarQueryParameter("score", "FLOAT64", settings.minimum_quality_score),

@@ -104,7 +104,7 @@ class Reader:
                 arrow, bytes_read = self._read_table(table, wanted, node_ids, start, end, districts, most_readings)
             else:
                 arrow, bytes_read = self._query_view(wanted, node_ids, start, end, districts, most_readings)
-        return Readings(_telling(arrow).to_pandas(categories=["node_id"]), bytes_read)
+        return Readings(_informative(arrow).to_pandas(categories=["node_id"]), bytes_read)
 
     def _read_table(
         self,
@@ -210,7 +210,7 @@ def _renamed(arrow: pa.Table, wanted: Mapping[str, str]) -> pa.Table:
     return arrow.select(list(wanted.values())).rename_columns(list(wanted)).cast(_schema(wanted))
 
 
-def _telling(arrow: pa.Table) -> pa.Table:
+def _informative(arrow: pa.Table) -> pa.Table:
     """The table without what the collector might say and says of no row; null means that nothing is known."""
     if "is_interpolated" in arrow.column_names:
         filled_in = pc.fill_null(arrow["is_interpolated"], False)
