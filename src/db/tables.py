@@ -100,6 +100,9 @@ computed_metrics = Table(
     ),
     Column("cadence_seconds", Double),
     Column("data_completeness", Double),
+    # The share of the window that readings of each measurement vouch for, and how much of the volume is spread by time.
+    *(Column(f"{stem}_coverage", Double) for stem in ("flow", "pressure", "temperature")),
+    Column("estimated_volume", Double),
     # Events that overlap the window; detection follows ingestion in the same job.
     Column("anomaly_count", Integer, server_default=text("0")),
     Column("quality_score", Double),

@@ -1,11 +1,13 @@
-"""Window metrics: 5min from readings, 1hour and 1day merged exactly from the 5min rows.
+"""Window metrics: 5min from readings; 1hour and 1day merged exactly from the 5min rows, their volume and coverage from
+the time that readings vouch for.
 
-Everything is computed over all nodes at once. What a window says depends only on the readings of its local day and of
-the day before, never on how many were read together, so that any chunking and any re-run gives the same bits.
+Everything is computed over all nodes at once. What a window says depends only on the readings of the local days around
+it (see `vouching`), never on how many were read together, so that any chunking and any re-run gives the same bits.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,27 +16,20 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from src.domain.cadence import cadence_by_day
+from src.domain.cadence import GAP_CADENCES, GAP_SECONDS
 from src.domain.days import day_starts, epoch_microseconds
+from src.domain.vouching import SECOND, Rows, Spans, Vouched, accounting, over_windows, sampled
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 # Columns of one window size, all of one length.
 Arrays = dict[str, npt.NDArray[Any]]
+Booleans = npt.NDArray[np.bool_]
 
-SECOND = 1_000_000
 FIVE_MINUTES, HOUR = 300 * SECOND, 3600 * SECOND
 TIME_WINDOWS = ("5min", "1hour", "1day")
-# Local days before the first wanted window that must be read with it.
-LEAD_DAYS = 1
-
 # Measurement -> the stem of its columns, in the order of the table.
 _MEASURED = {"flow_rate": "flow", "pressure": "pressure", "temperature": "temperature"}
-
-# A reading vouches for the flow since the one before it, up to this many cadences and this long; after a longer gap
-# nobody knows what flowed, and it vouches for one cadence.
-GAP_CADENCES = 3
-GAP_SECONDS = 23 * 3600
 
 COLUMNS = [
     "node_id", "time_window", "window_start", "window_end",
@@ -45,6 +40,7 @@ COLUMNS = [
     "max_temperature_change", "max_temperature_spike",
     "reading_count", "flow_count", "pressure_count", "temperature_count",
     "cadence_seconds", "data_completeness",
+    "flow_coverage", "pressure_coverage", "temperature_coverage", "estimated_volume",
 ]  # fmt: skip
 
 
@@ -52,14 +48,21 @@ def window_metrics(readings: pd.DataFrame, start: datetime, zone: ZoneInfo) -> p
     """All three window sizes of all nodes from clean readings.
 
     Args:
-        readings: `CleanReadings.frame`, holding every reading of each local day from `LEAD_DAYS` before `start` on.
+        readings: `CleanReadings.frame`, holding every reading of each local day from `vouching.LEAD_DAYS` before
+            `start` on, up to `vouching.LAG_DAYS` after the last wanted window.
         start: the beginning of a local day; windows that end before or at it are context and not returned.
         zone: the utility's time zone; 1day windows are its local days of 23, 24 or 25 hours.
 
     Returns:
-        Columns `COLUMNS`, one row per window with at least one reading: flow L/s, pressure bar, temperature °C,
-        total_volume m³, variances as sample variances (n - 1; NaN for a single value), data_completeness in % of the
-        readings that the node's own cadence promises (NaN where it is unknown); window_end is exclusive.
+        Columns `COLUMNS`, a row per 5min window with at least one reading, and per hour and day with a reading or with
+        time that one vouches for: flow L/s, pressure bar, temperature °C, total_volume m³, variances as sample
+        variances (n - 1; NaN for a single value), data_completeness in % of the readings that the node's own cadence
+        promises (NaN where it is unknown), *_coverage the share of the window that readings of the measurement vouch
+        for (0..1), estimated_volume how much of total_volume was spread over windows by time; window_end is exclusive.
+
+        Means are of readings, or weighted by time where a sensor reports irregularly (see `cadence.Pace`). A node that
+        only counts volume has the flow that its volumes amount to. What a 5min window's readings account for is its
+        volume, even where their cadence is longer.
 
         Of hours and days also max_*_change, the largest step between a reading and the one before it, and
         max_*_spike, the largest step that the very next reading took back (0: none; NaN: no readings that follow each
@@ -78,34 +81,34 @@ def window_metrics(readings: pd.DataFrame, start: datetime, zone: ZoneInfo) -> p
         day_starts(readings["timestamp"].min().to_pydatetime(), readings["timestamp"].max().to_pydatetime(), zone)
     )
     day = (np.searchsorted(starts, instant, side="right") - 1).astype(np.int64)
-    node_day = node * (len(starts) + 1) + day
-
-    elapsed = _seconds_since_previous(node, instant)
-    elapsed[instant - elapsed * SECOND < starts[np.maximum(day - 1, 0)]] = np.nan
-    days, cadences = cadence_by_day(node_day, elapsed)
-    cadence = cadences[np.searchsorted(days, node_day)]
+    rows = Rows(node, instant, day, starts)
 
     # A reading and the two before it: are they one uninterrupted piece of the same signal?
-    follows = elapsed <= np.minimum(GAP_CADENCES * cadence, GAP_SECONDS)
+    follows = rows.elapsed <= np.minimum(GAP_CADENCES * rows.pace.cadence, GAP_SECONDS)
     second_before = np.concatenate([instant[:2], instant[:-2]])[: len(instant)]
     in_sight = second_before >= starts[np.maximum(day - 1, 0)]
     follows_two = follows & np.concatenate([[False], follows[:-1]]) & in_sight
 
-    five = _five_minute(readings, node, instant, day, cadence)
+    values = {name: readings[name].to_numpy(dtype="float64") for name in (*_MEASURED, "volume")}
+    spans = {"flow": accounting(rows, values["flow_rate"], values["volume"])}
+    spans |= {_MEASURED[name]: sampled(rows, values[name]) for name in ("pressure", "temperature")}
+    values["flow_rate"] = _with_flow_of_volume(rows, values["flow_rate"], values["volume"], spans["flow"])
+
+    five = _five_minute(rows, values, spans)
     for measurement, stem in _MEASURED.items():
-        values = readings[measurement].to_numpy(dtype="float64")
-        five |= _steps(stem, values, follows, follows_two, five["first_reading"])
-    hours = _rolled_up(five, five["window_start"] // HOUR)
-    hours["window_start"] = hours["window_start"] // HOUR * HOUR
-    hours["window_end"] = hours["window_start"] + HOUR
-    daily = _rolled_up(five, five["day"])
-    daily["window_start"], daily["window_end"] = starts[daily["day"]], starts[daily["day"] + 1]
+        five |= _steps(stem, values[measurement], follows, follows_two, five["first_reading"])
+    edges = np.arange(starts[0] // HOUR * HOUR, starts[-1] + HOUR, HOUR)
+    hours = _rolled_up(five, (five["window_start"] - edges[0]) // HOUR)
+    hours = _with_vouched(hours, {stem: over_windows(own, edges) for stem, own in spans.items()}, rows, edges)
+    daily = _with_vouched(
+        _rolled_up(five, five["day"]), {stem: over_windows(own, starts) for stem, own in spans.items()}, rows, starts
+    )
 
     first = epoch_microseconds([start])[0]
     parts = []
     for name, part in zip(TIME_WINDOWS, (five, hours, daily), strict=True):
         kept = part["window_end"] > first
-        parts.append({column: values[kept] for column, values in part.items() if column != "first_reading"})
+        parts.append({column: part[column][kept] for column in ("node", *COLUMNS) if column in part})
         if name == "5min":
             # Five minutes hold too few readings for steps to mean much, and are many rows.
             count = int(kept.sum())
@@ -115,51 +118,52 @@ def window_metrics(readings: pd.DataFrame, start: datetime, zone: ZoneInfo) -> p
     return _as_frame(merged, nodes.cat.categories)
 
 
-def _seconds_since_previous(node: Integers, instant: Integers) -> Floats:
-    """Seconds since the previous row of the same node; NaN for each node's first."""
-    seconds = np.full(len(node), np.nan)
-    same = node[1:] == node[:-1]
-    seconds[1:][same] = (instant[1:] - instant[:-1])[same] / SECOND
-    return seconds
+def _with_flow_of_volume(rows: Rows, flow: Floats, volume: Floats, spans: Spans) -> Floats:
+    """Flow, of local days on which a node only counts volume the flow that its volumes amount to."""
+    if np.isnan(volume).all():
+        return flow
+    group = rows.node * (len(rows.starts) + 1) + rows.day
+    measured = np.unique(group[~np.isnan(flow)])
+    only_counts = ~np.isin(group, measured) & ~np.isnan(volume)
+    rate = np.full(len(flow), np.nan)
+    rate[spans.reading] = spans.value
+    return np.where(only_counts, rate, flow)
 
 
-def _volumes(readings: pd.DataFrame, node: Integers, instant: Integers, cadence: Floats) -> Floats:
-    """m³ each reading accounts for: its own volume, else its flow over the time since the previous such reading."""
-    volume = readings["volume"].to_numpy(dtype="float64").copy()
-    flow = readings["flow_rate"].to_numpy(dtype="float64")
-    accounting = ~(np.isnan(volume) & np.isnan(flow))
-    elapsed = np.full(len(volume), np.nan)
-    elapsed[accounting] = _seconds_since_previous(node[accounting], instant[accounting])
-    known = elapsed <= np.minimum(GAP_CADENCES * cadence, GAP_SECONDS)
-    integrated = flow * np.where(known, elapsed, cadence) / 1000
-    return np.where(np.isnan(volume), integrated, volume)
-
-
-def _five_minute(readings: pd.DataFrame, node: Integers, instant: Integers, day: Integers, cadence: Floats) -> Arrays:
+def _five_minute(rows: Rows, values: Mapping[str, Floats], spans: Mapping[str, Spans]) -> Arrays:
+    node, instant = rows.node, rows.instant
     window = instant // FIVE_MINUTES
     starts = _group_starts(node, window)
     sizes = np.diff(np.append(starts, len(node)))
+    amounts = np.full(len(node), np.nan)
+    accounting = spans["flow"]
+    # A volume that was counted for longer than usual is that of one cadence here.
+    seconds = (accounting.end - accounting.begin) / SECOND
+    share = np.where(accounting.stretched, np.fmin(rows.pace.cadence[accounting.reading] / seconds, 1.0), 1.0)
+    amounts[accounting.reading] = accounting.amount * share
     result: Arrays = {
         "node": node[starts],
-        "day": day[starts],
+        "day": rows.day[starts],
         "window_start": window[starts] * FIVE_MINUTES,
         "window_end": (window[starts] + 1) * FIVE_MINUTES,
-        "cadence_seconds": cadence[starts],
+        "cadence_seconds": rows.pace.cadence[starts],
         "first_reading": starts,
         "reading_count": sizes,
-        "total_volume": _sum_of_known(_volumes(readings, node, instant, cadence), starts),
+        "total_volume": _sum_of_known(amounts, starts),
+        "estimated_volume": np.where(np.isnan(amounts[starts]), np.nan, 0.0),
     }
     for measurement, stem in _MEASURED.items():
-        values = readings[measurement].to_numpy(dtype="float64")
-        present = ~np.isnan(values)
-        zeroed = np.where(present, values, 0.0)
+        own = values[measurement]
+        result[f"{stem}_coverage"] = _covered(spans[stem], result["node"], result["window_start"])
+        present = ~np.isnan(own)
+        zeroed = np.where(present, own, 0.0)
         count = np.add.reduceat(present.astype(np.int64), starts)
         with np.errstate(invalid="ignore"):
             mean = np.add.reduceat(zeroed, starts) / np.where(count, count, np.nan)
-        deviation = np.where(present, values - np.repeat(mean, sizes), 0.0)
+        deviation = np.where(present, own - np.repeat(mean, sizes), 0.0)
         result |= _statistics(
             measurement, stem, count, mean, np.add.reduceat(deviation * deviation, starts),
-            np.fmin.reduceat(values, starts), np.fmax.reduceat(values, starts),
+            np.fmin.reduceat(own, starts), np.fmax.reduceat(own, starts),
         )  # fmt: skip
     return result
 
@@ -172,10 +176,9 @@ def _rolled_up(rows: Arrays, key: Integers) -> Arrays:
     """
     starts = _group_starts(rows["node"], key)
     sizes = np.diff(np.append(starts, len(key)))
-    result: Arrays = {name: rows[name][starts] for name in ("node", "day", "window_start", "cadence_seconds")}
-    result["window_end"] = result["window_start"]
+    result: Arrays = {name: rows[name][starts] for name in ("node", "cadence_seconds")}
+    result["window"] = key[starts]
     result["reading_count"] = np.add.reduceat(rows["reading_count"], starts)
-    result["total_volume"] = _sum_of_known(rows["total_volume"].astype(np.float64), starts)
     for measurement, stem in _MEASURED.items():
         counts = rows[f"{stem}_count"].astype(np.int64)
         means = np.where(counts, rows[f"avg_{measurement}"], 0.0)
@@ -191,6 +194,62 @@ def _rolled_up(rows: Arrays, key: Integers) -> Arrays:
         for kind in ("change", "spike"):
             result[f"max_{stem}_{kind}"] = np.fmax.reduceat(rows[f"max_{stem}_{kind}"], starts)
     return result
+
+
+def _with_vouched(result: Arrays, vouched: Mapping[str, Vouched], rows: Rows, edges: Integers) -> Arrays:
+    """Windows with the volume, the coverage and, of irregular sensors, the means that time gives them; those that only
+    an earlier or later reading vouches for are added."""
+    key = result.pop("node") * len(edges) + result.pop("window")
+    keys = {stem: found.node * len(edges) + found.window for stem, found in vouched.items()}
+    every = np.unique(np.concatenate([key, *keys.values()]))
+    if len(every) > len(key):
+        at = np.searchsorted(every, key)
+        added = np.ones(len(every), dtype=bool)
+        added[at] = False
+        for name, known in result.items():
+            empty = np.nan if known.dtype.kind == "f" else 0
+            result[name] = np.full(len(every), empty, known.dtype)
+            result[name][at] = known
+        for stem, found in vouched.items():
+            at = np.searchsorted(every, keys[stem])
+            unknown = added[at] & np.isnan(result["cadence_seconds"][at])
+            result["cadence_seconds"][at[unknown]] = rows.pace.cadence[found.reading[unknown]]
+    window = every % len(edges)
+    result |= {"node": every // len(edges), "window_start": edges[window], "window_end": edges[window + 1]}
+    seconds = (result["window_end"] - result["window_start"]) / SECOND
+    for measurement, stem in _MEASURED.items():
+        found, at = vouched[stem], np.searchsorted(every, keys[stem])
+        result[f"{stem}_coverage"] = np.zeros(len(every))
+        result[f"{stem}_coverage"][at] = found.seconds / seconds[at]
+        by_time = ~np.isnan(found.mean)
+        for statistic, values in (("avg", found.mean), ("min", found.low), ("max", found.high)):
+            result[f"{statistic}_{measurement}"][at[by_time]] = values[by_time]
+    for name in ("total_volume", "estimated_volume"):
+        result[name] = np.full(len(every), np.nan)
+    at = np.searchsorted(every, keys["flow"])
+    result["total_volume"][at], result["estimated_volume"][at] = vouched["flow"].amount, vouched["flow"].estimated
+    return result
+
+
+def _covered(spans: Spans, node: Integers, window_start: Integers) -> Floats:
+    """The share of each five-minute window that spans vouch for."""
+    if not len(spans.node):
+        return np.zeros(len(node))
+    first = min(int(window_start.min()), int(spans.begin.min()))
+    width = max(int(window_start.max()) + FIVE_MINUTES, int(spans.end.max())) - first + 1
+    begins = spans.node * width + (spans.begin - first)
+    lengths = spans.end - spans.begin
+    before = np.concatenate([[0], np.cumsum(lengths)])
+
+    def vouched_until(instant: Integers) -> Integers:
+        at = np.searchsorted(begins, node * width + (instant - first), side="left")
+        last = np.maximum(at - 1, 0)
+        of_node = (at > 0) & (spans.node[last] == node)
+        reached = np.minimum(instant - spans.begin[last], lengths[last])
+        return np.where(of_node, before[last] + reached, before[at])
+
+    vouched = vouched_until(window_start + FIVE_MINUTES) - vouched_until(window_start)
+    return np.minimum(vouched / FIVE_MINUTES, 1.0)
 
 
 def _steps(

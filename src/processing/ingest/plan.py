@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from src.db.tables import ingestion_watermarks, nodes, processing_jobs
 from src.domain.days import day_start
-from src.domain.metrics import LEAD_DAYS
+from src.domain.vouching import LAG_DAYS, LEAD_DAYS
 from src.processing.ingest.windows import INSTANT
 from src.processing.jobs import chunks
 from src.processing.jobs.runtime import Runtime
@@ -43,12 +43,12 @@ def plan_backfill(
     """Records the chunks that re-read [start, end) of these nodes (none named: of all), widened to local days.
 
     It moves no watermark: what no tick has read yet, before, between or since, is still read by the next one.
-    The day after the end is written too: its completeness and the water across midnight depend on the last day.
+    The days around are written too: their completeness and the water across midnight depend on what is read again.
 
     Raises:
         WarehouseError: if BigQuery cannot say what there is.
     """
-    first = day_start(start, runtime.zone)
+    first = day_start(start, runtime.zone, -LAG_DAYS)
     last = min(day_start(end - INSTANT, runtime.zone, 1 + LEAD_DAYS), as_of + INSTANT)
     found, rejected, bytes_read = readings_between(runtime.warehouse(), runtime.settings, node_ids, first, last)
     registered = _register(runtime.database, {node.node_id: {} for node in found}, as_of)

@@ -18,9 +18,10 @@ from src.db.tables import computed_metrics, ingestion_watermarks, nodes, rejecte
 from src.db.upsert import replace_metrics
 from src.domain.channels import DEFAULTS, Conventions, channels_of, described
 from src.domain.days import day_start
-from src.domain.metrics import LEAD_DAYS, TIME_WINDOWS, window_metrics
+from src.domain.metrics import TIME_WINDOWS, window_metrics
 from src.domain.quality import window_quality
 from src.domain.readings import EARLIEST, clean
+from src.domain.vouching import LAG_DAYS, LEAD_DAYS
 from src.processing.warehouse.channels import stated_channels
 from src.processing.warehouse.reader import Reader
 
@@ -82,7 +83,8 @@ class Ingested:
 class Span:
     """Readings of some nodes between two instants, read once, to be written together or in parts.
 
-    The windows they make up are those of the local days from `first` on; the readings begin some days before.
+    The windows they make up are those of the local days from `first` on up to `end`; the readings begin some days
+    before, and go on for some days after.
     """
 
     node_ids: list[str]
@@ -150,7 +152,9 @@ def read_span(
     if open_ended:
         end = as_of + INSTANT
     lead = day_start(first, zone, -LEAD_DAYS)
-    read = reader.read(node_ids, lead, end, districts=districts, most_readings=most_readings)
+    # What comes after the end may say what flowed before it; what is not known as of the job's instant does not.
+    lag = end if open_ended else min(day_start(end, zone, LAG_DAYS), as_of + INSTANT)
+    read = reader.read(node_ids, lead, max(lag, end), districts=districts, most_readings=most_readings)
     stated = stated_channels(connection, node_ids)
     return Span(list(node_ids), read.frame, first, end, open_ended, as_of, zone, read.bytes_read, conventions, stated)
 
@@ -169,12 +173,13 @@ def write_span(connection: Connection, span: Span, *, moves_watermarks: bool = T
     first, end = span.first, span.end
     channels = channels_of(span.node_ids, span.stated, span.conventions)
     cleaned = clean(span.raw, span.as_of, first, channels, span.conventions.least_score)
+    rejections = cleaned.rejections[~(cleaned.rejections["timestamp"] >= pd.Timestamp(end))]
     stages.ended("clean")
     rows = window_metrics(cleaned.frame, first, span.zone)
     if not span.open_ended:
         # The hour across local midnight, where the zone's offset is no whole hour, is the next span's.
         rows = rows[rows["window_end"] <= pd.Timestamp(end)]
-    rows = rows.assign(quality_score=window_quality(rows, cleaned.rejections))
+    rows = rows.assign(quality_score=window_quality(rows, rejections))
     rows = rows.assign(computed_at=pd.Timestamp(span.as_of), computation_version=COMPUTATION_VERSION)
     if channels is not None:
         versions = dict(zip(span.node_ids, versions_of(span.node_ids, channels), strict=True))
@@ -184,14 +189,16 @@ def write_span(connection: Connection, span: Span, *, moves_watermarks: bool = T
     spans = {name: (first_hour if name == "1hour" else first, end, span.open_ended) for name in TIME_WINDOWS}
     replaced = replace_metrics(connection, computed_metrics, rows, span.node_ids, spans)
     touched = dict(replaced.first_hours)
-    for node_id, hour in _replace_rejections(connection, cleaned.rejections, span.node_ids, first, end).items():
+    for node_id, hour in _replace_rejections(connection, rejections, span.node_ids, first, end).items():
         touched[node_id] = min(hour, touched.get(node_id, hour))
     if moves_watermarks:
-        _advance_watermarks(connection, span.raw, cleaned.frame, span.as_of)
+        until = pd.Timestamp(end)
+        taken_in, valid = (frame[~(frame["timestamp"] >= until)] for frame in (span.raw, cleaned.frame))
+        _advance_watermarks(connection, taken_in, valid, span.as_of)
     stages.ended("write")
     return Ingested(
-        int((span.raw["timestamp"] >= pd.Timestamp(first)).sum()),
-        cleaned.rejected,
+        int(span.raw["timestamp"].between(pd.Timestamp(first), pd.Timestamp(end), inclusive="left").sum()),
+        Counter({str(reason): count for reason, count in rejections["reason"].value_counts().items()}),
         Counter({str(name): int(count) for name, count in rows["time_window"].value_counts().items()}),
         replaced.rows,
         stages.seconds,

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from src.db.tables import ingestion_watermarks, job_chunks, processing_jobs
 from src.domain.days import day_start
-from src.domain.metrics import LEAD_DAYS
+from src.domain.vouching import LAG_DAYS, LEAD_DAYS
 from src.processing.warehouse.news import NodeNews
 from src.processing.warehouse.reader import TooManyReadings
 
@@ -93,11 +93,11 @@ def _chunk(group: Sequence[NodeNews], end: datetime) -> Chunk:
 def slice_end(chunk: Row[Any], most_readings: int, zone: ZoneInfo) -> datetime:
     """Where the chunk's next slice ends: whole local days that should hold about `most_readings`, at least one.
 
-    The days that are read before it count, too. What is expected is a mean: where an earlier slice had to be shorter,
+    The days that are read around it count, too. What is expected is a mean: where an earlier slice had to be shorter,
     this one is at most twice as long as that.
     """
     span = max((chunk.read_end - chunk.read_start) / timedelta(days=1), 1.0)
-    days = int(most_readings / max(chunk.expected_readings / span, 1)) - LEAD_DAYS
+    days = int(most_readings / max(chunk.expected_readings / span, 1)) - LEAD_DAYS - LAG_DAYS
     days = max(1, min(days, 2 * chunk.result_summary.get("days", 36_500), 36_500))
     read_end: datetime = chunk.read_end
     return min(day_start(chunk.resume_from, zone, days), read_end)

@@ -9,9 +9,9 @@ from typing import Any
 
 from google.cloud import bigquery
 
-from src.domain.metrics import LEAD_DAYS
 from src.domain.names import MOST_CHARACTERS
 from src.domain.readings import EARLIEST
+from src.domain.vouching import LEAD_DAYS
 from src.processing.warehouse.client import Warehouse, run_query, sentences
 from src.processing.warehouse.marks import KNOWN, Portion
 from src.settings import Settings

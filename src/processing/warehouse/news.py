@@ -10,6 +10,7 @@ from typing import Any
 
 from src.domain.names import problem_of_name, problem_of_text
 from src.domain.readings import EARLIEST
+from src.domain.vouching import LAG_DAYS
 from src.processing.warehouse.client import Warehouse, WarehouseError
 from src.processing.warehouse.counts import (
     BEFORE,
@@ -70,7 +71,8 @@ def find_news(
 ) -> News:
     """The nodes with readings not yet taken in.
 
-    A node is read again from the first row on that arrived since, up to LATE_ARRIVAL_LOOKBACK_DAYS back; where rows are
+    A node is read again from the row before the first that arrived since (it is for that one to say how long the value
+    before held, and since when its volume was counted), up to LATE_ARRIVAL_LOOKBACK_DAYS back; where rows are
     not stamped, from LATE_ARRIVAL_HOURS before its watermark. A row may become visible after others that arrived later:
     where more rows than were counted lie within LATE_ARRIVAL_MARGIN_MINUTES before the latest arrival, all of those
     are read again. Nodes never seen, and those silent for longer than the lookback, are read from their first reading
@@ -158,11 +160,17 @@ def _again(row: Any, mark: Watermark, question: Question) -> NodeNews | None:
     near = mark.last_row - question.overlap
     # What is stamped says itself what is new; of the rest, nobody can tell but by reading it again.
     new = [row.first_late, row.first_new, uncounted, near if row.unstamped else None]
-    read_from = max(question.since, min(filter(None, new), default=near))
+    read_from = max(question.since, _before(min(filter(None, new), default=near), mark.last_row))
     # Of the days before the near ones, as many readings as their share of the time.
     before = max((near - BEFORE - question.since) / timedelta(days=1), 0.0)
     share = min(max((near - read_from) / timedelta(days=1) / before, 0.0), 1.0) if before else 1.0
     return _of(row, read_from, row.near + round(share * (row.readings - row.near)))
+
+
+def _before(first: datetime, last_row: datetime) -> datetime:
+    """An instant no later than the row before the first new one, or as far back as that one may tell something of."""
+    reach = first - timedelta(days=LAG_DAYS + 1)
+    return reach if first <= last_row else max(reach, last_row)
 
 
 def _of(row: Any, read_from: datetime, readings: int) -> NodeNews:

@@ -1,0 +1,289 @@
+"""The time that readings vouch for: what a meter's volume, coverage and time-weighted mean rest on.
+
+A sample of a rate or a level holds until the next one, an amount was counted since the previous one. Where the next or
+the previous is further away than the sensor's way of reporting explains, nobody knows what was in between, and the
+reading vouches for one cadence only. What is known of a local day never depends on more than the `LEAD_DAYS` before and
+the `LAG_DAYS` after it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from src.domain.cadence import Pace, pace_by_day
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+Booleans = npt.NDArray[np.bool_]
+
+SECOND = 1_000_000
+# Local days before and after a window on which it may depend: a logger that was away for a day and a half tells what
+# flowed meanwhile.
+LEAD_DAYS = LAG_DAYS = 2
+_NEVER = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Spans [begin, end) (epoch µs) in order of node and begin, each with what its reading says of it.
+
+    `value` is the mean over the span (of a volume: the rate, L/s), `amount` m³ (NaN where no water is measured),
+    `weighted` whether means go by time and not by readings, `stretched` whether the span is longer than the sensor's
+    way of reporting explains, so that how its amount lies within it is estimated; `reading` the row it belongs to.
+    """
+
+    node: Integers
+    begin: Integers
+    end: Integers
+    value: Floats
+    amount: Floats
+    weighted: Booleans
+    stretched: Booleans
+    reading: Integers
+
+    def chosen(self, mask: Booleans) -> Spans:
+        return Spans(*(values[mask] for values in vars(self).values()))
+
+
+@dataclass(frozen=True)
+class Signal:
+    """The readings in which one measurement is there: their rows, nodes, instants (epoch µs), local days (numbered over
+    all nodes alike) and how the node reports it on that day."""
+
+    row: Integers
+    node: Integers
+    instant: Integers
+    day: Integers
+    pace: Pace
+
+    def since_previous(self, starts: Integers) -> Floats:
+        """Seconds since the node's previous reading; NaN where that is further back than `LEAD_DAYS`."""
+        seconds = _seconds_since_previous(self.node, self.instant)
+        seconds[self.instant - np.nan_to_num(seconds) * SECOND < starts[np.maximum(self.day - LEAD_DAYS, 0)]] = np.nan
+        return seconds
+
+    def until_next(self, starts: Integers) -> Floats:
+        """Seconds until the node's next reading; NaN where that is further ahead than `LAG_DAYS`."""
+        seconds = np.full(len(self.node), np.nan)
+        same = self.node[1:] == self.node[:-1]
+        seconds[:-1][same] = (self.instant[1:] - self.instant[:-1])[same] / SECOND
+        last = np.minimum(self.day + LAG_DAYS + 1, len(starts) - 1)
+        seconds[self.instant + np.nan_to_num(seconds) * SECOND >= starts[last]] = np.nan
+        return seconds
+
+
+class Rows:
+    """Where readings lie: node, instant (epoch µs), local day (an index of `starts`, the days' first instants), seconds
+    since the node's previous row (NaN: more than a day ago), and its pace."""
+
+    def __init__(self, node: Integers, instant: Integers, day: Integers, starts: Integers) -> None:
+        self.node, self.instant, self.day, self.starts = node, instant, day, starts
+        self.elapsed = _seconds_since_previous(node, instant)
+        self.elapsed[instant - np.nan_to_num(self.elapsed) * SECOND < starts[np.maximum(day - 1, 0)]] = np.nan
+        node_day = node * (len(starts) + 1) + day
+        days, paces = pace_by_day(node_day, self.elapsed)
+        self.pace = paces.at(np.searchsorted(days, node_day))
+
+    def signal(self, present: Booleans) -> Signal:
+        """The rows in which something is there, with its own pace: others may report more often, or go on while it is
+        dead. Where too few tell, the pace is that of all rows."""
+        row = np.flatnonzero(present)
+        if len(row) == len(self.node):
+            return Signal(row, self.node, self.instant, self.day, self.pace)
+        some = Rows(self.node[row], self.instant[row], self.day[row], self.starts)
+        unknown = np.isnan(some.pace.cadence)
+        pace = Pace(
+            np.where(unknown, self.pace.cadence[row], some.pace.cadence),
+            np.where(unknown, self.pace.limit[row], some.pace.limit),
+            some.pace.is_irregular,
+        )
+        return Signal(row, some.node, some.instant, some.day, pace)
+
+
+def accounting(rows: Rows, flow: Floats, volume: Floats) -> Spans:
+    """The spans of the readings that account for water: a volume of their own first, else the flow while it holds."""
+    has_volume = ~np.isnan(volume)
+    signal = rows.signal(has_volume | ~np.isnan(flow))
+    is_amount = has_volume[signal.row]
+    if not is_amount.any():
+        return held(signal, flow[signal.row], rows.starts, is_flow=True)
+    amounts, begins = counted(signal, volume[signal.row], flow[signal.row], rows.starts)
+    # What was counted since a sample is known better than how long the sample held.
+    until = np.where(is_amount, signal.instant, np.append(begins[1:], _NEVER))
+    return together(held(signal, flow[signal.row], rows.starts, is_flow=True, until=until), amounts)
+
+
+def sampled(rows: Rows, values: Floats) -> Spans:
+    """The spans of readings that are samples of a level: pressure, temperature."""
+    signal = rows.signal(~np.isnan(values))
+    return held(signal, values[signal.row], rows.starts, is_flow=False)
+
+
+def _seconds_since_previous(node: Integers, instant: Integers) -> Floats:
+    """Seconds since the previous row of the same node; NaN for each node's first."""
+    seconds = np.full(len(node), np.nan)
+    same = node[1:] == node[:-1]
+    seconds[1:][same] = (instant[1:] - instant[:-1])[same] / SECOND
+    return seconds
+
+
+def held(signal: Signal, values: Floats, starts: Integers, *, is_flow: bool, until: Integers | None = None) -> Spans:
+    """Samples that hold until the next one.
+
+    Args:
+        values: aligned with the signal's rows: L/s, bar or °C.
+        starts: starts of the local days (epoch µs), indexed by `signal.day`.
+        is_flow: whether a value over a time amounts to water.
+        until: the instants (epoch µs) at which each ends to hold at the latest.
+    """
+    pace = signal.pace
+    ahead = signal.until_next(starts)
+    seconds = np.where(ahead <= pace.limit, ahead, pace.cadence)
+    known = ~np.isnan(seconds)
+    end = signal.instant + np.rint(np.nan_to_num(seconds) * SECOND).astype(np.int64)
+    if until is not None:
+        # The next row of the last one of a node is another's.
+        same = np.append(signal.node[1:] == signal.node[:-1], False)
+        end = np.where(same | (until == signal.instant), np.minimum(end, until), end)
+        seconds = (end - signal.instant) / SECOND
+        known &= seconds > 0
+    amount = values * seconds / 1000 if is_flow else np.full(len(values), np.nan)
+    everything = Spans(
+        signal.node, signal.instant, end, values, amount, pace.is_irregular, np.zeros(len(values), bool), signal.row
+    )
+    return everything if known.all() else everything.chosen(known)
+
+
+def together(one: Spans, other: Spans) -> Spans:
+    """The spans of both, in order."""
+    if not len(one.node) or not len(other.node):
+        return one if len(one.node) else other
+    joined = Spans(*(np.concatenate([a, b]) for a, b in zip(vars(one).values(), vars(other).values(), strict=True)))
+    order = np.lexsort((joined.begin, joined.node))
+    return Spans(*(values[order] for values in vars(joined).values()))
+
+
+def counted(signal: Signal, amounts: Floats, rates: Floats, starts: Integers) -> tuple[Spans, Integers]:
+    """Amounts that were counted since the previous reading, or, where others were lost on the way, since one cadence.
+
+    Which of both it is, the rate says: an amount that fits the meter's rate over one cadence was not counted over ten.
+
+    Args:
+        amounts: m³, aligned with the signal's rows; NaN in rows that are samples.
+        rates: L/s, as measured beside; NaN where it was not.
+        starts: as of `held`.
+
+    Returns:
+        The spans of all but those amounts of which nobody knows since when they were counted; and for each of the
+        signal's rows the instant (epoch µs) from which on it accounts for water.
+    """
+    pace = signal.pace
+    since = signal.since_previous(starts)
+    stretched = since > 1.5 * pace.cadence
+    usual = np.where(np.isnan(rates), _rate_of_day(signal, amounts, since, stretched), rates)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        over_all, over_one = (np.abs(amounts * 1000 / seconds - usual) for seconds in (since, pace.cadence))
+    alone = stretched & (over_one < over_all)
+    seconds = np.where(alone, pace.cadence, since)
+    known = ~np.isnan(seconds) & ~np.isnan(amounts)
+    begin = signal.instant - np.rint(np.nan_to_num(seconds) * SECOND).astype(np.int64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rate = amounts * 1000 / seconds
+    weighted = pace.is_irregular | stretched
+    everything = Spans(
+        signal.node, begin, signal.instant, rate, amounts, weighted, (since > pace.limit) & ~alone, signal.row
+    )
+    return everything.chosen(known), np.where(known, begin, signal.instant)
+
+
+def _rate_of_day(signal: Signal, amounts: Floats, since: Floats, stretched: Booleans) -> Floats:
+    """The mean rate (L/s) of each reading's node-day over readings that follow the one before; NaN where none does."""
+    group = np.cumsum(
+        np.concatenate([[True], (signal.node[1:] != signal.node[:-1]) | (signal.day[1:] != signal.day[:-1])])
+    )
+    regular = ~stretched & ~np.isnan(since) & ~np.isnan(amounts)
+    total = np.bincount(group[regular], amounts[regular], group[-1] + 1)
+    time = np.bincount(group[regular], since[regular], group[-1] + 1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rates: Floats = (1000 * total / time)[group]
+    return rates
+
+
+@dataclass(frozen=True)
+class Vouched:
+    """What spans say of windows, one entry per node and window with any vouched time, in that order.
+
+    `seconds` of the window that are vouched for; `amount` m³ (NaN: no water measured) and how much of it is
+    `estimated`; `mean`, `low` and `high` by time, NaN where means go by readings; `reading`, a row whose span lies in
+    it.
+    """
+
+    node: Integers
+    window: Integers
+    seconds: Floats
+    amount: Floats
+    estimated: Floats
+    mean: Floats
+    low: Floats
+    high: Floats
+    reading: Integers
+
+
+def over_windows(spans: Spans, edges: Integers) -> Vouched:
+    """Spreads spans over windows between edges (epoch µs, ascending); what lies outside all of them is left out.
+
+    `window` numbers the windows by their first edge.
+    """
+    first = np.searchsorted(edges, spans.begin, side="right") - 1
+    last = np.searchsorted(edges, spans.end, side="left") - 1
+    pieces = np.maximum(last - first + 1, 1)
+    if (pieces > 1).any():
+        piece = np.repeat(np.arange(len(first)), pieces)
+        window = np.arange(len(piece)) - np.repeat(np.cumsum(pieces) - pieces, pieces) + first[piece]
+    else:
+        piece, window = np.arange(len(first)), first
+    inside = (window >= 0) & (window < len(edges) - 1)
+    if not inside.all():
+        piece, window = piece[inside], window[inside]
+    begin = np.maximum(spans.begin[piece], edges[window])
+    end = np.minimum(spans.end[piece], edges[window + 1])
+    node = spans.node[piece]
+    # Amounts counted backward and samples held forward may lie in each other where a meter changes between both.
+    order_is_kept = ((node[1:] > node[:-1]) | ((node[1:] == node[:-1]) & (window[1:] >= window[:-1]))).all()
+    if not order_is_kept:
+        order = np.lexsort((window, node))
+        piece, window, begin, end, node = piece[order], window[order], begin[order], end[order], node[order]
+    if not len(node):
+        none, no = np.empty(0), np.empty(0, np.int64)
+        return Vouched(no, no, none, none, none, none, none, none, no)
+    starts = np.flatnonzero(np.concatenate([[True], (node[1:] != node[:-1]) | (window[1:] != window[:-1])]))
+    seconds = (end - begin) / SECOND
+    whole = (spans.end - spans.begin)[piece] / SECOND
+    amount = spans.amount[piece] * (seconds / whole)
+    partly = spans.stretched[piece] & (seconds < whole)
+    has_water = ~np.isnan(amount)
+    sums = np.add.reduceat(np.where(has_water, amount, 0.0), starts)
+    total = np.where(np.add.reduceat(has_water.astype(np.int64), starts) > 0, sums, np.nan)
+    nothing = np.full(len(starts), np.nan)
+    mean, low, high = nothing, nothing, nothing
+    if spans.weighted.any():
+        value = spans.value[piece]
+        by_time = np.add.reduceat(spans.weighted[piece].astype(np.int64), starts) > 0
+        time = np.add.reduceat(seconds, starts)
+        mean = np.where(by_time, np.add.reduceat(value * seconds, starts) / time, np.nan)
+        low = np.where(by_time, np.fmin.reduceat(value, starts), np.nan)
+        high = np.where(by_time, np.fmax.reduceat(value, starts), np.nan)
+    return Vouched(
+        node[starts],
+        window[starts],
+        np.minimum(np.add.reduceat(seconds, starts), (edges[window[starts] + 1] - edges[window[starts]]) / SECOND),
+        total,
+        np.where(np.isnan(total), np.nan, np.add.reduceat(np.where(partly & has_water, amount, 0.0), starts)),
+        mean,
+        low,
+        high,
+        spans.reading[piece[starts]],
+    )
