@@ -1,4 +1,4 @@
-"""Coverage of each measurement in its windows, and how much of a volume was spread by time.
+"""Coverage of each measurement in its windows, how much of a volume was spread by time, and margins of balances.
 
 Windows whose `computation_version` is "2" or less were computed without them, by the readings of two days alone; a
 backfill (`python -m src.processing.backfill`) computes them anew.
@@ -13,14 +13,19 @@ down_revision = "0014"
 branch_labels = None
 depends_on = None
 
-COLUMNS = ("flow_coverage", "pressure_coverage", "temperature_coverage", "estimated_volume")
+COLUMNS = {
+    "computed_metrics": ("flow_coverage", "pressure_coverage", "temperature_coverage", "estimated_volume"),
+    "network_efficiency": ("input_margin", "output_margin", "loss_margin", "estimated_share"),
+}
 
 
 def upgrade() -> None:
-    for name in COLUMNS:
-        op.execute(f"ALTER TABLE water_infrastructure.computed_metrics ADD COLUMN {name} DOUBLE PRECISION")
+    for table, names in COLUMNS.items():
+        for name in names:
+            op.execute(f"ALTER TABLE water_infrastructure.{table} ADD COLUMN {name} DOUBLE PRECISION")
 
 
 def downgrade() -> None:
-    for name in COLUMNS:
-        op.execute(f"ALTER TABLE water_infrastructure.computed_metrics DROP COLUMN {name}")
+    for table, names in COLUMNS.items():
+        for name in names:
+            op.execute(f"ALTER TABLE water_infrastructure.{table} DROP COLUMN {name}")

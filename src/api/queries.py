@@ -52,8 +52,8 @@ NODE_METRICS = f"""
 
 HISTORY = """
     SELECT window_start, window_end, avg_flow_rate, min_flow_rate, max_flow_rate, avg_pressure, min_pressure,
-        max_pressure, avg_temperature, min_temperature, max_temperature, total_volume, anomaly_count, quality_score,
-        data_completeness
+        max_pressure, avg_temperature, min_temperature, max_temperature, total_volume, estimated_volume,
+        anomaly_count, quality_score, data_completeness, flow_coverage, pressure_coverage, temperature_coverage
     FROM water_infrastructure.computed_metrics
     WHERE node_id = $1 AND time_window = $2 AND window_start >= $3 AND window_start < $4
     ORDER BY window_start LIMIT $5
@@ -71,7 +71,7 @@ NETWORK_EFFICIENCY = bounded(
     """
     SELECT computation_timestamp, window_start, window_end, total_input_volume, total_output_volume,
         total_loss_volume, efficiency_percentage, method, coverage, reason, active_nodes, total_nodes,
-        network_availability, total_anomalies,
+        network_availability, total_anomalies, input_margin, output_margin, loss_margin, estimated_share,
         CASE WHEN $5::text IS NULL THEN zone_metrics
             WHEN zone_metrics ? $5 THEN jsonb_build_object($5, zone_metrics -> $5) ELSE '{}' END AS zone_metrics
     FROM water_infrastructure.network_efficiency

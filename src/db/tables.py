@@ -155,6 +155,9 @@ network_efficiency = Table(
     Column("total_anomalies", Integer),
     Column("critical_anomalies", Integer),
     Column("reason", Text),
+    # Half of 95 % intervals, m³, and how much of the water that was metered was estimated.
+    *(Column(f"{flow}_margin", Double) for flow in ("input", "output", "loss")),
+    Column("estimated_share", Double),
 )
 
 # What `network_efficiency` adds up, and holds as `zone_metrics`: the balance of one district.

@@ -14,10 +14,12 @@ import pandas as pd
 
 from src.vocabulary import BalanceMethod
 
-# Below this share of an inlet's readings a figure is marked as incomplete.
+# Below this share of its meters' time a figure is marked as incomplete.
 SUFFICIENT_COVERAGE = 0.8
 # IWA's default for legitimate household use at night, L per connection and hour, where a district has none of its own.
 NIGHT_USE_LITRES = 1.8
+# Pressures by day and by night differ by no more than this factor in networks in which leakage follows pressure.
+_MOST_RATIO = 2.0
 METERED: BalanceMethod = "metered"
 NIGHT_FLOW: BalanceMethod = "minimum_night_flow"
 _SIGN = {"inlet": 1.0, "outlet": -1.0}
@@ -32,36 +34,44 @@ class District(Protocol):
     mean_pressure_metres: float | None
 
 
-BALANCE = ["input_volume", "output_volume", "loss_volume", "efficiency_percentage", "coverage", "method", "reason"]
+BALANCE = [
+    "input_volume", "output_volume", "loss_volume", "efficiency_percentage", "coverage", "method", "reason",
+    "input_margin", "output_margin", "loss_margin", "estimated_share",
+]  # fmt: skip
+# What of a meter's window is not vouched for is estimated up to this share of the window; beyond it, it is unknown.
+MOST_ESTIMATED = 0.4
+# Where that is not known either, a meter is taken to go on as it did, up to this share of the window.
+MOST_EXTENDED = 0.2
+# Half the width of a 95 % interval in standard deviations.
+_MARGIN = 1.96
 
 
 def water_balance(meters: pd.DataFrame) -> pd.DataFrame:
     """The balance of each district in each window, from its meters.
 
     Input is what inlets bring, less what leaves by outlets and to districts that are fed from this one, less what
-    storage took up. A meter that reported a part of the window is taken to have gone on as it did; one that reported
-    nothing leaves the figures that need it unknown, with the reason.
+    storage took up. Of a meter that is not vouched for all the time, the rest is estimated (`MOST_ESTIMATED`,
+    `MOST_EXTENDED`); where that is too much, the figures that need it are unknown, and the reason names it.
+
+    Margins are half of 95 % intervals: meters err each by itself, and so do estimates (AWWA M36, 4th edition, on how
+    errors of a water audit add up).
 
     Args:
         meters: a row per window and meter, also of those that reported nothing: window_start, district_id, node_id,
             role (inlet, outlet, consumption, storage), feeding_district_id (of an inlet fed by another district, else
-            null), volume (m³; NaN where nothing was measured), coverage (0..1, the share of its readings that were
-            there; NaN where unknown), storage_change (m³ taken up; NaN where unknown, or no storage).
+            null), volume (m³ in the time vouched for; NaN where nothing was measured), coverage (0..1, the share of the
+            window that is vouched for), rest (m³ that the meter is estimated to have measured otherwise; NaN unknown),
+            rest_deviation (its standard deviation, m³), estimated_volume (m³ of volume that were estimated),
+            error (of the meter at 95 %, as a share), storage_change (m³ taken up; NaN where unknown, or no storage).
 
     Returns:
         A row per window_start and district_id with input_volume, output_volume, loss_volume (m³),
-        efficiency_percentage, coverage (mean over the inlets), method (`metered`, or null where consumption has no
-        meters) and reason (why a figure is null, else null).
+        efficiency_percentage, coverage (of the inlets and outlets or of consumption, whichever is less), method
+        (`metered`, or null where consumption has no meters), reason (why a figure is null or impossible, else null),
+        the margins of the volumes (m³) and estimated_share (of the water that was metered).
     """
     keys = ["window_start", "district_id"]
-    used = meters[meters["role"].isin(["inlet", "outlet", "consumption", "storage"])]
-    reported = used["coverage"].fillna(1.0).clip(0, 1)
-    whole = used["volume"] / reported.where(reported > 0)
-    flows = used.assign(
-        signed=whole * used["role"].map(_SIGN),
-        used=whole.where(used["role"] == "consumption"),
-        taken_up=used["storage_change"].where(used["role"] == "storage"),
-    )
+    flows = _completed(meters[meters["role"].isin(["inlet", "outlet", "consumption", "storage"])])
     is_flow, is_consumption = flows["role"].isin(list(_SIGN)), flows["role"] == "consumption"
     is_storage = flows["role"] == "storage"
     passed_on = flows[(flows["role"] == "inlet") & flows["feeding_district_id"].notna()]
@@ -74,24 +84,72 @@ def water_balance(meters: pd.DataFrame) -> pd.DataFrame:
     # A district without an inlet of its own has no input to speak of.
     has_inlet = flows[flows["role"] == "inlet"].groupby(keys).size().reindex(balance.index, fill_value=0) > 0
     balance.loc[~has_inlet, "input_volume"] = np.nan
-    balance["output_volume"] = _sum_if_all_known(flows[is_consumption], keys, "used")
+    consumption = flows[is_consumption]
+    balance["output_volume"] = _sum_if_all_known(consumption, keys, "whole")
     balance["loss_volume"] = balance["input_volume"] - balance["output_volume"]
     positive = balance["input_volume"].where(balance["input_volume"] > 0)
     balance["efficiency_percentage"] = 100 * balance["output_volume"] / positive
-    inlets = flows[flows["role"] == "inlet"]
-    covered = inlets["coverage"].clip(0, 1).where(inlets["volume"].notna(), 0.0)
-    balance["coverage"] = inlets.assign(covered=covered).groupby(keys)["covered"].mean()
-    metered = flows[is_consumption].groupby(keys).size().reindex(balance.index, fill_value=0) > 0
+    metered = consumption.groupby(keys).size().reindex(balance.index, fill_value=0) > 0
+    balance["coverage"] = np.fmin(
+        flows[is_flow].groupby(keys)["covered"].mean().reindex(balance.index),
+        consumption.groupby(keys)["covered"].mean().reindex(balance.index),
+    )
     balance["method"] = metered.map({True: METERED, False: None}).astype(object)
-    silent = flows[
-        (is_flow & flows["signed"].isna())
-        | (is_consumption & flows["used"].isna())
-        | (is_storage & flows["taken_up"].isna())
-    ]
-    balance["reason"] = _reasons(silent, keys).reindex(balance.index)
+    variance = sources.groupby(keys)["variance"].sum().reindex(balance.index)
+    used_variance = consumption.groupby(keys)["variance"].sum().reindex(balance.index)
+    for name, spread in (("input", variance), ("output", used_variance), ("loss", variance + used_variance)):
+        balance[f"{name}_margin"] = (_MARGIN * np.sqrt(spread)).where(balance[f"{name}_volume"].notna())
+    metered_water = pd.concat([sources, consumption], ignore_index=True)
+    amounts = metered_water.assign(size=metered_water["whole"].abs(), guessed=metered_water["estimated"].abs())
+    sums = amounts.groupby(keys)[["guessed", "size"]].sum().reindex(balance.index)
+    balance["estimated_share"] = sums["guessed"] / sums["size"].where(sums["size"] > 0)
+    unknown = pd.concat(
+        [
+            sources[sources["signed"].isna()],
+            consumption[consumption["whole"].isna()],
+            flows[is_storage & flows["taken_up"].isna()],
+        ]
+    )
+    balance["reason"] = _reasons(unknown, keys).reindex(balance.index)
     balance.loc[~metered & balance["reason"].isna(), "reason"] = "no node here meters consumption"
     balance.loc[~has_inlet, "reason"] = "no node here is an inlet"
+    impossible = balance["loss_volume"] < -balance["loss_margin"]
+    if impossible.any():
+        suspects = metered_water.set_index(keys)
+        for at in balance.index[impossible]:
+            balance.loc[at, "reason"] = _impossible(suspects.loc[[at]])
     return balance[BALANCE].astype({"reason": object}).reset_index()
+
+
+def _completed(meters: pd.DataFrame) -> pd.DataFrame:
+    """Meters with `whole` (m³ of the whole window; NaN unknown), `estimated` (m³ of it that nobody measured),
+    `variance` (m⁶), `covered`, and `signed` and `taken_up` where they mean something."""
+    covered = meters["coverage"].fillna(0.0).clip(0, 1).where(meters["volume"].notna(), 0.0)
+    missing = 1 - covered
+    extended = (meters["volume"] * missing / covered.where(covered > 0)).where(missing <= MOST_EXTENDED)
+    filled = meters["rest"].fillna(extended).where(missing > 0, 0.0)
+    whole = (meters["volume"].fillna(0.0) + filled).where(missing <= MOST_ESTIMATED)
+    # Of what is extended, nobody knows the spread: as much as the part itself.
+    spread = meters["rest_deviation"].fillna(filled.abs()).where(missing > 0, 0.0)
+    return meters.assign(
+        whole=whole,
+        estimated=filled.abs() + meters["estimated_volume"].fillna(0.0),
+        variance=(meters["error"] * whole / _MARGIN) ** 2 + spread**2,
+        covered=covered,
+        signed=whole * meters["role"].map(_SIGN),
+        taken_up=meters["storage_change"].where(meters["role"] == "storage"),
+    )
+
+
+def _impossible(meters: pd.DataFrame) -> str:
+    """A sentence about more water used than came in, with the meters that move most of it."""
+    at_the_door = meters["role"] != "consumption"
+    names = [
+        str(rows["node_id"].iloc[rows["whole"].abs().argmax()])
+        for rows in (meters[at_the_door], meters[~at_the_door])
+        if len(rows)
+    ]
+    return f"more was used than came in, beyond what meters may err: look at {' and '.join(names)}"
 
 
 def night_flow_loss(
@@ -119,7 +177,9 @@ def night_flow_loss(
     excess = (nights["flow"] - connections * use_per_connection / 3600).clip(lower=0)
     latest = pd.DataFrame({"excess": excess, "pressure": nights["pressure"]})
     latest = latest.reindex(latest.index.union(hours)).ffill().reindex(hours)
-    factor = (inflow["pressure"] / latest["pressure"]) ** exponent
+    # A night of throttled or failed pressure says nothing of the day's leakage.
+    ratio = (inflow["pressure"] / latest["pressure"].where(latest["pressure"] > 0)).clip(1 / _MOST_RATIO, _MOST_RATIO)
+    factor = ratio**exponent
     return latest["excess"] * 3.6 * factor.fillna(1.0)
 
 
@@ -230,6 +290,11 @@ def network_balance(districts: pd.DataFrame) -> pd.DataFrame:
     positive = network["input_volume"].where(network["input_volume"] > 0)
     network["efficiency_percentage"] = 100 * network["output_volume"] / positive
     network["coverage"] = grouped["coverage"].mean()
+    for name in ("input_margin", "output_margin", "loss_margin"):
+        # Districts err each by itself.
+        squared = districts.assign(squared=districts[name] ** 2)
+        network[name] = np.sqrt(_sum_if_all_known(squared, ["window_start"], "squared"))
+    network["estimated_share"] = grouped["estimated_share"].mean()
     network["method"] = pd.Series({window: _common(methods) for window, methods in grouped["method"]}, dtype=object)
     reasons = {window: "; ".join(sorted(set(told.dropna()))) or None for window, told in grouped["reason"]}
     network["reason"] = pd.Series(reasons, dtype=object)
@@ -254,9 +319,19 @@ def _reasons(silent: pd.DataFrame, keys: list[str]) -> pd.Series:
     if silent.empty:
         return pd.Series(dtype=object)
 
-    def told(names: pd.Series) -> str:
-        first = sorted(names)[:3]
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        return f"nothing is known of {', '.join(first)}{more}"
+    def sentence(rows: pd.DataFrame) -> str:
+        partly = rows["covered"] > 0
+        parts = [
+            f"{what} {_listed(rows.loc[which, 'node_id'])}"
+            for what, which in (("nothing is known of", ~partly), ("too little is known of", partly))
+            if which.any()
+        ]
+        return "; ".join(parts)
 
-    return silent.groupby(keys)["node_id"].agg(told)
+    return pd.Series({key: sentence(rows) for key, rows in silent.groupby(keys)}, dtype=object)
+
+
+def _listed(names: pd.Series) -> str:
+    every = sorted(set(names))
+    more = f" and {len(every) - 3} more" if len(every) > 3 else ""
+    return ", ".join(every[:3]) + more

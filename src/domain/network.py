@@ -19,22 +19,27 @@ class NetworkMetrics:
 
 
 def network_metrics(per_node: pd.DataFrame) -> NetworkMetrics:
-    """Sums over the nodes that bring water into the network; where none is known as such, over all that measure flow.
+    """What the network takes in: the sum over its inlets, less what leaves by outlets.
 
-    Water that passes an inlet meter passes district and customer meters again, so all meters are added up only where
-    the metadata name no inlet, and `flow_basis` says so.
+    An inlet through which one district feeds another moves water within the network. Water that passes an inlet meter
+    passes district and customer meters again, so all meters are added up only where the metadata name no inlet, and
+    `flow_basis` says so. What tanks report as pressure is their level.
 
     Args:
-        per_node: one row per node that reported in the span: role, flow_rate (its mean over what it reported, L/s),
-            pressure (likewise, bar), volume (m³); NaN where it measured none.
+        per_node: one row per node that reported in the span: role, feeding_district_id (of an inlet that another
+            district feeds, else null), flow_rate (its mean over the time vouched for, L/s), pressure (likewise, bar),
+            volume (m³); NaN where it measured none.
     """
-    inlets = per_node[per_node["role"] == "inlet"]
-    basis, counted = ("inlets", inlets) if inlets["flow_rate"].notna().any() else ("all_nodes", per_node)
+    role = per_node["role"]
+    inlets = per_node[(role == "inlet") & per_node["feeding_district_id"].isna()]
+    outlets = per_node[role == "outlet"].assign(flow_rate=-per_node["flow_rate"], volume=-per_node["volume"])
+    by_inlets = bool(inlets["flow_rate"].notna().any())
+    counted = pd.concat([inlets, outlets]) if by_inlets else per_node
     return NetworkMetrics(
         active_nodes=len(per_node),
-        flow_basis=basis,
+        flow_basis="inlets" if by_inlets else "all_nodes",
         total_flow=_or_none(counted["flow_rate"].sum(min_count=1)),
-        avg_pressure=_or_none(per_node["pressure"].mean()),
+        avg_pressure=_or_none(per_node["pressure"].where(role != "storage").mean()),
         total_volume=_or_none(counted["volume"].sum(min_count=1)),
     )
 

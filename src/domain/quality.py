@@ -118,7 +118,8 @@ def node_quality(
     Args:
         nodes: index node_id; cadence_seconds, the last one known (NaN: the node never told enough).
         hours: 1hour windows of the span: node_id, window_start, reading_count, cadence_seconds, data_completeness (%),
-            avg_flow_rate (L/s), flow_count, pressure_count, temperature_count, total_volume (m³).
+            flow_coverage (0..1; NaN where it was not known yet), avg_flow_rate (L/s), flow_count, pressure_count,
+            temperature_count, total_volume (m³).
         rejections: of the span: node_id, quarter_start, reason, readings.
         events: that overlap the span: node_id, anomaly_type, severity, begin, end (NaT: goes on).
 
@@ -130,6 +131,8 @@ def node_quality(
     """
     start, end = (pd.Timestamp(edge) for edge in span)
     length = (end - start) / _HOUR
+    # An hour without a reading of its own, which others vouch for, reported nothing.
+    hours = hours[hours["reading_count"] > 0]
     told = hours.assign(mismatch=_volume_mismatch(hours))
     by_node = told.groupby("node_id", observed=True)
     scores = pd.DataFrame(index=nodes.index)
@@ -176,7 +179,8 @@ def node_quality(
 
 def _volume_mismatch(hours: pd.DataFrame) -> pd.Series:
     """Whether an hour's volume is not what its flow amounts to."""
-    measured = hours["avg_flow_rate"] * 3.6 * (hours["data_completeness"].fillna(100) / 100)
+    known = hours["flow_coverage"].fillna(hours["data_completeness"].fillna(100) / 100)
+    measured = hours["avg_flow_rate"] * 3.6 * known
     difference = (hours["total_volume"] - measured).abs()
     larger = pd.concat([measured.abs(), hours["total_volume"].abs()], axis=1).max(axis=1)
     # Less than 10 L an hour is a meter's last digit.

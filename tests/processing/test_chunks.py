@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.domain.days import day_start
-from src.domain.metrics import LEAD_DAYS
+from src.domain.vouching import LAG_DAYS, LEAD_DAYS
 from src.processing.jobs import chunks
 from src.processing.warehouse.news import NodeNews
 from src.processing.warehouse.reader import TooManyReadings
@@ -69,7 +69,7 @@ def test_no_slice_of_any_plan_reads_more_than_twice_its_limit_but_one_day_of_one
 
     def rows(node_ids: Sequence[str], first: datetime, until: datetime) -> int:
         begin, stop = (round((instant - FIRST) / timedelta(days=1)) for instant in (first, until))
-        return sum(int(days[int(node)][max(begin - LEAD_DAYS, 0) : stop].sum()) for node in node_ids)
+        return sum(int(days[int(node)][max(begin - LEAD_DAYS, 0) : stop + LAG_DAYS].sum()) for node in node_ids)
 
     # What is expected may be wrong by much: rows go on arriving, and a view may say anything.
     news = [

@@ -19,7 +19,8 @@ def meters(*rows: dict[str, object]) -> pd.DataFrame:
     """Meters of one hour by keyword; each reported everything unless it says otherwise."""
     default = {
         "window_start": HOUR, "district_id": "d1", "feeding_district_id": None, "volume": np.nan, "coverage": 1.0,
-        "storage_change": np.nan,
+        "storage_change": np.nan, "rest": np.nan, "rest_deviation": np.nan, "estimated_volume": 0.0, "error": 0.02,
+        "role": "monitoring",
     }  # fmt: skip
     return pd.DataFrame([default | {"node_id": f"n{k}"} | row for k, row in enumerate(rows)])
 
@@ -44,12 +45,56 @@ def test_loss_is_what_came_in_and_nobody_used():
     assert pd.isna(found["reason"])
 
 
-def test_a_meter_that_reported_half_the_window_went_on_as_it_did_and_coverage_says_so():
+def test_what_is_not_vouched_for_is_the_usual_and_marked_as_estimated():
     found = balance_of(
-        {"role": "inlet", "volume": 50.0, "coverage": 0.5}, {"role": "consumption", "volume": 45.0, "coverage": 0.5}
+        {"role": "inlet", "volume": 70.0, "coverage": 0.7, "rest": 40.0, "rest_deviation": 5.0},
+        {"role": "consumption", "volume": 90.0},
     )
-    assert (found["input_volume"], found["output_volume"], found["coverage"]) == (100.0, 90.0, 0.5)
+    assert (found["input_volume"], found["output_volume"], found["coverage"]) == (110.0, 90.0, 0.7)
     assert found["coverage"] < efficiency.SUFFICIENT_COVERAGE
+    assert found["estimated_share"] == pytest.approx(40 / 200)
+    assert found["input_margin"] == pytest.approx(np.hypot(2.2, 1.96 * 5))
+    assert found["output_margin"] == pytest.approx(1.8)
+    assert found["loss_margin"] == pytest.approx(np.hypot(found["input_margin"], 1.8))
+
+
+def test_without_a_usual_a_meter_goes_on_as_it_did_for_a_fifth_of_the_window_at_most():
+    most = balance_of({"role": "inlet", "volume": 80.0, "coverage": 0.8}, {"role": "consumption", "volume": 50.0})
+    assert most["input_volume"] == pytest.approx(100.0)
+    more = balance_of({"role": "inlet", "volume": 79.0, "coverage": 0.79}, {"role": "consumption", "volume": 50.0})
+    assert pd.isna(more["input_volume"])
+    assert more["reason"] == "too little is known of n0"
+
+
+def test_one_reading_of_a_customers_day_tells_nothing_of_the_day_and_coverage_says_so():
+    found = balance_of(
+        {"role": "inlet", "volume": 100.0},
+        {"role": "consumption", "volume": 0.3, "coverage": 1 / 288, "rest": 80.0, "rest_deviation": 8.0},
+    )
+    assert pd.isna(found["output_volume"])
+    assert found["coverage"] == pytest.approx(1 / 288)
+    assert found["reason"] == "too little is known of n1"
+
+
+def test_a_loss_below_zero_is_impossible_beyond_the_margin_and_names_meters():
+    within = balance_of({"role": "inlet", "volume": 100.0}, {"role": "consumption", "volume": 101.0})
+    assert within["loss_volume"] == -1.0
+    assert pd.isna(within["reason"])
+    beyond = balance_of({"role": "inlet", "volume": 100.0}, {"role": "consumption", "volume": 130.0})
+    assert beyond["reason"] == "more was used than came in, beyond what meters may err: look at n0 and n1"
+
+
+def test_a_district_through_which_another_is_fed_is_unknown_while_that_ones_meter_is_silent():
+    districts = efficiency.water_balance(
+        meters(
+            {"role": "inlet", "volume": 72.0, "node_id": "in-a"},
+            {"role": "consumption", "volume": 20.0},
+            {"role": "inlet", "district_id": "d2", "feeding_district_id": "d1", "node_id": "in-b"},
+            {"role": "consumption", "volume": 25.0, "district_id": "d2"},
+        )
+    ).set_index("district_id")
+    assert districts["input_volume"].isna().all()
+    assert set(districts["reason"]) == {"nothing is known of in-b"}
 
 
 @pytest.mark.parametrize(
@@ -127,6 +172,14 @@ def test_at_night_only_leaks_flow_and_by_day_they_follow_the_pressure():
     assert lost.iloc[12] == pytest.approx(2.0 * 3.6 * 0.75)
     halved = efficiency.night_flow_loss(inflow, 1000, 1.8, exponent=0.5)
     assert halved.iloc[12] == pytest.approx(7.2 * 0.75**0.5)
+
+
+def test_a_night_of_throttled_pressure_loses_no_more_by_day_than_pressure_explains():
+    hours = pd.date_range("2023-05-01", periods=24, freq="1h", tz="Europe/Rome")
+    pressure = np.where((hours.hour >= 2) & (hours.hour < 4), 0.1, 4.0)
+    inflow = pd.DataFrame({"flow": 2.5, "pressure": pressure}, index=hours)
+    lost = efficiency.night_flow_loss(inflow, connections=1000, use_per_connection=1.8)
+    assert lost.iloc[12] <= 2 * 2.0 * 3.6
 
 
 def test_the_leakage_index_of_the_unavoidable_losses_is_one():

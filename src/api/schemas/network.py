@@ -10,6 +10,13 @@ from pydantic import Field
 from src.api.schemas.common import Count, Flow, Percent, Pressure, Row, Volume
 from src.vocabulary import BalanceMethod, LossClass
 
+_COVERAGE = (
+    "share of the time that readings of the meters vouch for, 0..1: of inlets and outlets or of consumption, whichever "
+    "is less"
+)
+_MARGIN = "half of the 95 % interval that meters' errors and estimates leave, m³"
+_ESTIMATED = "share of the metered water that was estimated from what the meters usually measure, 0..1"
+
 
 class NetworkMetrics(Row):
     timestamp: datetime
@@ -34,11 +41,15 @@ class DistrictWindow(Row):
     output_volume: Volume
     loss_volume: Volume
     efficiency_percentage: Percent
-    coverage: float | None = Field(description="share of the inlet readings that were really there, 0..1")
+    coverage: float | None = Field(description=_COVERAGE)
+    input_margin: Volume = Field(None, description=_MARGIN)
+    output_margin: Volume = Field(None, description=_MARGIN)
+    loss_margin: Volume = Field(None, description=_MARGIN)
+    estimated_share: float | None = Field(None, description=_ESTIMATED)
     method: Literal["metered", "minimum_night_flow"] | None = Field(
         description="how consumption is known; with minimum_night_flow, losses are estimated"
     )
-    reason: str | None = Field(description="why a figure is null")
+    reason: str | None = Field(description="why a figure is null, or impossible")
     is_complete: bool = Field(description="whether the coverage is at least 0.8")
     non_revenue_water_percentage: Percent = None
     m1a: float | None = Field(None, description="m³ lost per km of mains and day")
@@ -58,8 +69,12 @@ class NetworkEfficiency(Row):
     method: BalanceMethod | None = Field(
         description="how consumption is known; with minimum_night_flow, losses are estimated"
     )
-    coverage: float | None = Field(description="share of the inlet readings that were really there, 0..1")
-    reason: str | None = Field(description="why a figure is null")
+    coverage: float | None = Field(description=_COVERAGE)
+    input_margin: Volume = Field(None, description=_MARGIN)
+    output_margin: Volume = Field(None, description=_MARGIN)
+    loss_margin: Volume = Field(None, description=_MARGIN)
+    estimated_share: float | None = Field(None, description=_ESTIMATED)
+    reason: str | None = Field(description="why a figure is null, or impossible")
     active_nodes: int | None = Field(description="meters of the balance that reported")
     total_nodes: int | None
     network_availability: Percent

@@ -63,9 +63,13 @@ class HistoryRow(Row):
     min_temperature: Temperature
     max_temperature: Temperature
     total_volume: Volume
+    estimated_volume: Volume = Field(description="how much of the volume was spread over windows by time, m³")
     anomaly_count: Count
     quality_score: Score
-    data_completeness: Percent
+    data_completeness: Percent = Field(description="% of the readings that the node's cadence promises")
+    flow_coverage: float | None = Field(description="share of the window that flow or volume is vouched for, 0..1")
+    pressure_coverage: float | None = Field(description="likewise of pressure")
+    temperature_coverage: float | None = Field(description="likewise of temperature")
 
 
 class QualityIssue(Row):

@@ -25,15 +25,22 @@ TIME_RANGES = {
     "30d": (30 * DAY, "1hour"),
 }
 _PER_NODE = """
-    SELECT nodes.role,
-        sum(avg_flow_rate * flow_count) / nullif(sum(flow_count), 0) AS flow_rate,
-        sum(avg_pressure * pressure_count) / nullif(sum(pressure_count), 0) AS pressure,
+    SELECT nodes.role, nodes.metadata ->> 'feeding_district_id' AS feeding_district_id,
+        sum(avg_flow_rate * flow_seconds) FILTER (WHERE avg_flow_rate IS NOT NULL)
+            / nullif(sum(flow_seconds) FILTER (WHERE avg_flow_rate IS NOT NULL), 0) AS flow_rate,
+        sum(avg_pressure * pressure_seconds) FILTER (WHERE avg_pressure IS NOT NULL)
+            / nullif(sum(pressure_seconds) FILTER (WHERE avg_pressure IS NOT NULL), 0) AS pressure,
         sum(total_volume) AS volume
     FROM ({windows}) AS windows JOIN water_infrastructure.nodes USING (node_id)
-    GROUP BY node_id, nodes.role
+    GROUP BY node_id, nodes.role, feeding_district_id
 """
 _WINDOWS = """
-    SELECT node_id, avg_flow_rate, flow_count, avg_pressure, pressure_count, total_volume
+    SELECT node_id, avg_flow_rate, avg_pressure, total_volume,
+        -- Windows of before coverage was known: how many of the readings were there.
+        coalesce(flow_coverage, data_completeness / 100, 1) * extract(epoch FROM window_end - window_start)
+            AS flow_seconds,
+        coalesce(pressure_coverage, data_completeness / 100, 1) * extract(epoch FROM window_end - window_start)
+            AS pressure_seconds
     FROM water_infrastructure.computed_metrics
     WHERE time_window = :window_{n} AND window_start >= :start_{n} AND window_start < :end_{n}
 """

@@ -32,8 +32,8 @@ _NODES = text(
     """
 )
 _HOURS = """
-    SELECT node_id, window_start, reading_count, cadence_seconds, data_completeness, avg_flow_rate, flow_count,
-        pressure_count, temperature_count, total_volume
+    SELECT node_id, window_start, reading_count, cadence_seconds, data_completeness, flow_coverage, avg_flow_rate,
+        flow_count, pressure_count, temperature_count, total_volume
     FROM water_infrastructure.computed_metrics
     WHERE node_id = ANY(%(nodes)s) AND time_window = '1hour' AND window_start >= %(start)s AND window_start < %(end)s
 """
@@ -74,8 +74,8 @@ def write_quality(
     if nodes.empty:
         return 0
     numbers = (
-        "reading_count", "cadence_seconds", "data_completeness", "avg_flow_rate", "flow_count", "pressure_count",
-        "temperature_count", "total_volume",
+        "reading_count", "cadence_seconds", "data_completeness", "flow_coverage", "avg_flow_rate", "flow_count",
+        "pressure_count", "temperature_count", "total_volume",
     )  # fmt: skip
     hours = read_rows(
         connection, _HOURS, span, {"node_id": "text", "window_start": "instant"} | dict.fromkeys(numbers, "number")

@@ -24,6 +24,7 @@ from src.processing.jobs.runtime import Runtime
 _ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(72652003)")
 # As much as is added up in one transaction.
 _SPAN = timedelta(days=8)
+_MARGINS = ("input_margin", "output_margin", "loss_margin", "estimated_share")
 _COUNTED = ("active_nodes", "total_nodes", "network_availability")
 _BALANCED = text(
     """
@@ -93,7 +94,8 @@ def _add_up(connection: Connection, time_window: str, span: tuple[datetime, date
         zones.setdefault(zone.window_start, []).append(zone)
     balances = pd.DataFrame(
         [
-            {"window_start": zone.window_start} | {name: zone.balance[name] for name in efficiency.BALANCE}
+            # Rows of before margins were known lack some.
+            {"window_start": zone.window_start} | {name: zone.balance.get(name) for name in efficiency.BALANCE}
             for listed in zones.values()
             for zone in listed
         ]
@@ -127,6 +129,7 @@ def _add_up(connection: Connection, time_window: str, span: tuple[datetime, date
                 "method": plain(whole["method"]),
                 "coverage": plain(whole["coverage"]),
                 "reason": plain(whole["reason"]),
+                **{name: plain(whole[name]) for name in _MARGINS},
                 "zone_metrics": {zone.district_id: zone.balance for zone in listed},
                 "active_nodes": active,
                 "total_nodes": total,
