@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 
@@ -31,16 +32,16 @@ def network_metrics(per_node: pd.DataFrame) -> NetworkMetrics:
             volume (m³); NaN where it measured none.
     """
     role = per_node["role"]
-    inlets = per_node[(role == "inlet") & per_node["feeding_district_id"].isna()]
-    outlets = per_node[role == "outlet"].assign(flow_rate=-per_node["flow_rate"], volume=-per_node["volume"])
-    by_inlets = bool(inlets["flow_rate"].notna().any())
-    counted = pd.concat([inlets, outlets]) if by_inlets else per_node
+    brings = (role == "inlet") & per_node["feeding_district_id"].isna()
+    by_inlets = bool(per_node.loc[brings, "flow_rate"].notna().any())
+    counted = per_node[brings | (role == "outlet")] if by_inlets else per_node
+    sign = np.where(by_inlets & (counted["role"] == "outlet"), -1.0, 1.0)
     return NetworkMetrics(
         active_nodes=len(per_node),
         flow_basis="inlets" if by_inlets else "all_nodes",
-        total_flow=_or_none(counted["flow_rate"].sum(min_count=1)),
+        total_flow=_or_none((counted["flow_rate"] * sign).sum(min_count=1)),
         avg_pressure=_or_none(per_node["pressure"].where(role != "storage").mean()),
-        total_volume=_or_none(counted["volume"].sum(min_count=1)),
+        total_volume=_or_none((counted["volume"] * sign).sum(min_count=1)),
     )
 
 

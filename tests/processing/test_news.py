@@ -12,6 +12,7 @@ import pytest
 from google.cloud import bigquery
 
 from src.domain.readings import EARLIEST
+from src.domain.vouching import LAG_DAYS
 from src.processing.warehouse import counts
 from src.processing.warehouse.client import connect, run_query
 from src.processing.warehouse.marks import Watermark, portions
@@ -35,12 +36,12 @@ def test_nodes_never_seen_are_read_from_their_first_reading(warehouse: Settings)
     assert told.rejected == Counter(timestamp_in_future=23 * len(NODES))
 
 
-def test_a_node_with_nothing_new_is_left_alone_and_one_with_news_is_read_from_its_first_new_row(warehouse: Settings):
+def test_a_node_with_nothing_new_is_left_alone_and_one_with_news_is_read_from_the_row_before_it(warehouse: Settings):
     marks = {node: Watermark(AS_OF, START, 25) for node in NODES}
     assert news_of(warehouse, marks) == {}
     settings = warehouse.model_copy(update={"late_arrival_hours": 2})
     behind = marks | {"n1": Watermark(AS_OF - timedelta(hours=1), START, 25)}
-    assert {n: v.read_from for n, v in news_of(settings, behind).items()} == {"n1": AS_OF}
+    assert {n: v.read_from for n, v in news_of(settings, behind).items()} == {"n1": AS_OF - timedelta(hours=1)}
 
 
 def test_where_a_row_is_not_stamped_reading_begins_before_the_watermark(warehouse: Settings):
@@ -48,7 +49,7 @@ def test_where_a_row_is_not_stamped_reading_begins_before_the_watermark(warehous
     known = AS_OF - timedelta(hours=4)
     marks = {node: Watermark(known, known, 1) for node in NODES}
     stamped = find_news(connect(settings), settings, marks, AS_OF, EARLIEST).nodes
-    assert {node.read_from for node in stamped} == {known + timedelta(hours=1)}
+    assert {node.read_from for node in stamped} == {known}
     view = bigquery.Table("demo.water_infrastructure.readings_unstamped")
     view.view_query = (
         "SELECT * REPLACE (CAST(NULL AS TIMESTAMP) AS ingestion_timestamp) "
@@ -63,7 +64,9 @@ def test_where_a_row_is_not_stamped_reading_begins_before_the_watermark(warehous
 def test_a_row_that_arrived_late_is_found_however_far_back_within_the_lookback(warehouse: Settings):
     marks = {node: Watermark(AS_OF, START - timedelta(hours=node == "n1"), 25) for node in NODES}
     settings = warehouse.model_copy(update={"late_arrival_hours": 0})
-    assert {n: v.read_from for n, v in news_of(settings, marks).items()} == {"n1": START}
+    # And as far before it as it may say something of.
+    before = timedelta(days=LAG_DAYS + 1)
+    assert {n: v.read_from for n, v in news_of(settings, marks).items()} == {"n1": START - before}
 
 
 def test_a_node_silent_for_longer_than_the_lookback_is_read_from_where_it_stopped(warehouse: Settings):
@@ -97,7 +100,7 @@ def test_a_node_of_which_more_rows_arrived_recently_than_were_counted_is_read_fr
     marks = {node: Watermark(AS_OF, START, 24 if node == "n1" else 25) for node in NODES}
     settings = warehouse.model_copy(update={"late_arrival_hours": 0})
     found = news_of(settings, marks)
-    assert {n: v.read_from for n, v in found.items()} == {"n1": START}
+    assert {n: v.read_from for n, v in found.items()} == {"n1": START - timedelta(days=LAG_DAYS + 1)}
     assert (found["n1"].latest_arrival, found["n1"].recent_rows) == (START, 25)
 
 

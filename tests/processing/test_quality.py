@@ -25,6 +25,7 @@ def hours_of(node_id: str = "n", count: int = 24, per_hour: int = 12, **changed:
     told = {"reading_count": per_hour, "flow_count": per_hour, "cadence_seconds": 300.0, "avg_flow_rate": 10.0}
     told |= {"pressure_count": 0, "temperature_count": 0}
     told |= {"data_completeness": 100 * per_hour / 12, "total_volume": 36.0 * per_hour / 12}
+    told |= {"flow_coverage": per_hour / 12}
     return pd.DataFrame({"node_id": node_id, "window_start": starts} | told | changed)
 
 

@@ -179,6 +179,8 @@ def write_span(connection: Connection, span: Span, *, moves_watermarks: bool = T
     if not span.open_ended:
         # The hour across local midnight, where the zone's offset is no whole hour, is the next span's.
         rows = rows[rows["window_end"] <= pd.Timestamp(end)]
+    # The last reading may vouch for windows that have not begun.
+    rows = rows[(rows["reading_count"] > 0) | (rows["window_start"] < pd.Timestamp(span.as_of))]
     rows = rows.assign(quality_score=window_quality(rows, rejections))
     rows = rows.assign(computed_at=pd.Timestamp(span.as_of), computation_version=COMPUTATION_VERSION)
     if channels is not None:

@@ -159,8 +159,9 @@ def _again(row: Any, mark: Watermark, question: Question) -> NodeNews | None:
         return None
     near = mark.last_row - question.overlap
     # What is stamped says itself what is new; of the rest, nobody can tell but by reading it again.
-    new = [row.first_late, row.first_new, uncounted, near if row.unstamped else None]
-    read_from = max(question.since, _before(min(filter(None, new), default=near), mark.last_row))
+    first = min(filter(None, [row.first_late, row.first_new, uncounted]), default=None)
+    again = [near] if row.unstamped or first is None else []
+    read_from = max(question.since, min([*again, *([_before(first, mark.last_row)] if first else [])]))
     # Of the days before the near ones, as many readings as their share of the time.
     before = max((near - BEFORE - question.since) / timedelta(days=1), 0.0)
     share = min(max((near - read_from) / timedelta(days=1) / before, 0.0), 1.0) if before else 1.0
