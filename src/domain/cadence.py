@@ -21,8 +21,8 @@ ENOUGH_INTERVALS = 6
 _BIN = np.log(1.05)
 # A sensor fewer of whose intervals are the usual one reports when something changes, or loses most of its readings.
 _REGULAR_SHARE = 0.7
-# A value holds for this many cadences, and never longer than this; of an irregular sensor as long as its second longest
-# interval of two days, for an outage may be the longest.
+# A value holds for this many cadences, and never longer than this; of an irregular sensor as long as its longest
+# interval of two days, or, where that is more than twice the next and may be an outage, as the second longest.
 GAP_CADENCES = 3
 GAP_SECONDS = 23 * 3600
 _LEEWAY = 1.1
@@ -66,8 +66,9 @@ def pace_by_day(day: Integers, seconds: Floats) -> tuple[Integers, Pace]:
         ends = np.searchsorted(group, groups, side="right")
         at = np.searchsorted(days, groups)
         irregular[at] = (counts >= ENOUGH_INTERVALS) & (shares < _REGULAR_SHARE)
-        second_longest = interval[np.maximum(ends - 2, 0)]
-        longer = np.minimum(np.fmax(limit[at], _LEEWAY * second_longest), GAP_SECONDS)
+        longest, second = interval[ends - 1], interval[np.maximum(ends - 2, 0)]
+        usual = np.where(longest <= 2 * second, longest, second)
+        longer = np.minimum(np.fmax(limit[at], _LEEWAY * usual), GAP_SECONDS)
         limit[at] = np.where(irregular[at], longer, limit[at])
     return days, Pace(cadence, limit, irregular)
 

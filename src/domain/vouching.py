@@ -192,7 +192,8 @@ def counted(signal: Signal, amounts: Floats, rates: Floats, starts: Integers) ->
     begin = signal.instant - np.rint(np.nan_to_num(seconds) * SECOND).astype(np.int64)
     with np.errstate(invalid="ignore", divide="ignore"):
         rate = amounts * 1000 / seconds
-    weighted = pace.is_irregular | stretched
+    # What was counted says the mean over its time, and nothing of its instant.
+    weighted = pace.is_irregular | stretched | np.isnan(rates)
     everything = Spans(
         signal.node, begin, signal.instant, rate, amounts, weighted, (since > pace.limit) & ~alone, signal.row
     )

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.domain import efficiency
+from src.domain import efficiency, losses
 
 HOUR = datetime(2023, 5, 1, tzinfo=UTC)
 
@@ -166,11 +166,11 @@ def test_at_night_only_leaks_flow_and_by_day_they_follow_the_pressure():
     pressure = np.where((hours.hour >= 6) & (hours.hour < 22), 3.0, 4.0)
     # 1,000 connections that use 1.8 L an hour at night are 0.5 L/s of the 2.5 L/s.
     inflow = pd.DataFrame({"flow": 2.5, "pressure": pressure}, index=hours)
-    lost = efficiency.night_flow_loss(inflow, connections=1000, use_per_connection=1.8)
+    lost = losses.night_flow_loss(inflow, connections=1000, use_per_connection=1.8)
     assert lost.iloc[:3].isna().all()
     assert lost.iloc[3] == pytest.approx(2.0 * 3.6)
     assert lost.iloc[12] == pytest.approx(2.0 * 3.6 * 0.75)
-    halved = efficiency.night_flow_loss(inflow, 1000, 1.8, exponent=0.5)
+    halved = losses.night_flow_loss(inflow, 1000, 1.8, exponent=0.5)
     assert halved.iloc[12] == pytest.approx(7.2 * 0.75**0.5)
 
 
@@ -178,14 +178,14 @@ def test_a_night_of_throttled_pressure_loses_no_more_by_day_than_pressure_explai
     hours = pd.date_range("2023-05-01", periods=24, freq="1h", tz="Europe/Rome")
     pressure = np.where((hours.hour >= 2) & (hours.hour < 4), 0.1, 4.0)
     inflow = pd.DataFrame({"flow": 2.5, "pressure": pressure}, index=hours)
-    lost = efficiency.night_flow_loss(inflow, connections=1000, use_per_connection=1.8)
+    lost = losses.night_flow_loss(inflow, connections=1000, use_per_connection=1.8)
     assert lost.iloc[12] <= 2 * 2.0 * 3.6
 
 
 def test_the_leakage_index_of_the_unavoidable_losses_is_one():
     # 100 km of mains, 5,000 connections, no private pipe, 40 m: (18 * 100 + 0.8 * 5000) * 40 L = 232 m³ a day.
-    assert efficiency.infrastructure_leakage_index(232.0, 100, 5000, 0, 40) == pytest.approx(1.0)
-    assert efficiency.infrastructure_leakage_index(928.0, 100, 5000, 0, 40) == pytest.approx(4.0)
+    assert losses.infrastructure_leakage_index(232.0, 100, 5000, 0, 40) == pytest.approx(1.0)
+    assert losses.infrastructure_leakage_index(928.0, 100, 5000, 0, 40) == pytest.approx(4.0)
 
 
 def test_the_leakage_index_is_that_of_the_published_formula_in_american_units():
@@ -194,7 +194,7 @@ def test_the_leakage_index_is_that_of_the_published_formula_in_american_units():
     gallon, mile, psi_in_metres = 0.003785411784, 1.609344, 0.70307
     for miles, connections, private, psi in ((256, 12_196, 41.6, 65), (40, 9_000, 0, 80), (900, 30_000, 200, 50)):
         unavoidable = (5.41 * miles + 0.15 * connections + 7.5 * private) * psi * gallon
-        found = efficiency.infrastructure_leakage_index(
+        found = losses.infrastructure_leakage_index(
             3 * unavoidable, miles * mile, connections, private * mile, psi * psi_in_metres
         )
         assert found == pytest.approx(3, rel=0.01)

@@ -191,7 +191,7 @@ def _spans(readings: list[dict], all_by_day: dict, measurement: str) -> list[dic
                 alone = usual is not None and abs(over_one - usual) < abs(over_all - usual)
             seconds = cadence if alone else since
             span |= {"begin": r["t"] - timedelta(seconds=seconds), "value": r["volume"] * 1000 / seconds}
-            span |= {"m3": r["volume"], "weighted": irregular or stretched}
+            span |= {"m3": r["volume"], "weighted": irregular or stretched or r["flow_rate"] is None}
             span["stretched"] = limit is not None and since > limit and not alone
             if spans and spans[-1]["reading"] is before and amount(before) is None:
                 # What was counted since is known better than how long a sample held.
@@ -245,8 +245,8 @@ def _pace(by_day: dict, day) -> tuple[float | None, float | None, bool]:
     ]
     if len(both) < 6 or share(both) >= 0.7:
         return cadence, limit, False
-    second_longest = sorted(both)[-2]
-    return cadence, min(max(limit, 1.1 * second_longest), 23 * 3600), True
+    *_, second, longest = sorted(both)
+    return cadence, min(max(limit, 1.1 * (longest if longest <= 2 * second else second)), 23 * 3600), True
 
 
 def _steps(last_three: list[dict], cadence: float | None) -> dict:

@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 from sqlalchemy import Connection, select, text
 
-from src.db.bulk_read import read_rows
 from src.db.tables import district_balances, districts
 from src.db.upsert import write_changed
-from src.domain import efficiency
+from src.domain import efficiency, losses
 from src.domain.days import day_start, day_starts
 from src.processing.conclusions.events import plain
 from src.processing.conclusions.extent import Extent, Progress
+from src.processing.conclusions.meters import windows_of, with_rest_of_days, with_rest_of_hours
 from src.processing.conclusions.share import NO_DISTRICT, Share
 from src.processing.jobs.patience import patiently
 from src.processing.jobs.runtime import Runtime
@@ -33,10 +33,6 @@ _BALANCING = 72652003
 # As much as is held in memory at once.
 _SPAN = timedelta(days=31)
 _NEAR = pd.Timedelta(minutes=30)
-# What is usual in a week is that of the weeks before its Monday, so that every job finds the same.
-_USUAL_OF = timedelta(weeks=4)
-# An hour at least so much of which is vouched for went on as it did.
-_KNOWN_HOUR = 0.5
 # District by its id, as its row in `districts`.
 Districts = dict[str, Any]
 _METERS = text(
@@ -48,31 +44,6 @@ _METERS = text(
     FROM water_infrastructure.nodes
     WHERE is_active AND role IN ('inlet', 'outlet', 'consumption', 'storage')
         AND (coalesce(district_id, '-') = ANY(:districts) OR metadata ->> 'feeding_district_id' = ANY(:districts))
-    """
-)
-_WINDOWS = """
-    SELECT node_id, window_start, total_volume AS volume, coalesce(flow_coverage, data_completeness / 100) AS coverage,
-        estimated_volume, sqrt(flow_variance) AS deviation
-    FROM water_infrastructure.computed_metrics
-    WHERE time_window = %(time_window)s AND window_start >= %(start)s AND window_start < %(end)s
-        AND node_id = ANY(%(nodes)s)
-"""
-_KINDS = {
-    "node_id": "text", "window_start": "instant", "volume": "number", "coverage": "number",
-    "estimated_volume": "number", "deviation": "number",
-}  # fmt: skip
-# What meters usually measure in an hour of the day, on working days and on others.
-_USUAL = text(
-    """
-    SELECT node_id, extract(isodow FROM local) >= 6 AS at_weekend, CAST(extract(hour FROM local) AS integer) AS hour,
-        avg(volume) AS usual, coalesce(stddev_samp(volume), 0) AS usual_deviation
-    FROM (
-        SELECT node_id, window_start AT TIME ZONE :zone AS local, total_volume / flow_coverage AS volume
-        FROM water_infrastructure.computed_metrics
-        WHERE time_window = '1hour' AND node_id = ANY(:nodes) AND window_start >= :start AND window_start < :end
-            AND flow_coverage >= 0.9 AND total_volume IS NOT NULL
-    ) AS hours
-    GROUP BY 1, 2, 3 HAVING count(*) >= 2
     """
 )
 _LEVELS = text(
@@ -128,72 +99,16 @@ def _write_span(
     # The night before tells what leaks on the first morning.
     first_hour = start.floor("h")
     hours = pd.date_range(first_hour - pd.Timedelta(days=1), end, freq="1h")
-    of_hours = _with_rest_of_hours(connection, _windows(connection, meters, "1hour", hours), zone)
+    of_hours = with_rest_of_hours(connection, windows_of(connection, meters, "1hour", hours), zone)
     hourly = _balances(connection, meters, of_hours, hours, balanced_here)
     hourly = _with_night_flow(hourly, _pressures(connection, hours, balanced_here), known, zone)
     written = _store(connection, "1hour", hourly[hourly["window_start"] >= first_hour], hours)
     days = pd.DatetimeIndex([day for day in day_starts(span[0], span[1], zone) if day <= span[1]])
     if len(days) > 1:
-        of_days = _with_rest_of_days(_windows(connection, meters, "1day", days), of_hours, days)
+        of_days = with_rest_of_days(windows_of(connection, meters, "1day", days), of_hours, days)
         daily = _with_nights_added(_balances(connection, meters, of_days, days, balanced_here), hourly, days)
         written += _store(connection, "1day", _with_indicators(daily, known, days), days)
     return written
-
-
-def _windows(connection: Connection, meters: pd.DataFrame, time_window: str, edges: pd.DatetimeIndex) -> pd.DataFrame:
-    """Every meter in every window between edges that follow each other, whether or not it reported."""
-    span: dict[str, Any] = {"start": edges[0], "end": edges[-1], "nodes": list(meters["node_id"])}
-    rows = read_rows(connection, _WINDOWS, span | {"time_window": time_window}, _KINDS)
-    grid = meters.merge(pd.DataFrame({"window_start": edges[:-1]}), how="cross")
-    grid = grid.merge(rows, how="left", on=["node_id", "window_start"])
-    grid["coverage"] = grid["coverage"].fillna(0.0).where(grid["volume"].notna(), 0.0)
-    return grid
-
-
-def _with_rest_of_hours(connection: Connection, hours: pd.DataFrame, zone: ZoneInfo) -> pd.DataFrame:
-    """Adds what meters are estimated to have measured in the part of each hour that nothing vouches for.
-
-    An hour that is known by half went on as it did; of any other, the meter's usual hour is taken.
-    """
-    missing = 1 - hours["coverage"]
-    share = missing / hours["coverage"].where(hours["coverage"] >= _KNOWN_HOUR)
-    rest = hours["volume"] * share
-    # The mean of what is missing may lie as far from that of what is known as single readings do.
-    deviation = (hours["deviation"] * 3.6 * missing).fillna(0.3 * rest.abs())
-    lacking = hours[(missing > 0) & rest.isna() & (hours["role"] != "storage")]
-    if len(lacking):
-        local = lacking["window_start"].dt.tz_convert(zone)
-        week = (local.dt.normalize() - pd.to_timedelta(local.dt.dayofweek, unit="D")).dt.tz_convert("UTC")
-        lacking = lacking.assign(at_weekend=local.dt.dayofweek >= 5, hour=local.dt.hour, week=week)
-        for monday, of_week in lacking.groupby("week"):
-            end = pd.Timestamp(str(monday))
-            bound: dict[str, Any] = {"nodes": sorted(set(of_week["node_id"])), "zone": str(zone)}
-            usual = pd.read_sql(_USUAL, connection, params=bound | {"start": end - _USUAL_OF, "end": end})
-            found = of_week[["node_id", "at_weekend", "hour"]].merge(
-                usual, how="left", on=["node_id", "at_weekend", "hour"]
-            )
-            rest.loc[of_week.index] = found["usual"].to_numpy(dtype="float64") * missing.loc[of_week.index]
-            deviation.loc[of_week.index] = (
-                found["usual_deviation"].to_numpy(dtype="float64") * missing.loc[of_week.index]
-            )
-    return hours.assign(rest=rest.where(missing > 0, 0.0), rest_deviation=deviation.where(missing > 0, 0.0))
-
-
-def _with_rest_of_days(days: pd.DataFrame, hours: pd.DataFrame, edges: pd.DatetimeIndex) -> pd.DataFrame:
-    """Adds the rests of a day's hours put together; unknown where that of an hour is."""
-    at = np.searchsorted(edges, hours["window_start"], side="right") - 1
-    within = hours[(at >= 0) & (at < len(edges) - 1)]
-    summed = (
-        within.assign(window_start=edges[at[(at >= 0) & (at < len(edges) - 1)]], squared=within["rest_deviation"] ** 2)
-        .groupby(["node_id", "window_start"])
-        .agg(rest=("rest", "sum"), unknown=("rest", lambda rests: rests.isna().any()), squared=("squared", "sum"))
-        .reset_index()
-    )
-    summed["rest"] = summed["rest"].mask(summed["unknown"])
-    summed["rest_deviation"] = np.sqrt(summed["squared"]).mask(summed["unknown"])
-    return days.merge(
-        summed[["node_id", "window_start", "rest", "rest_deviation"]], how="left", on=["node_id", "window_start"]
-    )
 
 
 def _balances(
@@ -254,9 +169,9 @@ def _with_night_flow(hourly: pd.DataFrame, pressures: pd.DataFrame, known: Distr
                 },
                 index=local,
             )
-            use = efficiency.NIGHT_USE_LITRES if district.night_use_litres is None else district.night_use_litres
+            use = losses.NIGHT_USE_LITRES if district.night_use_litres is None else district.night_use_litres
             exponent = 1.0 if district.leakage_exponent is None else district.leakage_exponent
-            lost = efficiency.night_flow_loss(inflow, district.connections, use, exponent).to_numpy()
+            lost = losses.night_flow_loss(inflow, district.connections, use, exponent).to_numpy()
             own = efficiency.with_loss(own, pd.Series(lost, own.index))
         parts.append(own)
     return pd.concat(parts, ignore_index=True)
@@ -281,13 +196,19 @@ def _with_nights_added(daily: pd.DataFrame, hourly: pd.DataFrame, days: pd.Datet
 def _with_indicators(daily: pd.DataFrame, known: Districts, days: pd.DatetimeIndex) -> pd.DataFrame:
     """Adds what regulators and engineers compare districts by, where the district's metadata allow it."""
     length = pd.Series((days[1:] - days[:-1]) / pd.Timedelta(days=1), index=days[:-1])
-    told: list[Any] = []
+    compared: list[Any] = []
     row: Any
     for row in daily.itertuples():
         district = known.get(str(row.district_id))
-        per_day = float(row.loss_volume) / float(length[row.window_start])
-        told.append(efficiency.indicators(per_day, 100 - float(row.efficiency_percentage), district))
-    return daily.assign(indicators=pd.Series(told, daily.index, dtype=object))
+        per_day, share = (
+            float(row.loss_volume) / float(length[row.window_start]),
+            100 - float(row.efficiency_percentage),
+        )
+        if row.loss_volume < -row.loss_margin:
+            # What cannot be is in no class.
+            per_day = share = np.nan
+        compared.append(losses.indicators(per_day, share, district))
+    return daily.assign(indicators=pd.Series(compared, daily.index, dtype=object))
 
 
 def _store(connection: Connection, time_window: str, balances: pd.DataFrame, edges: pd.DatetimeIndex) -> int:

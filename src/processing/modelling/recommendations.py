@@ -20,7 +20,7 @@ from sqlalchemy.dialects.postgresql import insert
 from src.db import tables
 from src.db.bulk_read import read_rows
 from src.domain import pressure
-from src.domain.efficiency import NIGHT_USE_LITRES
+from src.domain.losses import NIGHT_USE_LITRES
 from src.domain.pressure import NotKnown, Relation
 from src.observability import logger
 from src.processing.jobs.announcement import announce
@@ -31,7 +31,7 @@ from src.processing.modelling import registry
 JOB_TYPE = "recommendations"
 # Nights that a relation is fitted to; days whose pressures a schedule must have served; when a relation is renewed.
 NIGHTS, DAYS, RENEWED_AFTER = timedelta(days=90), timedelta(days=28), timedelta(days=7)
-# As `domain.efficiency.night_flow_loss` counts it.
+# As `domain.losses.night_flow_loss` counts it.
 NIGHT_HOURS = (2, 3)
 _DISTRICTS = text(
     """
