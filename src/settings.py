@@ -116,6 +116,7 @@ class Settings(BaseSettings):
     unit_volume: str = "m³"
     valid_ranges: dict[Literal["flow_rate", "pressure", "temperature", "volume"], ValidRange] = {}
     minimum_quality_score: float = Field(0.5, ge=0, le=1)
+    volume_is: Literal["increment", "counter"] = "increment"
 
     utility_timezone: Annotated[str, AfterValidator(_known_zone)] = "Europe/Rome"
     utility_country: str = Field("IT", pattern="^([A-Z]{2})?$")

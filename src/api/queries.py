@@ -33,6 +33,19 @@ NODE = f"""
     WHERE node_id = $1
 """  # noqa: S608 - built from this module's own text
 
+CHANNELS = """
+    SELECT measurement, hours, is_counted, is_connected, copy_of, unit_questioned, likely_unit, resolution, reporting,
+        is_two_way, CASE WHEN measurement = 'volume' THEN CASE WHEN is_counter THEN 'counter' END END AS volume_is,
+        placeholders, evidence, valid_from, learned_at,
+        jsonb_strip_nulls(jsonb_build_object('unit', nodes.metadata -> 'units' -> measurement,
+            'range', nodes.metadata -> 'ranges' -> measurement,
+            'connected', nodes.metadata -> 'connected' -> measurement,
+            'volume_is', CASE WHEN measurement = 'volume' THEN nodes.metadata -> 'volume_is' END)) AS stated
+    FROM water_infrastructure.node_channels JOIN water_infrastructure.nodes USING (node_id)
+    WHERE node_id = $1 AND (hours > 0 OR evidence <> '[]' OR is_two_way OR is_counter)
+    ORDER BY array_position(ARRAY['flow_rate', 'pressure', 'temperature', 'volume'], measurement)
+"""
+
 # $3: windows that are still running then are not shown, they would pass for low flow.
 NODE_METRICS = f"""
     SELECT nodes.node_id, node_name, window_end AS timestamp, avg_flow_rate AS flow_rate, avg_pressure AS pressure,
@@ -61,7 +74,7 @@ HISTORY = """
 
 NETWORK_METRICS = """
     SELECT computation_timestamp AS timestamp, window_start, window_end, active_nodes, total_nodes, flow_basis,
-        total_flow, avg_pressure, total_volume, efficiency_percentage, anomaly_count
+        total_flow, avg_pressure, total_volume, efficiency_percentage, anomaly_count, reason
     FROM water_infrastructure.network_metrics
     WHERE time_range = $1 ORDER BY computation_timestamp DESC LIMIT 1
 """

@@ -135,6 +135,7 @@ network_metrics = Table(
     Column("total_volume", Double),
     Column("efficiency_percentage", Double),
     Column("anomaly_count", Integer),
+    Column("reason", Text),
 )
 
 network_efficiency = Table(
@@ -406,6 +407,37 @@ rejected_readings = Table(
     _instant("quarter_start", primary_key=True),
     Column("reason", Text, primary_key=True),
     Column("readings", Integer, nullable=False),
+    # Of the values set aside, in the product's unit; a placeholder as it came. Null where whole rows were.
+    Column("lowest", Double),
+    Column("highest", Double),
+)
+
+# What each measurement of a node is, learned from the weeks before `valid_from`, beside what people state of it.
+node_channels = Table(
+    "node_channels",
+    metadata,
+    Column("node_id", Text, primary_key=True),
+    Column("measurement", Text, primary_key=True),
+    # Null: not learned yet.
+    _instant("valid_from"),
+    _instant("learned_at"),
+    # Hours looked at; of too few nothing is said.
+    Column("hours", Integer, nullable=False, server_default=text("0")),
+    # Whether it enters averages, limits and quality.
+    Column("is_counted", Boolean, nullable=False, server_default=text("true")),
+    Column("is_connected", Boolean),
+    Column("copy_of", Text),
+    Column("unit_questioned", Boolean, nullable=False, server_default=text("false")),
+    Column("likely_unit", Text),
+    Column("resolution", Double),
+    Column("reporting", Text),
+    Column("placeholders", JSONB, nullable=False, server_default=text("'[]'")),
+    Column("evidence", JSONB, nullable=False, server_default=text("'[]'")),
+    # How a meter counts was found when readings were taken in, and holds from then on: of the flow whether it turns
+    # round, of the volume whether it is a register's reading.
+    _instant("counting_found_at"),
+    Column("is_two_way", Boolean),
+    Column("is_counter", Boolean),
 )
 
 # What is normal for a node, learned from the weeks before `valid_from`.

@@ -1,4 +1,4 @@
-"""What people say of the channels of nodes: the unit in which they report, and the values that are possible."""
+"""What is known of the channels of nodes: the unit they report in, the values that are possible, how they count."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from src.domain.readings import LEAST_SCORE, MEASUREMENTS
+from src.domain.readings import LEAST_SCORE, MEASUREMENTS, VALID_RANGE
 from src.domain.units import conversion
 
 Range = tuple[float | None, float | None]
+# What a volume may be: the amount since the previous reading, or a register's reading (cumulative index).
+INCREMENT, COUNTER = "increment", "counter"
+# As far back as a meter counts that counts both ways: volumes have no limit of their own.
+_BACK = {"flow_rate": -VALID_RANGE["flow_rate"][1], "volume": -1e9}
 
 
 @dataclass(frozen=True)
@@ -23,11 +27,13 @@ class Conventions:
         units: measurement -> unit in which the warehouse has it; not named: the product's.
         ranges: measurement -> least and largest possible value, in the product's units; None: `VALID_RANGE`.
         least_score: readings that the collector gives a lower score are not taken in (0: all are).
+        volume_is: `INCREMENT` or `COUNTER`.
     """
 
     units: Mapping[str, str] = field(default_factory=dict)
     ranges: Mapping[str, Range] = field(default_factory=dict)
     least_score: float = LEAST_SCORE
+    volume_is: str = INCREMENT
 
 
 DEFAULTS = Conventions()
@@ -40,11 +46,14 @@ def channels_of(
 
     Args:
         stated: node_id -> the metadata in which people state `units` and `ranges` of a node, which win over the
-            conventions: {"units": {"flow_rate": "m3/h"}, "ranges": {"pressure": {"low": 0, "high": 40}}}.
+            conventions: {"units": {"flow_rate": "m3/h"}, "ranges": {"pressure": {"low": 0, "high": 40}}, "volume_is":
+            "counter"}; beside them what was found out, {"found": {"is_two_way": True, "is_counter": True}}, which holds
+            where nothing is stated.
 
     Returns:
         Index node_id; of each measurement of which anything is known {measurement}_unit (None: the product's),
-        {measurement}_low and {measurement}_high in the product's unit (NaN: `VALID_RANGE`).
+        {measurement}_low and {measurement}_high in the product's unit (NaN: `VALID_RANGE`); volume_counter (bool) where
+        any volume is a register's reading.
 
     Raises:
         ValueError: with a sentence that names the node and what is wrong with its statement.
@@ -55,9 +64,13 @@ def channels_of(
         for place, column in enumerate(("unit", "low", "high")):
             if any(channel[place] is not None for channel in of_nodes):
                 columns[f"{name}_{column}"] = [channel[place] for channel in of_nodes]
+    counters = [_is_counter(stated.get(node_id, {}), conventions) for node_id in node_ids]
+    if any(counters):
+        columns["volume_counter"] = counters
     if not columns:
         return None
     kinds = {column: "object" if column.endswith("_unit") else "float64" for column in columns}
+    kinds |= {"volume_counter": "bool"} if "volume_counter" in columns else {}
     return pd.DataFrame(columns, index=pd.Index(list(node_ids), name="node_id")).astype(kinds)
 
 
@@ -73,8 +86,22 @@ def described(channels: pd.DataFrame | None, node_ids: Sequence[str]) -> list[st
             edges = "" if pd.isna(low) and pd.isna(high) else f" {_edge(low)}..{_edge(high)}"
             if edges or isinstance(unit, str):
                 parts.append(f"{name} {unit if isinstance(unit, str) else ''}{edges}".replace("  ", " "))
+        if row.get("volume_counter") is True:
+            parts.append("volume counter")
         texts.append(", ".join(parts))
     return texts
+
+
+def _found(stated: Mapping[str, Any]) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = stated.get("found") or {}
+    return found
+
+
+def _is_counter(stated: Mapping[str, Any], conventions: Conventions) -> bool:
+    volume_is = stated.get("volume_is")
+    if volume_is in (INCREMENT, COUNTER):
+        return bool(volume_is == COUNTER)
+    return conventions.volume_is == COUNTER or bool(_found(stated).get("is_counter"))
 
 
 def _edge(value: Any) -> str:
@@ -96,6 +123,8 @@ def _channel(
         usual_low, usual_high = conventions.ranges.get(measurement, (None, None))
         low = usual_low if edges.get("low") is None else float(edges["low"])
         high = usual_high if edges.get("high") is None else float(edges["high"])
+        if low is None and _found(stated).get("is_two_way"):
+            low = _BACK.get(measurement)
         if any(edge is not None and not np.isfinite(edge) for edge in (low, high)):
             raise ValueError("a limit is no number")
     except (AttributeError, TypeError, ValueError) as error:

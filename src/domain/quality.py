@@ -30,6 +30,10 @@ _OUTLIERS = ("spikes", "jump", "unusual_flow", "unusual_pressure", "unusual_temp
 _HOUR = pd.Timedelta(hours=1)
 # Valid values of a window, by measurement.
 _COUNTS = {"flow_rate": "flow_count", "pressure": "pressure_count", "temperature": "temperature_count"}
+# What may be wrong with a channel as a whole.
+NOT_CONNECTED, COPY, QUESTIONED = "not_connected", "repeats_another", "unit_questioned"
+# So much more of the time is missing of one measurement than of others before it is a matter of its own.
+_NOTICED = 0.05
 # What stands for a measurement where a whole row was set aside.
 ROW = "row"
 
@@ -111,17 +115,23 @@ def node_quality(
     hours: pd.DataFrame,
     rejections: pd.DataFrame,
     events: pd.DataFrame,
+    channels: pd.DataFrame,
     span: tuple[datetime, datetime],
 ) -> pd.DataFrame:
     """Scores of nodes over a span of whole hours.
 
+    A node is as complete as its measurements are on average, so that a flow that fell silent beside a pressure that
+    reports is missed. Of a channel that measures nothing, or repeats another, no value is valid.
+
     Args:
         nodes: index node_id; cadence_seconds, the last one known (NaN: the node never told enough).
         hours: 1hour windows of the span: node_id, window_start, reading_count, cadence_seconds, data_completeness (%),
-            flow_coverage (0..1; NaN where it was not known yet), avg_flow_rate (L/s), flow_count, pressure_count,
-            temperature_count, total_volume (m³).
+            flow_coverage, pressure_coverage, temperature_coverage (0..1; NaN where it was not known yet),
+            avg_flow_rate (L/s), flow_count, pressure_count, temperature_count, total_volume (m³).
         rejections: of the span: node_id, quarter_start, reason, readings.
         events: that overlap the span: node_id, anomaly_type, severity, begin, end (NaT: goes on).
+        channels: what is known of channels: node_id, measurement, is_counted, fault (`NOT_CONNECTED`, `COPY`,
+            `QUESTIONED`; None: none, or what people have stated).
 
     Returns:
         Index node_id; completeness_score, validity_score, consistency_score, overall_quality_score (0..1; NaN where
@@ -131,6 +141,7 @@ def node_quality(
     """
     start, end = (pd.Timestamp(edge) for edge in span)
     length = (end - start) / _HOUR
+    of_channels = _coverage_by_measurement(nodes.index, hours, channels, length)
     # An hour without a reading of its own, which others vouch for, reported nothing.
     hours = hours[hours["reading_count"] > 0]
     told = hours.assign(mismatch=_volume_mismatch(hours))
@@ -146,6 +157,10 @@ def node_quality(
     promised = (promised_now.reindex(nodes.index).fillna(0) + silent).where(cadence.notna(), np.nan)
     scores["completeness_score"] = (present / promised.clip(lower=1)).clip(upper=1).where(promised.notna(), 0.0)
     scores.loc[(present > 0) & promised.isna(), "completeness_score"] = np.nan
+    # No measurement is there more than its node.
+    of_rows = scores["completeness_score"].to_numpy(dtype="float64")
+    lowest = of_channels.clip(upper=of_rows, axis=0).mean(axis=1)
+    scores["completeness_score"] = scores["completeness_score"].where(lowest.isna() | np.isnan(of_rows), lowest)
     invalid = rejections[_lowers_validity(rejections["reason"])]
     of_what = pd.Series([measurement_of(reason) or ROW for reason in invalid["reason"]], invalid.index, dtype="object")
     set_aside = {
@@ -154,10 +169,15 @@ def node_quality(
     }
     rejected = sum(set_aside.values(), pd.Series(0.0, nodes.index))
     counts = {name: by_node[column].sum().reindex(nodes.index, fill_value=0) for name, column in _COUNTS.items()}
+    useless = channels[channels["fault"].isin([NOT_CONNECTED, COPY])]
+    worthless = {
+        name: count.where(count.index.isin(useless.loc[useless["measurement"] == name, "node_id"]), 0)
+        for name, count in counts.items()
+    }
     scores["validity_score"] = _validity(
         np.asarray(present, dtype=np.float64),
-        {name: np.asarray(count, dtype=np.float64) for name, count in counts.items()},
-        {name: np.asarray(count, dtype=np.float64) for name, count in set_aside.items()},
+        {name: np.asarray(count - worthless[name], dtype=np.float64) for name, count in counts.items()},
+        {name: np.asarray(count + worthless.get(name, 0), dtype=np.float64) for name, count in set_aside.items()},
     )
     marked = _contradictions(told, events, start, end)
     wrong = (marked["contradicts"] | marked["mismatch"]).groupby(marked["node_id"], observed=True).mean()
@@ -172,9 +192,27 @@ def node_quality(
     scores["outliers_detected"] = (
         marked["is_outlier"].groupby(marked["node_id"], observed=True).sum().reindex(nodes.index, fill_value=0)
     )
-    issues = _issues(nodes, told, rejections, events, scores, (start, end))
+    issues = _issues(nodes, told, rejections, events, channels, of_channels, scores, (start, end))
     scores["quality_issues"] = pd.Series([issues.get(str(node_id), []) for node_id in nodes.index], nodes.index)
     return scores
+
+
+def _coverage_by_measurement(
+    node_ids: pd.Index, hours: pd.DataFrame, channels: pd.DataFrame, length: float
+) -> pd.DataFrame:
+    """The share of the span that is vouched for of each measurement that a node has (NaN: it has none): columns of
+    `_COUNTS`."""
+    by_node = hours.groupby("node_id", observed=True)
+    expected = channels[channels["is_counted"].astype(bool)]
+    unwanted = channels[~channels["is_counted"].astype(bool)]
+    found = pd.DataFrame(index=node_ids, columns=list(_COUNTS), dtype="float64")
+    for name, column in _COUNTS.items():
+        coverage = by_node[column.replace("count", "coverage")].sum(min_count=1).reindex(node_ids)
+        is_there = by_node[column].sum().reindex(node_ids, fill_value=0) > 0
+        is_there |= node_ids.isin(expected.loc[expected["measurement"] == name, "node_id"])
+        is_there &= ~node_ids.isin(unwanted.loc[unwanted["measurement"] == name, "node_id"])
+        found[name] = (coverage / length).where(is_there)
+    return found
 
 
 def _volume_mismatch(hours: pd.DataFrame) -> pd.Series:
@@ -207,6 +245,8 @@ def _issues(
     hours: pd.DataFrame,
     rejections: pd.DataFrame,
     events: pd.DataFrame,
+    channels: pd.DataFrame,
+    coverage: pd.DataFrame,
     scores: pd.DataFrame,
     span: tuple[pd.Timestamp, pd.Timestamp],
 ) -> dict[str, list[dict[str, Any]]]:
@@ -226,6 +266,14 @@ def _issues(
             add(node_id, "missing_readings", _severity(1 - complete[node_id]), count, start, end)
     for node_id in nodes.index[nodes["cadence_seconds"].isna() & (scores["completeness_score"] == 0)]:
         add(node_id, "no_readings", "critical", 1, start, end)
+    # A measurement that is missing where others of its node came.
+    missed = coverage.rsub(coverage.max(axis=1), axis=0)
+    for name in coverage.columns:
+        for node_id, share in missed.loc[missed[name] > _NOTICED, name].items():
+            add(node_id, f"{name}_missing", _severity(share), share * (end - start) / _HOUR, start, end)
+    listed = channels[channels["fault"].notna() & channels["node_id"].isin(nodes.index)]
+    for node_id, name, fault in zip(listed["node_id"], listed["measurement"], listed["fault"], strict=True):
+        add(node_id, f"{name}_{fault}", "warning", 1, start, end)
     quarter = pd.Timedelta(minutes=15)
     own: Any
     for (node_id, reason), own in rejections[rejections["node_id"].isin(nodes.index)].groupby(["node_id", "reason"]):

@@ -45,7 +45,8 @@ class CleanReadings:
 
     `frame` has the columns node_id, timestamp (datetime64[us, UTC]), flow_rate L/s, pressure bar, temperature °C,
     volume m³ since the previous reading (float64, NaN where missing or rejected); `rejections` a row per row or value
-    set aside: node_id, timestamp, reason, and whether with it nothing is left of that reading (is_lost).
+    set aside: node_id, timestamp, reason, whether with it nothing is left of that reading (is_lost), and the value
+    (in the product's unit, a placeholder as it came; NaN where a row was set aside).
     """
 
     frame: pd.DataFrame
@@ -107,7 +108,7 @@ def clean(
 
     columns: dict[str, object] = {"node_id": frame["node_id"], "timestamp": frame["timestamp"]}
     any_valid, any_given = np.zeros(len(frame), dtype=bool), np.zeros(len(frame), dtype=bool)
-    set_aside: list[tuple[str, npt.NDArray[np.intp]]] = []
+    set_aside: list[tuple[str, npt.NDArray[np.intp], npt.NDArray[np.float64]]] = []
     node = frame["node_id"].cat.codes.to_numpy()
     for name in MEASUREMENTS:
         figures = frame[name].to_numpy(dtype="float64", na_value=np.nan)
@@ -119,12 +120,13 @@ def clean(
         any_given |= given
         if placeholder is not None or outside.any():
             unfit = outside if placeholder is None else outside | placeholder
-            set_aside += channel.reasons(values, np.flatnonzero(unfit), placeholder)
+            for reason, rows in channel.reasons(values, np.flatnonzero(unfit), placeholder):
+                set_aside.append((reason, rows, (figures if reason.endswith("placeholder") else values)[rows]))
             values, given = np.where(unfit, np.nan, values), given & ~unfit
         columns[name] = values
         any_valid |= given
-    for reason, rows in set_aside:
-        rejected.add(reason, frame.iloc[rows], ~any_valid[rows])
+    for reason, rows, what in set_aside:
+        rejected.add(reason, frame.iloc[rows], ~any_valid[rows], what)
     cleaned = pd.DataFrame(columns)
     if not any_valid.all():
         if not any_given.all():
@@ -202,13 +204,20 @@ class _Rejections:
         self._counted_from = counted_from
         self._parts: list[pd.DataFrame] = []
 
-    def add(self, reason: str, rows: pd.DataFrame, is_lost: bool | npt.NDArray[np.bool_] = False) -> None:
+    def add(
+        self,
+        reason: str,
+        rows: pd.DataFrame,
+        is_lost: bool | npt.NDArray[np.bool_] = False,
+        values: float | npt.NDArray[np.float64] = np.nan,
+    ) -> None:
         """Lists rows set aside; one without a timestamp belongs to every span.
 
         Args:
             is_lost: whether nothing else is left of the reading, of all rows or of each.
+            values: what was set aside of each; NaN: the whole row.
         """
-        listed = rows[["node_id", "timestamp"]].assign(reason=reason, is_lost=is_lost)
+        listed = rows[["node_id", "timestamp"]].assign(reason=reason, is_lost=is_lost, value=values)
         if self._counted_from is not None:
             listed = listed[~(listed["timestamp"] < pd.Timestamp(self._counted_from))]
         self._parts.append(listed)
@@ -216,7 +225,7 @@ class _Rejections:
     def listed(self) -> pd.DataFrame:
         if not self._parts:
             nothing = {"node_id": [], "timestamp": pd.DatetimeIndex([], tz="UTC"), "reason": []}
-            return pd.DataFrame(nothing | {"is_lost": pd.Series(dtype=bool)})
+            return pd.DataFrame(nothing | {"is_lost": pd.Series(dtype=bool), "value": pd.Series(dtype="float64")})
         return pd.concat(self._parts, ignore_index=True)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Json, ValidationError, field_validator
-from sqlalchemy import Connection, func
+from sqlalchemy import Connection, func, update
 from sqlalchemy.dialects.postgresql import insert
 
 from src.db import generation, tables
@@ -56,6 +56,8 @@ class _Metadata(BaseModel):
     limits: dict[Literal["flow_rate", "pressure", "temperature"], _Limits] | None = None
     units: dict[Measurement, str] | None = None
     ranges: dict[Measurement, ValidRange] | None = None
+    connected: dict[Measurement, bool] | None = None
+    volume_is: Literal["increment", "counter"] | None = None
     tank_area_m2: float | None = Field(None, gt=0)
     feeding_district_id: str | None = None
 
@@ -95,7 +97,8 @@ class Node(BaseModel):
 
     Roles name a node's part in the water balance of its district; metadata is a JSON object, in which a tank has its
     tank_area_m2, an inlet that another district feeds that one's feeding_district_id, and any node its limits, the
-    units in which it reports and the ranges of what is possible.
+    units in which it reports, the ranges of what is possible, which measurements are connected, and whether its volume
+    is an increment or a counter.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -126,6 +129,13 @@ def import_nodes(connection: Connection, nodes: list[Node]) -> None:
                 set_={name: statement.excluded[name] for name in says} | {"updated_at": func.now()},
             )
         )
+    # What is stated now counts from the next cycle on; how a meter was found to count stays.
+    channels = tables.node_channels.c
+    connection.execute(
+        update(tables.node_channels)
+        .where(channels.node_id.in_([node.node_id for node in nodes if node.metadata is not None]))
+        .values(valid_from=None)
+    )
     generation.advance(connection)
 
 

@@ -25,7 +25,7 @@ from src.api.parameters import (
     text_from,
 )
 from src.api.problems import documented
-from src.api.schemas.nodes import HistoryRow, Node, NodeDetail, NodeMetrics
+from src.api.schemas.nodes import Channel, HistoryRow, Node, NodeDetail, NodeMetrics
 from src.vocabulary import TimeWindow
 
 router = APIRouter(prefix="/api/v1/nodes", tags=["nodes"])
@@ -83,6 +83,16 @@ async def node_history(
     if prefers_csv(request.scope):
         return Response(_as_csv(rows[:limit]), media_type="text/csv; charset=utf-8", headers=more)
     return as_json(rows[:limit], more)
+
+
+@router.get("/{node_id:path}/channels", response_model=list[Channel], responses=documented(404))
+async def node_channels(request: Request, node_id: NodeId) -> Response:
+    """What each measurement of the node is, learned from its own readings each week, beside what people have stated."""
+    database = database_of(request)
+    rows = await database.fetch(queries.CHANNELS, node_id)
+    if not rows and not await database.fetchval(queries.NODE_EXISTS, node_id):
+        raise no_such_node(node_id)
+    return as_json(rows)
 
 
 @router.get("/{node_id:path}", response_model=NodeDetail, responses=documented(404))

@@ -32,6 +32,7 @@ class NetworkMetrics(Row):
     total_volume: Volume
     efficiency_percentage: Percent
     anomaly_count: Count
+    reason: str | None = Field(None, description="which channels were left out, and why a figure may be null")
 
 
 class DistrictWindow(Row):

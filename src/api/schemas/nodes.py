@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from src.api.schemas.common import Count, Flow, NodeName, Percent, Pressure, Row, Score, Temperature, Volume
+from src.api.schemas.common import Count, Details, Flow, NodeName, Percent, Pressure, Row, Score, Temperature, Volume
 from src.vocabulary import ModelType, Role, Severity
 
 
@@ -72,9 +72,42 @@ class HistoryRow(Row):
     temperature_coverage: float | None = Field(description="likewise of temperature")
 
 
+class Statement(Row):
+    """What people have stated of a channel in the node file; it wins over what is learned. What is absent is not
+    stated."""
+
+    unit: str | None = None
+    range: Details | None = Field(None, description="low and high, in the product's unit")
+    connected: bool | None = None
+    volume_is: Literal["increment", "counter"] | None = None
+
+
+class Channel(Row):
+    measurement: Literal["flow_rate", "pressure", "temperature", "volume"]
+    hours: int = Field(
+        description="hours looked at, of the four weeks before valid_from; of few, nothing is said"
+    )
+    is_counted: bool = Field(description="whether it enters averages, limits, quality and the network's figures")
+    is_connected: bool | None = Field(description="false: nothing is measured; null: that cannot be told yet")
+    copy_of: str | None = Field(description="the measurement of the same node whose figures it repeats")
+    unit_questioned: bool = Field(description="its figures are hardly in the unit for which they are taken")
+    likely_unit: str | None = Field(description="the unit that would fit", examples=["m"])
+    resolution: float | None = Field(description="the step in which its figures come, in its unit")
+    reporting: Literal["periodic", "on_change", "daily"] | None
+    is_two_way: bool | None = Field(description="whether the flow turns round day by day; null: not found to")
+    volume_is: Literal["counter"] | None = Field(description="counter: readings of a register; null: not found to be")
+    placeholders: list[float] = Field(description="figures that came where nothing was measured", examples=[[-9999.0]])
+    evidence: list[str] = Field(description="what the above rests on")
+    valid_from: datetime | None = Field(description="the Monday from which on this holds; null: to be learned")
+    learned_at: datetime | None
+    stated: Statement
+
+
 class QualityIssue(Row):
     type: str = Field(
-        description="missing_readings, no_readings, volume_against_flow, why readings were set aside; or an event",
+        description="missing_readings, no_readings, volume_against_flow, why readings were set aside, what is missing "
+        "of or wrong with a measurement (flow_rate_missing, pressure_not_connected, temperature_repeats_another, "
+        "pressure_unit_questioned); or an event",
         examples=["missing_readings"],
     )
     severity: Severity

@@ -20,6 +20,7 @@ from sqlalchemy import Row
 from src.observability import logger
 from src.processing.conclusions.anomalies import judge_anomalies
 from src.processing.conclusions.balances import write_balances
+from src.processing.conclusions.channels import learn_channels
 from src.processing.conclusions.extent import Extent, Progress, extent_of, together
 from src.processing.conclusions.plan import ALWAYS, OF_HOURS
 from src.processing.conclusions.quality import DAILY, write_quality
@@ -45,7 +46,13 @@ def _quality(runtime: Runtime, share: Share, extent: Extent, as_of: datetime) ->
     yield Progress(as_of, patiently(runtime, checked, "data quality"))
 
 
-STEPS: Mapping[str, Step] = {"balances": write_balances, "anomalies": judge_anomalies, "quality": _quality}
+# What channels are is known before anything is concluded from them.
+STEPS: Mapping[str, Step] = {
+    "channels": learn_channels,
+    "balances": write_balances,
+    "anomalies": judge_anomalies,
+    "quality": _quality,
+}
 FORECASTS = "forecasts"
 
 

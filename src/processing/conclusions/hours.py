@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime, timedelta
 
+import numpy as np
 import pandas as pd
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, select, text
 
 from src.db.bulk_read import read_rows
+from src.db.tables import node_channels
 from src.domain.anomalies.signals import MEASURED, Signals, signals_of
 
 _NODES = text(
@@ -43,6 +45,21 @@ def active_nodes(connection: Connection, node_ids: Collection[str]) -> pd.DataFr
     return pd.read_sql(_NODES, connection, params={"nodes": list(node_ids)}, index_col="node_id").sort_index()
 
 
+def channels_left_out(connection: Connection, node_ids: Collection[str]) -> dict[str, set[str]]:
+    """Of each measurement the nodes whose channel enters no average, limit or quality: it measures nothing, repeats
+    another or is in a unit that does not fit."""
+    channels = node_channels.c
+    rows = connection.execute(
+        select(channels.measurement, channels.node_id).where(
+            channels.node_id.in_(list(node_ids)), channels.is_counted.is_(False)
+        )
+    )
+    found: dict[str, set[str]] = {}
+    for row in rows:
+        found.setdefault(row.measurement, set()).add(row.node_id)
+    return found
+
+
 def hourly_signals(
     connection: Connection,
     network: pd.DataFrame,
@@ -52,6 +69,7 @@ def hourly_signals(
     whole_from: datetime,
     *,
     balanced: bool = True,
+    all_channels: bool = False,
 ) -> Signals:
     """The hourly figures of some nodes in [start, end).
 
@@ -60,6 +78,7 @@ def hourly_signals(
         node_ids: those wanted, in any order.
         whole_from: before it, only means are read.
         balanced: with what the districts' balances say, under their first inlets.
+        all_channels: with those that measure nothing, repeat another or are in a unit that does not fit.
     """
     nodes = network.loc[sorted(node_ids)]
     parts = []
@@ -72,6 +91,10 @@ def hourly_signals(
             parts.append(read_rows(connection, query, bound, columns))
     rows = pd.concat(parts, ignore_index=True).reindex(columns=["place", "window_start", "cadence_seconds", *_FIGURES])
     rows["node_id"] = pd.Categorical.from_codes(rows["place"].to_numpy(dtype="int64") - 1, nodes.index)
+    if not all_channels:
+        for measurement, left_out in channels_left_out(connection, nodes.index).items():
+            of_channel = list(MEASURED.get(measurement, ()))
+            rows.loc[rows["node_id"].isin(left_out), of_channel] = np.nan
     if not balanced:
         return signals_of(rows, nodes[["district_id", "role"]], start, end)
     districts = sorted(network["district_id"].dropna().unique())

@@ -30,9 +30,15 @@ _PER_NODE = """
             / nullif(sum(flow_seconds) FILTER (WHERE avg_flow_rate IS NOT NULL), 0) AS flow_rate,
         sum(avg_pressure * pressure_seconds) FILTER (WHERE avg_pressure IS NOT NULL)
             / nullif(sum(pressure_seconds) FILTER (WHERE avg_pressure IS NOT NULL), 0) AS pressure,
-        sum(total_volume) AS volume
+        sum(total_volume) AS volume,
+        NOT coalesce(bool_and(flow.is_counted), true) AS flow_left_out,
+        NOT coalesce(bool_and(pressure.is_counted), true) AS pressure_left_out
     FROM ({windows}) AS windows JOIN water_infrastructure.nodes USING (node_id)
-    GROUP BY node_id, nodes.role, feeding_district_id
+    LEFT JOIN water_infrastructure.node_channels AS flow
+        ON flow.node_id = windows.node_id AND flow.measurement = 'flow_rate'
+    LEFT JOIN water_infrastructure.node_channels AS pressure
+        ON pressure.node_id = windows.node_id AND pressure.measurement = 'pressure'
+    GROUP BY windows.node_id, nodes.role, feeding_district_id
 """
 _WINDOWS = """
     SELECT node_id, avg_flow_rate, avg_pressure, total_volume,

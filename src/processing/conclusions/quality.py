@@ -31,9 +31,21 @@ _NODES = text(
     WHERE is_active AND nodes.node_id = ANY(:nodes) ORDER BY nodes.node_id
     """
 )
+# What people have stated to be no part of a node is no fault of it.
+_CHANNELS = text(
+    """
+    SELECT node_id, measurement, is_counted,
+        CASE WHEN nodes.metadata -> 'connected' ->> measurement = 'false' THEN NULL
+            WHEN is_connected IS FALSE THEN 'not_connected' WHEN copy_of IS NOT NULL THEN 'repeats_another'
+            WHEN unit_questioned THEN 'unit_questioned' END AS fault
+    FROM water_infrastructure.node_channels JOIN water_infrastructure.nodes USING (node_id)
+    WHERE node_id = ANY(:nodes) AND (hours > 0 OR NOT is_counted)
+    ORDER BY node_id, measurement
+    """
+)
 _HOURS = """
-    SELECT node_id, window_start, reading_count, cadence_seconds, data_completeness, flow_coverage, avg_flow_rate,
-        flow_count, pressure_count, temperature_count, total_volume
+    SELECT node_id, window_start, reading_count, cadence_seconds, data_completeness, flow_coverage, pressure_coverage,
+        temperature_coverage, avg_flow_rate, flow_count, pressure_count, temperature_count, total_volume
     FROM water_infrastructure.computed_metrics
     WHERE node_id = ANY(%(nodes)s) AND time_window = '1hour' AND window_start >= %(start)s AND window_start < %(end)s
 """
@@ -74,8 +86,8 @@ def write_quality(
     if nodes.empty:
         return 0
     numbers = (
-        "reading_count", "cadence_seconds", "data_completeness", "flow_coverage", "avg_flow_rate", "flow_count",
-        "pressure_count", "temperature_count", "total_volume",
+        "reading_count", "cadence_seconds", "data_completeness", "flow_coverage", "pressure_coverage",
+        "temperature_coverage", "avg_flow_rate", "flow_count", "pressure_count", "temperature_count", "total_volume",
     )  # fmt: skip
     hours = read_rows(
         connection, _HOURS, span, {"node_id": "text", "window_start": "instant"} | dict.fromkeys(numbers, "number")
@@ -93,7 +105,8 @@ def write_quality(
         {"node_id": "text", "anomaly_type": "text", "severity": "text", "begin": "instant", "end": "instant"},
     )
     nodes["cadence_seconds"] = nodes["cadence_seconds"].astype("float64")
-    scores = node_quality(nodes, hours, rejections, events, (end - length, end))
+    channels = pd.read_sql(_CHANNELS, connection, params={"nodes": listed})
+    scores = node_quality(nodes, hours, rejections, events, channels, (end - length, end))
     rows = [
         {"node_id": node_id, "check_timestamp": as_of, "time_window": time_window}
         | {str(name): None if name != "quality_issues" and pd.isna(value) else value for name, value in row.items()}

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pandas as pd
 from sqlalchemy import Connection, delete, func, insert, select
 from sqlalchemy.dialects.postgresql import insert as insert_or_update
@@ -17,11 +18,13 @@ from sqlalchemy.dialects.postgresql import insert as insert_or_update
 from src.db.tables import computed_metrics, ingestion_watermarks, nodes, rejected_readings
 from src.db.upsert import replace_metrics
 from src.domain.channels import DEFAULTS, Conventions, channels_of, described
+from src.domain.counting import increments
 from src.domain.days import day_start
 from src.domain.metrics import TIME_WINDOWS, window_metrics
 from src.domain.quality import window_quality
 from src.domain.readings import EARLIEST, clean
 from src.domain.vouching import LAG_DAYS, LEAD_DAYS
+from src.processing.ingest.counting import with_counting
 from src.processing.warehouse.channels import stated_channels
 from src.processing.warehouse.reader import Reader
 
@@ -171,8 +174,10 @@ def write_span(connection: Connection, span: Span, *, moves_watermarks: bool = T
     """
     stages = _Stages()
     first, end = span.first, span.end
-    channels = channels_of(span.node_ids, span.stated, span.conventions)
+    stated = with_counting(connection, span.raw, span.stated, span.as_of)
+    channels = channels_of(span.node_ids, stated, span.conventions)
     cleaned = clean(span.raw, span.as_of, first, channels, span.conventions.least_score)
+    cleaned = replace(cleaned, frame=_with_increments(cleaned.frame, channels, span.zone))
     rejections = cleaned.rejections[~(cleaned.rejections["timestamp"] >= pd.Timestamp(end))]
     stages.ended("clean")
     rows = window_metrics(cleaned.frame, first, span.zone)
@@ -208,6 +213,25 @@ def write_span(connection: Connection, span: Span, *, moves_watermarks: bool = T
     )
 
 
+def _with_increments(frame: pd.DataFrame, channels: pd.DataFrame | None, zone: ZoneInfo) -> pd.DataFrame:
+    """Readings in which volumes that are registers' readings are what flowed since the previous one."""
+    if channels is None or "volume_counter" not in channels:
+        return frame
+    row = np.flatnonzero(frame["node_id"].isin(channels.index[channels["volume_counter"]]))
+    if not len(row):
+        return frame
+    own = frame.iloc[row]
+    amounts = increments(
+        own["node_id"].cat.codes.to_numpy().astype(np.int64),
+        own["timestamp"].to_numpy(dtype="datetime64[us]").astype(np.int64),
+        own["timestamp"].dt.tz_convert(zone).dt.tz_localize(None).to_numpy().astype("datetime64[D]").astype(np.int64),
+        own["volume"].to_numpy(dtype="float64"),
+    )
+    volume = frame["volume"].to_numpy(dtype="float64", copy=True)
+    volume[row] = amounts
+    return frame.assign(volume=volume)
+
+
 def versions_of(node_ids: Sequence[str], channels: pd.DataFrame | None) -> list[str]:
     """How windows of these nodes are computed, as text: another text, other numbers."""
     return [f"{COMPUTATION_VERSION} {text}".strip() for text in described(channels, node_ids)]
@@ -234,16 +258,20 @@ def _replace_rejections(
     kept = rejected_readings.c
     within = (kept.node_id.in_(node_ids), kept.quarter_start >= first, kept.quarter_start < end)
     stored = {
-        (found.node_id, found.quarter_start, found.reason): found.readings
+        (found.node_id, found.quarter_start, found.reason): (found.readings, found.lowest, found.highest)
         for found in connection.execute(select(rejected_readings).where(*within))
     }
     # What belongs to no node or no time is counted in the job.
     placed = rejections[rejections["node_id"].isin(node_ids) & rejections["timestamp"].ge(pd.Timestamp(first))]
     quarters = placed.assign(quarter_start=placed["timestamp"].dt.floor("15min"), node_id=placed["node_id"].astype(str))
-    counts = quarters.groupby(["node_id", "quarter_start", "reason"]).size().rename("readings").reset_index()
-    counted: dict[tuple[str, datetime, str], int] = {
-        (row["node_id"], row["quarter_start"].to_pydatetime(), row["reason"]): int(row["readings"])
-        for row in counts.to_dict("records")
+    counts = quarters.groupby(["node_id", "quarter_start", "reason"])["value"].agg(["size", "min", "max"])
+    counted: dict[tuple[str, datetime, str], tuple[int, float | None, float | None]] = {
+        (row["node_id"], row["quarter_start"].to_pydatetime(), row["reason"]): (
+            int(row["size"]),
+            float(row["min"]) if np.isfinite(row["min"]) else None,
+            float(row["max"]) if np.isfinite(row["max"]) else None,
+        )
+        for row in counts.reset_index().to_dict("records")
     }
     different = {key for key in stored.keys() | counted.keys() if stored.get(key) != counted.get(key)}
     touched: dict[str, datetime] = {}
@@ -253,8 +281,15 @@ def _replace_rejections(
     if different:
         connection.execute(delete(rejected_readings).where(*within, kept.node_id.in_(sorted(touched))))
         rows = [
-            {"node_id": node_id, "quarter_start": quarter, "reason": reason, "readings": readings}
-            for (node_id, quarter, reason), readings in counted.items()
+            {
+                "node_id": node_id,
+                "quarter_start": quarter,
+                "reason": reason,
+                "readings": readings,
+                "lowest": lowest,
+                "highest": highest,
+            }
+            for (node_id, quarter, reason), (readings, lowest, highest) in counted.items()
             if node_id in touched
         ]
         if rows:

@@ -1,0 +1,116 @@
+"""What each channel of a share's nodes is, learned once a week from the weeks before it and stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pandas as pd
+from sqlalchemy import Connection, select
+from sqlalchemy.dialects.postgresql import insert
+
+from src.db.bulk_read import read_rows
+from src.db.tables import node_channels
+from src.domain.anomalies.signals import MEASURED
+from src.domain.anomalies.watch import monday_of
+from src.domain.channel_facts import Facts, facts_of
+from src.domain.channels import Conventions
+from src.domain.readings import measurement_of
+from src.processing.conclusions.extent import Extent, Progress
+from src.processing.conclusions.hours import active_nodes, hourly_signals
+from src.processing.conclusions.share import Share
+from src.processing.jobs.patience import patiently
+from src.processing.jobs.runtime import Runtime
+
+LOOKED_AT = timedelta(weeks=4)
+# Two jobs that learn the same nodes at once would wait for each other row by row.
+_LEARNING = 72652004
+_PART = 200
+_LEARNED = select(node_channels.c.node_id)
+_SET_ASIDE = """
+    SELECT node_id, reason, sum(readings) AS readings, min(lowest) AS lowest, max(highest) AS highest
+    FROM water_infrastructure.rejected_readings
+    WHERE node_id = ANY(%(nodes)s) AND quarter_start >= %(start)s AND quarter_start < %(end)s
+        AND (reason LIKE '%%\\_too\\_high' OR reason LIKE '%%\\_placeholder')
+    GROUP BY node_id, reason
+"""
+
+
+def learn_channels(runtime: Runtime, share: Share, extent: Extent, as_of: datetime) -> Iterator[Progress]:
+    """Learns the channels of those of a share's nodes of which nothing is stored for the week of `as_of`; how many
+    channels were written. Whatever hours a job has touched, what is stored for a week stays."""
+    monday = monday_of(as_of, runtime.zone)
+    with runtime.database.connect() as connection:
+        network = active_nodes(connection, share.node_ids)
+        known = set(connection.scalars(_LEARNED.where(node_channels.c.valid_from == monday)))
+    missing = [node_id for node_id in network.index if node_id not in known]
+    for first in range(0, len(missing), _PART):
+        part = missing[first : first + _PART]
+
+        def learned(part: Sequence[str] = part) -> int:
+            with runtime.database.begin() as connection:
+                share.hold(connection, _LEARNING)
+                return _learn(connection, network, part, monday, as_of, runtime.conventions)
+
+        yield Progress(as_of, patiently(runtime, learned, "channels of a week"))
+
+
+def _learn(
+    connection: Connection,
+    network: pd.DataFrame,
+    node_ids: Sequence[str],
+    monday: datetime,
+    as_of: datetime,
+    conventions: Conventions,
+) -> int:
+    start = monday - LOOKED_AT
+    signals = hourly_signals(connection, network, node_ids, start, monday, start, balanced=False, all_channels=True)
+    kinds = {"node_id": "text", "reason": "text", "readings": "number", "lowest": "number", "highest": "number"}
+    set_aside = read_rows(connection, _SET_ASIDE, {"nodes": list(node_ids), "start": start, "end": monday}, kinds)
+    set_aside["measurement"] = [measurement_of(reason) for reason in set_aside["reason"]]
+    facts = facts_of(signals, set_aside)
+    metadata: dict[Any, Any] = network["metadata"].to_dict()
+    rows = []
+    for node_id in node_ids:
+        for measurement in MEASURED:
+            found = facts.get((node_id, measurement), Facts(0))
+            found = _as_stated(found, measurement, metadata[node_id] or {}, conventions)
+            rows.append(
+                asdict(found)
+                | {
+                    "node_id": node_id,
+                    "measurement": measurement,
+                    "valid_from": monday,
+                    "learned_at": as_of,
+                    "is_counted": found.is_counted,
+                    "placeholders": list(found.placeholders),
+                    "evidence": list(found.evidence),
+                }
+            )
+    statement = insert(node_channels)
+    new = {name: statement.excluded[name] for name in rows[0] if name not in ("node_id", "measurement")}
+    connection.execute(statement.on_conflict_do_update(index_elements=list(node_channels.primary_key), set_=new), rows)
+    return len(rows)
+
+
+def _as_stated(facts: Facts, measurement: str, metadata: Mapping[str, Any], conventions: Conventions) -> Facts:
+    """The facts where people have stated something: that wins."""
+    stated = {name: value if isinstance(value := metadata.get(name), Mapping) else {} for name in _STATED}
+    connected = stated["connected"].get(measurement)
+    if isinstance(connected, bool):
+        said = f"stated in the node file: {'' if connected else 'not '}connected"
+        facts = replace(facts, is_connected=connected, evidence=(*facts.evidence, said))
+        if connected:
+            facts = replace(facts, copy_of=None)
+    if facts.unit_questioned and (measurement in stated["units"] or measurement in stated["ranges"]):
+        said = "unit or range stated in the node file: not questioned"
+        facts = replace(facts, unit_questioned=False, likely_unit=None, evidence=(*facts.evidence, said))
+    elif facts.unit_questioned and measurement in conventions.ranges:
+        said = "range stated in the settings: not questioned"
+        facts = replace(facts, unit_questioned=False, likely_unit=None, evidence=(*facts.evidence, said))
+    return facts
+
+
+_STATED = ("connected", "units", "ranges")
