@@ -33,6 +33,7 @@ LEAST: dict[str, str | None] = {
     "GET /api/v1/nodes/{node_id}": "read",
     "GET /api/v1/nodes/{node_id}/metrics": "read",
     "GET /api/v1/nodes/{node_id}/history": "read",
+    "GET /api/v1/nodes/{node_id}/channels": "read",
     "GET /api/v1/districts": "read",
     "GET /api/v1/districts/{district_id}": "read",
     "GET /api/v1/network/metrics": "read",

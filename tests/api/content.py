@@ -183,6 +183,28 @@ def add(connection: Connection) -> None:
         *({"node_id": name, "check_timestamp": NOW, "time_window": "24h"} for name in NAMES),
     )
     put(
+        tables.node_channels,
+        *(
+            {
+                "node_id": name,
+                "measurement": ("flow_rate", "pressure", "temperature", "volume")[number % 4],
+                "valid_from": NOW,
+                "learned_at": NOW,
+                "hours": 672,
+                "is_counted": number % 3 > 0,
+                "is_connected": (True, False, None)[number % 3],
+                "copy_of": "flow_rate" if number % 5 == 2 else None,
+                "unit_questioned": number % 7 == 1,
+                "reporting": ("periodic", "daily", None)[number % 3],
+                "placeholders": [-9999.0],
+                "evidence": [name],
+                "is_two_way": True if number % 4 == 0 else None,
+                "is_counter": True if number % 4 == 3 else None,
+            }
+            for number, name in each
+        ),
+    )
+    put(
         tables.recommendations,
         *(
             {"district_id": name, "computed_at": NOW, "outcome": "refused", "reason": name, "saving_volume": number}

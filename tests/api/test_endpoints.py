@@ -9,9 +9,9 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, text, update
 
-from src.db.tables import recommendations
+from src.db.tables import node_channels, nodes, recommendations
 from tests.api.conftest import NOW, ODD
 from tests.system import metrics
 
@@ -59,6 +59,23 @@ def test_history_is_what_is_stored_page_by_page_and_as_csv(api: httpx.Client, da
     assert [float(row["total_volume"]) for row in table] == stored["total_volume"].tolist()
     span = {"start_time": "2023-05-02T00:00:00+02:00", "end_time": "2023-05-03T00:00:00+02:00"}
     assert len(api.get("/api/v1/nodes/n1/history", params=span).json()) == 24
+
+
+def test_the_channels_of_a_node_come_with_their_evidence_and_what_people_state(
+    api: httpx.Client, database_of_api: Engine
+):
+    dead = {"hours": 672, "is_counted": False, "is_connected": False, "evidence": ["0 in every reading"]}
+    pressure = (node_channels.c.node_id == "n2") & (node_channels.c.measurement == "pressure")
+    stated = {"connected": {"pressure": False}, "units": {"flow_rate": "m3/h"}}
+    with database_of_api.begin() as connection:
+        connection.execute(update(node_channels).where(pressure).values(dead))
+        connection.execute(update(nodes).where(nodes.c.node_id == "n2").values(metadata=stated))
+    (channel,) = api.get("/api/v1/nodes/n2/channels").json()
+    assert (channel["measurement"], channel["is_connected"], channel["is_counted"]) == ("pressure", False, False)
+    assert (channel["evidence"], channel["stated"]) == (["0 in every reading"], {"connected": False})
+    assert channel["unit_questioned"] is False
+    assert api.get("/api/v1/nodes/silent/channels").json() == []
+    assert api.get("/api/v1/nodes/nobody/channels").status_code == 404
 
 
 def test_what_was_not_computed_is_empty_and_what_is_not_there_is_404(api: httpx.Client):

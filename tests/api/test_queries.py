@@ -41,6 +41,8 @@ FILL = (
     "'x' FROM ml_models, generate_series(TIMESTAMPTZ '2023-01-01', TIMESTAMPTZ '2023-05-01', '1 day') at",
     "INSERT INTO data_quality_metrics (node_id, check_timestamp, time_window) SELECT 'n' || n, at, '1day' "
     "FROM generate_series(1, 200) n, generate_series(TIMESTAMPTZ '2023-04-01', TIMESTAMPTZ '2023-05-01', '6 h') at",
+    "INSERT INTO node_channels (node_id, measurement, hours) SELECT 'n' || n, m, 672 FROM generate_series(1, 2000) n, "
+    "unnest(ARRAY['flow_rate', 'pressure', 'temperature', 'volume']) m",
     "INSERT INTO anomalies (timestamp, node_id, anomaly_type, severity, detection_method, resolved_at) "
     "SELECT at, 'n1', 'burst', 'info', 'x', at FROM generate_series(TIMESTAMPTZ '2021-03-01', "
     "TIMESTAMPTZ '2023-05-01', '20 min') at",
@@ -81,6 +83,7 @@ ASKED: list[tuple[str, str, tuple[Any, ...]]] = [
     ("predictions", queries.PREDICTIONS, ("n1", "flow_prediction", 24)),
     ("past predictions", queries.PAST_PREDICTIONS, ("n1", "flow_prediction", 24, DAY, NOW)),
     ("quality", queries.QUALITY, ("n1",)),
+    ("channels", queries.CHANNELS, ("n1",)),
     ("recommendations", queries.RECOMMENDATIONS, (None, None, 0, 100)),
     ("anomaly", queries.ANOMALY, (ANYTHING,)),
     ("incidents", queries.INCIDENTS, (DAY, NOW, "open", None, None, None, 20)),

@@ -25,14 +25,17 @@ def hours_of(node_id: str = "n", count: int = 24, per_hour: int = 12, **changed:
     told = {"reading_count": per_hour, "flow_count": per_hour, "cadence_seconds": 300.0, "avg_flow_rate": 10.0}
     told |= {"pressure_count": 0, "temperature_count": 0}
     told |= {"data_completeness": 100 * per_hour / 12, "total_volume": 36.0 * per_hour / 12}
-    told |= {"flow_coverage": per_hour / 12}
+    told |= {"flow_coverage": per_hour / 12, "pressure_coverage": 0.0, "temperature_coverage": 0.0}
     return pd.DataFrame({"node_id": node_id, "window_start": starts} | told | changed)
 
 
 def checked(
-    hours: pd.DataFrame, set_aside: dict[str, int] | None = None, events: list[tuple[str, int, int | None]] = ()
+    hours: pd.DataFrame,
+    set_aside: dict[str, int] | None = None,
+    events: list[tuple[str, int, int | None]] = (),
+    faults: list[tuple[str, str | None]] | None = None,
 ) -> pd.Series:
-    """The scores of node `n` over a day; events as type, first and last hour."""
+    """The scores of node `n` over a day; events as type, first and last hour; channels as measurement and fault."""
     rejections = pd.DataFrame(
         [
             {"node_id": "n", "quarter_start": pd.Timestamp(START), "reason": reason, "readings": count}
@@ -56,7 +59,9 @@ def checked(
     for edge in ("begin", "end"):
         told[edge] = pd.to_datetime(told[edge], utc=True)
     nodes = pd.DataFrame({"cadence_seconds": [300.0]}, index=pd.Index(["n"], name="node_id"))
-    return node_quality(nodes, hours, rejections, told, (START, END)).loc["n"]
+    channels = pd.DataFrame(faults or [], columns=["measurement", "fault"], dtype="object")
+    channels = channels.assign(node_id="n", is_counted=channels["fault"].isna())
+    return node_quality(nodes, hours, rejections, told, channels, (START, END)).loc["n"]
 
 
 def test_a_node_that_tells_everything_has_full_scores_and_no_issues():
@@ -72,6 +77,22 @@ def test_completeness_is_the_share_of_promised_readings_also_of_hours_that_are_m
     assert half["quality_issues"][0] | {"first": 0, "last": 0} == {
         "type": "missing_readings", "severity": "warning", "count": 144, "first": 0, "last": 0,
     }  # fmt: skip
+
+
+def test_a_measurement_that_is_silent_beside_others_halves_what_is_complete_and_is_named():
+    beside = {"pressure_count": 12, "pressure_coverage": 1.0, "flow_count": 0, "flow_coverage": 0.0}
+    silent = checked(hours_of(**beside), faults=[("flow_rate", None)])
+    assert silent["completeness_score"] == pytest.approx(0.5)
+    assert [issue["type"] for issue in silent["quality_issues"]] == ["flow_rate_missing"]
+    assert checked(hours_of(**beside))["completeness_score"] == 1
+
+
+def test_of_a_channel_that_measures_nothing_no_value_is_valid():
+    scores = checked(
+        hours_of(pressure_count=12, pressure_coverage=1.0), faults=[("pressure", "not_connected"), ("flow_rate", None)]
+    )
+    assert (scores["validity_score"], scores["completeness_score"]) == (0.5, 1)
+    assert [issue["type"] for issue in scores["quality_issues"]] == ["pressure_not_connected"]
 
 
 def test_a_node_without_readings_is_not_complete_and_nothing_else_is_said_of_it():
