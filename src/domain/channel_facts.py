@@ -38,8 +38,9 @@ _MOST_BEYOND = 0.2
 _USUAL_BAR = 4.0
 _BAR = {"m": 0.0980665, "psi": 0.0689476, "kPa": 0.01, "mbar": 0.001}
 _STEPS = tuple(multiple * 10.0**power for power in range(2, -4, -1) for multiple in (5.0, 2.5, 2.0, 1.0))
-# Readings that keep their pace by this ratio of the long to the short distances between them are periodic.
-_PERIODIC, _DAILY_SECONDS = 1.5, 20 * 3600.0
+# Readings that keep their pace by this ratio of the long to the short distances between them are periodic. Where nine
+# of ten differ by so much from the one before, that they differ is why they came.
+_PERIODIC, _DAILY_SECONDS, _LEAST_CHANGE = 1.5, 20 * 3600.0, 0.02
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Facts:
         unit_questioned: its figures are hardly in the unit for which they are taken.
         likely_unit: the one that would fit.
         resolution: the step in which its figures come, in its unit; None: finer than a thousandth.
-        reporting: "periodic", "on_change" or "daily".
+        reporting: "periodic", "on_change", "daily" or "irregular".
         placeholders: figures that came where nothing was measured.
         evidence: what the above rests on, in sentences.
     """
@@ -96,11 +97,28 @@ class _Judging:
         self.found |= facts
 
 
-def facts_of(signals: Signals, set_aside: pd.DataFrame) -> dict[tuple[str, str], Facts]:
+def way_of_reporting(short: float, usual: float, long: float, change: float | None) -> str:
+    """How a channel reports.
+
+    Args:
+        short, usual, long: seconds between readings: the first decile, the median and the last decile.
+        change: the first decile of the difference to the reading before, as a share of the larger of both.
+    """
+    if usual >= _DAILY_SECONDS:
+        return "daily"
+    if long <= _PERIODIC * short:
+        return "periodic"
+    return "on_change" if change is not None and change >= _LEAST_CHANGE else "irregular"
+
+
+def facts_of(
+    signals: Signals, set_aside: pd.DataFrame, reporting: Mapping[tuple[str, str], str]
+) -> dict[tuple[str, str], Facts]:
     """The facts of each channel, by node and measurement.
 
     Args:
         signals: the weeks to judge by, of whole nodes: means, lows and highs of hours, and their cadence.
+        reporting: how channels report, as of `way_of_reporting`, by node and measurement.
         set_aside: values of these weeks that were set aside, a row per node and reason: node_id, measurement, reason
             (as of `readings.clean`), readings, lowest, highest (in the product's unit; of a placeholder as it came).
     """
@@ -131,7 +149,8 @@ def facts_of(signals: Signals, set_aside: pd.DataFrame) -> dict[tuple[str, str],
         for name, channel in channels.items():
             column = of_node[name]
             if column >= 0:
-                channel.found |= _reporting(signals, column, channel.known)
+                channel.found["resolution"] = _resolution(signals, column, channel.known)
+                channel.found["reporting"] = reporting.get((node_id, name))
             _judge_unit(signals, column, name, channel, beyond.get((node_id, name)))
             if stood := placeholders.get((node_id, name)):
                 figures = tuple(sorted({edge for edge in (stood.lowest, stood.highest) if np.isfinite(edge)}))
@@ -196,25 +215,16 @@ def _judge_copies(signals: Signals, columns: Mapping[str, int], channels: Mappin
                 break
 
 
-def _reporting(signals: Signals, column: int, known: Flags) -> dict[str, Any]:
-    """How a channel reports, and in what steps."""
-    found: dict[str, Any] = {}
+def _resolution(signals: Signals, column: int, known: Flags) -> float | None:
+    """The step in which a channel's figures come; None: finer than a thousandth, or it never moved."""
     figures = np.concatenate([signals.low[known, column], signals.high[known, column]])
     figures = figures[np.isfinite(figures)]
     if np.ptp(figures) > 0:
         for step in _STEPS:
             multiples = figures / step
             if np.abs(multiples - np.round(multiples)).max() < 1e-6:
-                found["resolution"] = step
-                break
-    cadence = signals.cadence[known, column]
-    cadence = cadence[np.isfinite(cadence)]
-    if len(cadence) >= LEAST_HOURS / 24:
-        short, usual, long = np.percentile(cadence, [10, 50, 90])
-        found["reporting"] = (
-            "daily" if usual >= _DAILY_SECONDS else "periodic" if long <= _PERIODIC * short else "on_change"
-        )
-    return found
+                return step
+    return None
 
 
 def _judge_unit(signals: Signals, column: int, name: str, channel: _Judging, beyond: SetAside | None) -> None:

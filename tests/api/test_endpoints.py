@@ -70,8 +70,10 @@ def test_the_channels_of_a_node_come_with_their_evidence_and_what_people_state(
     with database_of_api.begin() as connection:
         connection.execute(update(node_channels).where(pressure).values(dead))
         connection.execute(update(nodes).where(nodes.c.node_id == "n2").values(metadata=stated))
-    (channel,) = api.get("/api/v1/nodes/n2/channels").json()
-    assert (channel["measurement"], channel["is_connected"], channel["is_counted"]) == ("pressure", False, False)
+    channels = {channel["measurement"]: channel for channel in api.get("/api/v1/nodes/n2/channels").json()}
+    assert channels["flow_rate"]["stated"] == {"unit": "m3/h"}
+    channel = channels["pressure"]
+    assert (channel["is_connected"], channel["is_counted"]) == (False, False)
     assert (channel["evidence"], channel["stated"]) == (["0 in every reading"], {"connected": False})
     assert channel["unit_questioned"] is False
     assert api.get("/api/v1/nodes/silent/channels").json() == []

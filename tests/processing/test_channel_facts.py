@@ -48,7 +48,7 @@ def judged(**values: object) -> dict[str, Facts]:
     grouped = cleaned.rejections.groupby(["node_id", "reason"], observed=True)["value"]
     set_aside = grouped.agg(readings="size", lowest="min", highest="max").reset_index()
     set_aside["measurement"] = [measurement_of(reason) for reason in set_aside["reason"]]
-    return {measurement: facts for (_, measurement), facts in facts_of(signals, set_aside).items()}
+    return {measurement: facts for (_, measurement), facts in facts_of(signals, set_aside, {}).items()}
 
 
 def test_a_pressure_that_never_moved_while_flow_did_is_not_connected():
@@ -69,7 +69,7 @@ def test_a_flow_meter_alone_may_stand_still():
 
 def test_of_a_few_hours_nothing_is_said():
     few = np.where(STEPS < 40 * 4, 0.0, np.nan)
-    assert judged(flow_rate=SWING, pressure=few)["pressure"] == Facts(40, resolution=None, reporting="periodic")
+    assert judged(flow_rate=SWING, pressure=few)["pressure"] == Facts(40)
 
 
 def test_the_figure_of_another_measurement_is_a_copy_of_it():
@@ -191,6 +191,32 @@ def test_what_measures_nothing_enters_no_average_and_is_named_in_the_quality(sta
     issues = {issue["type"] for issue in quality.loc["dead", "quality_issues"]}
     assert {"pressure_not_connected", "temperature_repeats_another"} <= issues
     assert set(table(database, "anomalies").get("measurement_type", [])) & {"pressure"} == set()
+
+
+def test_how_a_channel_reports_is_learned_from_its_last_week(stack: Settings, database: Engine):
+    random = np.random.default_rng(2)
+    everything = of_nodes(
+        *(readings(node_id, flow_rate=SWING) for node_id in ("periodic", "irregular", "on_change", "daily"))
+    )
+    kept = {
+        "periodic": np.ones(COUNT, bool),
+        "irregular": random.random(COUNT) < 0.3,
+        "on_change": np.isin(STEPS, _changing(SWING, 0.12)),
+        "daily": STEPS % 96 == 0,
+    }
+    put(stack, everything[np.concatenate(list(kept[name] for name in everything["node_id"].unique()))])
+    run_cycle(stack, MONDAY)
+    channels = table(database, "node_channels").query("measurement == 'flow_rate'")
+    assert dict(zip(channels["node_id"], channels["reporting"], strict=True)) == {name: name for name in kept}
+
+
+def _changing(values: np.ndarray, share: float) -> list[int]:
+    """The places of values that differ by such a share from the last one that did."""
+    places = [0]
+    for place, value in enumerate(values):
+        if abs(value - values[places[-1]]) > share * values[places[-1]]:
+            places.append(place)
+    return places
 
 
 def test_what_people_state_of_a_channel_wins_from_the_next_cycle_on(stack: Settings, database: Engine):

@@ -91,7 +91,9 @@ class Channel(Row):
     unit_questioned: bool = Field(description="its figures are hardly in the unit for which they are taken")
     likely_unit: str | None = Field(description="the unit that would fit", examples=["m"])
     resolution: float | None = Field(description="the step in which its figures come, in its unit")
-    reporting: Literal["periodic", "on_change", "daily"] | None
+    reporting: Literal["periodic", "on_change", "daily", "irregular"] | None = Field(
+        description="how it reports; null: too few readings in the last week"
+    )
     is_two_way: bool | None = Field(description="whether the flow turns round day by day; null: not found to")
     volume_is: Literal["counter"] | None = Field(description="counter: readings of a register; null: not found to be")
     placeholders: list[float] = Field(description="figures that came where nothing was measured", examples=[[-9999.0]])

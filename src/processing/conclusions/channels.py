@@ -15,7 +15,7 @@ from src.db.bulk_read import read_rows
 from src.db.tables import node_channels
 from src.domain.anomalies.signals import MEASURED
 from src.domain.anomalies.watch import monday_of
-from src.domain.channel_facts import Facts, facts_of
+from src.domain.channel_facts import Facts, facts_of, way_of_reporting
 from src.domain.channels import Conventions
 from src.domain.readings import measurement_of
 from src.processing.conclusions.extent import Extent, Progress
@@ -25,10 +25,32 @@ from src.processing.jobs.patience import patiently
 from src.processing.jobs.runtime import Runtime
 
 LOOKED_AT = timedelta(weeks=4)
+# How a channel reports shows in a week.
+_PACED = timedelta(weeks=1)
 # Two jobs that learn the same nodes at once would wait for each other row by row.
 _LEARNING = 72652004
 _PART = 200
 _LEARNED = select(node_channels.c.node_id)
+# Five minutes are the finest that is stored: what reports more often is periodic.
+_REPORTING = """
+    SELECT node_id, measurement, percentile_cont(0.1) WITHIN GROUP (ORDER BY seconds) AS short,
+        percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) AS usual,
+        percentile_cont(0.9) WITHIN GROUP (ORDER BY seconds) AS long,
+        percentile_cont(0.1) WITHIN GROUP (ORDER BY change) AS change
+    FROM (
+        SELECT node_id, measurement, extract(epoch FROM window_start - lag(window_start) OVER readings) AS seconds,
+            abs(value - lag(value) OVER readings)
+                / nullif(greatest(abs(value), abs(lag(value) OVER readings)), 0) AS change
+        FROM water_infrastructure.computed_metrics
+        CROSS JOIN LATERAL (VALUES ('flow_rate', avg_flow_rate), ('pressure', avg_pressure),
+            ('temperature', avg_temperature)) AS measured (measurement, value)
+        WHERE time_window = '5min' AND node_id = ANY(%(nodes)s) AND window_start >= %(start)s
+            AND window_start < %(end)s AND value IS NOT NULL
+        WINDOW readings AS (PARTITION BY node_id, measurement ORDER BY window_start)
+    ) AS steps
+    WHERE seconds IS NOT NULL
+    GROUP BY node_id, measurement HAVING count(*) >= 6
+"""
 _SET_ASIDE = """
     SELECT node_id, reason, sum(readings) AS readings, min(lowest) AS lowest, max(highest) AS highest
     FROM water_infrastructure.rejected_readings
@@ -70,7 +92,19 @@ def _learn(
     kinds = {"node_id": "text", "reason": "text", "readings": "number", "lowest": "number", "highest": "number"}
     set_aside = read_rows(connection, _SET_ASIDE, {"nodes": list(node_ids), "start": start, "end": monday}, kinds)
     set_aside["measurement"] = [measurement_of(reason) for reason in set_aside["reason"]]
-    facts = facts_of(signals, set_aside)
+    paces = read_rows(
+        connection,
+        _REPORTING,
+        {"nodes": list(node_ids), "start": monday - _PACED, "end": monday},
+        {"node_id": "text", "measurement": "text"} | dict.fromkeys(("short", "usual", "long", "change"), "number"),
+    )
+    reporting = {
+        (str(row["node_id"]), str(row["measurement"])): way_of_reporting(
+            row["short"], row["usual"], row["long"], None if pd.isna(row["change"]) else float(row["change"])
+        )
+        for row in paces.to_dict("records")
+    }
+    facts = facts_of(signals, set_aside, reporting)
     metadata: dict[Any, Any] = network["metadata"].to_dict()
     rows = []
     for node_id in node_ids:
