@@ -30,7 +30,6 @@ _PACED = timedelta(weeks=1)
 # Two jobs that learn the same nodes at once would wait for each other row by row.
 _LEARNING = 72652004
 _PART = 200
-_LEARNED = select(node_channels.c.node_id)
 # Five minutes are the finest that is stored: what reports more often is periodic.
 _REPORTING = """
     SELECT node_id, measurement, percentile_cont(0.1) WITHIN GROUP (ORDER BY seconds) AS short,
@@ -66,7 +65,13 @@ def learn_channels(runtime: Runtime, share: Share, extent: Extent, as_of: dateti
     monday = monday_of(as_of, runtime.zone)
     with runtime.database.connect() as connection:
         network = active_nodes(connection, share.node_ids)
-        known = set(connection.scalars(_LEARNED.where(node_channels.c.valid_from == monday)))
+        channels = node_channels.c
+        learned_of = select(channels.node_id).where(
+            channels.node_id.in_(list(network.index)),
+            channels.measurement == "flow_rate",
+            channels.valid_from == monday,
+        )
+        known = set(connection.scalars(learned_of))
     missing = [node_id for node_id in network.index if node_id not in known]
     for first in range(0, len(missing), _PART):
         part = missing[first : first + _PART]
