@@ -69,7 +69,8 @@ def learn_channels(runtime: Runtime, share: Share, extent: Extent, as_of: dateti
         learned_of = select(channels.node_id).where(
             channels.node_id.in_(list(network.index)),
             channels.measurement == "flow_rate",
-            channels.valid_from == monday,
+            # A slow job does not take back what a later one has learned.
+            channels.valid_from >= monday,
         )
         known = set(connection.scalars(learned_of))
     missing = [node_id for node_id in network.index if node_id not in known]
