@@ -44,10 +44,18 @@ _CHANNELS = text(
     """
 )
 _HOURS = """
-    SELECT node_id, window_start, reading_count, cadence_seconds, data_completeness, flow_coverage, pressure_coverage,
-        temperature_coverage, avg_flow_rate, flow_count, pressure_count, temperature_count, total_volume
-    FROM water_infrastructure.computed_metrics
-    WHERE node_id = ANY(%(nodes)s) AND time_window = '1hour' AND window_start >= %(start)s AND window_start < %(end)s
+    SELECT hour.*
+    FROM unnest(CAST(%(nodes)s AS text[])) AS listed (node_id)
+    CROSS JOIN LATERAL (
+        -- OFFSET 0: node by node, also where the database has no statistics yet.
+        SELECT node_id, window_start, reading_count, cadence_seconds, data_completeness, flow_coverage,
+            pressure_coverage, temperature_coverage, avg_flow_rate, flow_count, pressure_count, temperature_count,
+            total_volume
+        FROM water_infrastructure.computed_metrics
+        WHERE node_id = listed.node_id AND time_window = '1hour'
+            AND window_start >= %(start)s AND window_start < %(end)s
+        OFFSET 0
+    ) AS hour
 """
 _REJECTED = """
     SELECT node_id, quarter_start, reason, readings FROM water_infrastructure.rejected_readings
