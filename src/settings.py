@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from src.clock import Clock, clock_from
+from src.vocabulary import MeterClass
 
 
 def _known_zone(name: str) -> str:
@@ -40,6 +41,8 @@ def _known_origins(text: str) -> str:
 # What may stand in a table or column name of the warehouse: names cannot be bound as parameters,
 # so nothing else ever reaches a query.
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,299}$")]
+# As a share of what is measured.
+MeterError = Annotated[float, Field(gt=0, le=0.5, allow_inf_nan=False)]
 
 
 class ValidRange(BaseModel):
@@ -117,6 +120,9 @@ class Settings(BaseSettings):
     valid_ranges: dict[Literal["flow_rate", "pressure", "temperature", "volume"], ValidRange] = {}
     minimum_quality_score: float = Field(0.5, ge=0, le=1)
     volume_is: Literal["increment", "counter"] = "increment"
+    meter_errors: dict[Literal["inlet", "outlet", "consumption"] | MeterClass, MeterError] = {}
+    level_error_metres: float = Field(0.01, ge=0, le=1)
+    apparent_loss_share: float = Field(0.2, ge=0, le=1)
 
     utility_timezone: Annotated[str, AfterValidator(_known_zone)] = "Europe/Rome"
     utility_country: str = Field("IT", pattern="^([A-Z]{2})?$")
@@ -130,6 +136,8 @@ class Settings(BaseSettings):
     shutdown_seconds: int = Field(25, ge=1, le=300)
 
     retention_metrics_days: int = Field(90, ge=1)
+    # A year's balance needs the days of a year, and late readings change those of some weeks before.
+    retention_balances_days: int = Field(800, ge=400)
     retention_predictions_days: int = Field(30, ge=1)
     retention_jobs_days: int = Field(7, ge=1)
     retention_anomalies_days: int = Field(30, ge=1)

@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 TimeWindow = Literal["5min", "1hour", "1day"]
+# Of balances: hours and local days, and the last 30 and 365 local days at the end of each.
+RollingWindow = Literal["30day", "365day"]
+BalanceWindow = Literal["1hour", "1day", "30day", "365day"]
 Role = Literal["inlet", "outlet", "consumption", "storage", "monitoring"]
+MeterClass = Literal["electromagnetic", "ultrasonic", "iso_4064_class_1", "iso_4064_class_2", "old_mechanical"]
 Severity = Literal["info", "warning", "critical"]
 ModelType = Literal["flow_prediction", "anomaly_detection", "efficiency_optimization"]
 AnomalyType = Literal[

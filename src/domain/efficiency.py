@@ -6,6 +6,8 @@ Where consumption is not metered, losses are estimated otherwise (see `losses`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -22,12 +24,14 @@ BALANCE = [
     "input_volume", "output_volume", "loss_volume", "efficiency_percentage", "coverage", "method", "reason",
     "input_margin", "output_margin", "loss_margin", "estimated_share",
 ]  # fmt: skip
+# The parts of the margins that meters' errors make, which are the same day by day.
+METER_MARGINS = ["input_meter_margin", "output_meter_margin", "loss_meter_margin"]
 # What of a meter's window is not vouched for is estimated up to this share of the window; beyond it, it is unknown.
 MOST_ESTIMATED = 0.4
 # Where that is not known either, a meter is taken to go on as it did, up to this share of the window.
 MOST_EXTENDED = 0.2
 # Half the width of a 95 % interval in standard deviations.
-_MARGIN = 1.96
+MARGIN = 1.96
 
 
 def water_balance(meters: pd.DataFrame) -> pd.DataFrame:
@@ -38,7 +42,7 @@ def water_balance(meters: pd.DataFrame) -> pd.DataFrame:
     `MOST_EXTENDED`); where that is too much, the figures that need it are unknown, and the reason names it.
 
     Margins are half of 95 % intervals: meters err each by itself, and so do estimates (AWWA M36, 4th edition, on how
-    errors of a water audit add up).
+    errors of a water audit add up). The part that meters make is told besides (`METER_MARGINS`).
 
     Args:
         meters: a row per window and meter, also of those that reported nothing: window_start, district_id, node_id,
@@ -46,13 +50,15 @@ def water_balance(meters: pd.DataFrame) -> pd.DataFrame:
             null), volume (m³ in the time vouched for; NaN where nothing was measured), coverage (0..1, the share of the
             window that is vouched for), rest (m³ that the meter is estimated to have measured otherwise; NaN unknown),
             rest_deviation (its standard deviation, m³), estimated_volume (m³ of volume that were estimated),
-            error (of the meter at 95 %, as a share), storage_change (m³ taken up; NaN where unknown, or no storage).
+            error (of the meter at 95 %, as a share), storage_change (m³ taken up; NaN where unknown, or no storage),
+            storage_error (of that at 95 %, m³).
 
     Returns:
         A row per window_start and district_id with input_volume, output_volume, loss_volume (m³),
         efficiency_percentage, coverage (of the inlets and outlets or of consumption, whichever is less), method
         (`metered`, or null where consumption has no meters), reason (why a figure is null or impossible, else null),
-        the margins of the volumes (m³) and estimated_share (of the water that was metered).
+        the margins of the volumes and what meters make of them (m³), and estimated_share (of the water that was
+        metered).
     """
     keys = ["window_start", "district_id"]
     flows = _completed(meters[meters["role"].isin(["inlet", "outlet", "consumption", "storage"])])
@@ -79,10 +85,13 @@ def water_balance(meters: pd.DataFrame) -> pd.DataFrame:
         consumption.groupby(keys)["covered"].mean().reindex(balance.index),
     )
     balance["method"] = metered.map({True: METERED, False: None}).astype(object)
-    variance = sources.groupby(keys)["variance"].sum().reindex(balance.index)
-    used_variance = consumption.groupby(keys)["variance"].sum().reindex(balance.index)
-    for name, spread in (("input", variance), ("output", used_variance), ("loss", variance + used_variance)):
-        balance[f"{name}_margin"] = (_MARGIN * np.sqrt(spread)).where(balance[f"{name}_volume"].notna())
+    variances = ["variance", "meter_variance"]
+    moved = pd.concat([sources, flows[is_storage]], ignore_index=True)
+    of_input = moved.groupby(keys)[variances].sum().reindex(balance.index)
+    of_output = consumption.groupby(keys)[variances].sum().reindex(balance.index)
+    for name, spread in (("input", of_input), ("output", of_output), ("loss", of_input + of_output)):
+        margins = (MARGIN * spread**0.5).where(balance[f"{name}_volume"].notna())
+        balance[[f"{name}_margin", f"{name}_meter_margin"]] = margins[variances]
     metered_water = pd.concat([sources, consumption], ignore_index=True)
     amounts = metered_water.assign(size=metered_water["whole"].abs(), guessed=metered_water["estimated"].abs())
     sums = amounts.groupby(keys)[["guessed", "size"]].sum().reindex(balance.index)
@@ -97,17 +106,16 @@ def water_balance(meters: pd.DataFrame) -> pd.DataFrame:
     balance["reason"] = _reasons(unknown, keys).reindex(balance.index)
     balance.loc[~metered & balance["reason"].isna(), "reason"] = "no node here meters consumption"
     balance.loc[~has_inlet, "reason"] = "no node here is an inlet"
-    impossible = balance["loss_volume"] < -balance["loss_margin"]
-    if impossible.any():
-        suspects = metered_water.set_index(keys)
-        for at in balance.index[impossible]:
-            balance.loc[at, "reason"] = _impossible(suspects.loc[[at]])
-    return balance[BALANCE].astype({"reason": object}).reset_index()
+    is_impossible = balance["loss_volume"] < -balance["loss_margin"]
+    if is_impossible.any():
+        largest = largest_meters(metered_water).set_index(keys)["largest_meters"].reindex(balance.index)
+        balance.loc[is_impossible, "reason"] = largest[is_impossible].map(impossible)
+    return balance[BALANCE + METER_MARGINS].astype({"reason": object}).reset_index()
 
 
 def _completed(meters: pd.DataFrame) -> pd.DataFrame:
     """Meters with `whole` (m³ of the whole window; NaN unknown), `estimated` (m³ of it that nobody measured),
-    `variance` (m⁶), `covered`, and `signed` and `taken_up` where they mean something."""
+    `variance` and what of it is the meter's (m⁶), `covered`, and `signed` and `taken_up` where they mean something."""
     covered = meters["coverage"].fillna(0.0).clip(0, 1).where(meters["volume"].notna(), 0.0)
     missing = 1 - covered
     extended = (meters["volume"] * missing / covered.where(covered > 0)).where(missing <= MOST_EXTENDED)
@@ -115,25 +123,44 @@ def _completed(meters: pd.DataFrame) -> pd.DataFrame:
     whole = (meters["volume"].fillna(0.0) + filled).where(missing <= MOST_ESTIMATED)
     # Of what is extended, nobody knows the spread: as much as the part itself.
     spread = meters["rest_deviation"].fillna(filled.abs()).where(missing > 0, 0.0)
+    is_storage = meters["role"] == "storage"
+    of_meter = ((meters["error"] * whole / MARGIN) ** 2).mask(is_storage, 0.0)
+    # A level's error at the end of a day is that at the beginning of the next: over days it does not add up.
+    of_level = (meters["storage_error"] / MARGIN) ** 2
     return meters.assign(
         whole=whole,
         estimated=filled.abs() + meters["estimated_volume"].fillna(0.0),
-        variance=(meters["error"] * whole / _MARGIN) ** 2 + spread**2,
+        variance=(of_meter + spread**2).mask(is_storage, of_level),
+        meter_variance=of_meter,
         covered=covered,
         signed=whole * meters["role"].map(_SIGN),
-        taken_up=meters["storage_change"].where(meters["role"] == "storage"),
+        taken_up=meters["storage_change"].where(is_storage),
     )
 
 
-def _impossible(meters: pd.DataFrame) -> str:
+def largest_meters(meters: pd.DataFrame) -> pd.DataFrame:
+    """The meters that move most water into or out of each district, and within it: where a balance that cannot be is to
+    be looked into first.
+
+    Args:
+        meters: as `water_balance` takes them.
+
+    Returns:
+        A row per window_start and district_id with largest_meters, a list of node_ids.
+    """
+    told = meters[meters["role"].isin(["inlet", "outlet", "consumption"]) & meters["volume"].notna()]
+    told = told.assign(is_consumption=told["role"] == "consumption", size=told["volume"].abs())
+    keys = ["window_start", "district_id"]
+    largest = told.sort_values("size", kind="stable").drop_duplicates([*keys, "is_consumption"], keep="last")
+    return (
+        largest.sort_values("is_consumption").groupby(keys)["node_id"].agg(list).rename("largest_meters").reset_index()
+    )
+
+
+def impossible(largest: Sequence[str]) -> str:
     """A sentence about more water used than came in, with the meters that move most of it."""
-    at_the_door = meters["role"] != "consumption"
-    names = [
-        str(rows["node_id"].iloc[rows["whole"].abs().argmax()])
-        for rows in (meters[at_the_door], meters[~at_the_door])
-        if len(rows)
-    ]
-    return f"more was used than came in, beyond what meters may err: look at {' and '.join(names)}"
+    look = f": look at {' and '.join(largest)}" if largest else ""
+    return f"more was used than came in, beyond what meters may err{look}"
 
 
 def with_loss(balances: pd.DataFrame, loss: pd.Series) -> pd.DataFrame:

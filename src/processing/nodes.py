@@ -19,7 +19,7 @@ from src.processing.imports.files import DistrictName, Empty, Identifier, Text, 
 from src.processing.ingest.outdated import find_outdated
 from src.processing.warehouse.channels import conventions_of
 from src.settings import ValidRange, load_settings
-from src.vocabulary import Role
+from src.vocabulary import MeterClass, Role
 
 
 def _storable(metadata: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -60,6 +60,8 @@ class _Metadata(BaseModel):
     volume_is: Literal["increment", "counter"] | None = None
     tank_area_m2: float | None = Field(None, gt=0)
     feeding_district_id: str | None = None
+    meter_class: MeterClass | None = None
+    meter_error_percent: float | None = Field(None, gt=0, le=50)
 
     @field_validator("units")
     @classmethod
@@ -96,9 +98,9 @@ class Node(BaseModel):
     """One line of the file: columns by name in any order, all but node_id optional, empty means unknown.
 
     Roles name a node's part in the water balance of its district; metadata is a JSON object, in which a tank has its
-    tank_area_m2, an inlet that another district feeds that one's feeding_district_id, and any node its limits, the
-    units in which it reports, the ranges of what is possible, which measurements are connected, and whether its volume
-    is an increment or a counter.
+    tank_area_m2, an inlet that another district feeds that one's feeding_district_id, a meter its meter_class or
+    meter_error_percent, and any node its limits, the units in which it reports, the ranges of what is possible, which
+    measurements are connected, and whether its volume is an increment or a counter.
     """
 
     model_config = ConfigDict(extra="forbid")

@@ -95,7 +95,9 @@ def _run(options: argparse.Namespace, started: ExitStack) -> None:
             ("api_requests_per_minute_and_key", "api_requests_per_minute_and_address"), "1000000000"
         )
         # Nothing of the sample data is to be forgotten, however long ago it was measured.
-        environment |= dict.fromkeys(("retention_metrics_days", "retention_jobs_days"), "36500")
+        environment |= dict.fromkeys(
+            ("retention_metrics_days", "retention_balances_days", "retention_jobs_days"), "36500"
+        )
         loaded = folder / "loaded.json"
         if not loaded.exists():
             with _step(progress, f"Loading the dataset {options.dataset}"):

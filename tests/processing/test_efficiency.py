@@ -20,6 +20,7 @@ def meters(*rows: dict[str, object]) -> pd.DataFrame:
     default = {
         "window_start": HOUR, "district_id": "d1", "feeding_district_id": None, "volume": np.nan, "coverage": 1.0,
         "storage_change": np.nan, "rest": np.nan, "rest_deviation": np.nan, "estimated_volume": 0.0, "error": 0.02,
+        "storage_error": 0.0,
         "role": "monitoring",
     }  # fmt: skip
     return pd.DataFrame([default | {"node_id": f"n{k}"} | row for k, row in enumerate(rows)])

@@ -18,16 +18,16 @@ from src.db.tables import district_balances, districts
 from src.db.upsert import write_changed
 from src.domain import efficiency, losses
 from src.domain.days import day_start, day_starts
+from src.domain.meter_errors import meter_error, storage_error
 from src.processing.conclusions.events import plain
 from src.processing.conclusions.extent import Extent, Progress
 from src.processing.conclusions.meters import windows_of, with_rest_of_days, with_rest_of_hours
 from src.processing.conclusions.share import NO_DISTRICT, Share
 from src.processing.jobs.patience import patiently
 from src.processing.jobs.runtime import Runtime
+from src.settings import Settings
 
 BAR_PER_METRE = 0.0980665
-# Of a meter at 95 %, as a share of what it measures.
-METER_ERROR = 0.02
 # Two jobs that balance the same hours would wait for each other row by row, in any order.
 _BALANCING = 72652003
 # As much as is held in memory at once.
@@ -40,7 +40,10 @@ _METERS = text(
     SELECT node_id, coalesce(district_id, '-') AS district_id, role,
         metadata ->> 'feeding_district_id' AS feeding_district_id,
         CASE WHEN jsonb_typeof(metadata -> 'tank_area_m2') = 'number'
-            THEN CAST(metadata ->> 'tank_area_m2' AS double precision) END AS tank_area_m2
+            THEN CAST(metadata ->> 'tank_area_m2' AS double precision) END AS tank_area_m2,
+        metadata ->> 'meter_class' AS meter_class,
+        CASE WHEN jsonb_typeof(metadata -> 'meter_error_percent') = 'number'
+            THEN CAST(metadata ->> 'meter_error_percent' AS double precision) END AS meter_error_percent
     FROM water_infrastructure.nodes
     WHERE is_active AND role IN ('inlet', 'outlet', 'consumption', 'storage')
         AND (coalesce(district_id, '-') = ANY(:districts) OR metadata ->> 'feeding_district_id' = ANY(:districts))
@@ -71,7 +74,7 @@ def write_balances(runtime: Runtime, share: Share, extent: Extent, as_of: dateti
     zone = runtime.zone
     balanced_here = [*share.districts, *([NO_DISTRICT] if share.is_first else [])]
     with runtime.database.connect() as connection:
-        meters = pd.read_sql(_METERS, connection, params={"districts": balanced_here})
+        meters = _with_errors(pd.read_sql(_METERS, connection, params={"districts": balanced_here}), runtime.settings)
         known = {row.district_id: row for row in connection.execute(select(districts))}
     first = day_start(extent.first, zone)
     while meters["district_id"].isin(balanced_here).any() and first < as_of:
@@ -85,6 +88,16 @@ def write_balances(runtime: Runtime, share: Share, extent: Extent, as_of: dateti
 
         yield Progress(span[1], patiently(runtime, balanced, "balances"), first)
         first = span[1]
+
+
+def _with_errors(meters: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """Adds how far each meter errs (share), and each tank (m³), at 95 %."""
+    stated = zip(meters["role"], meters["meter_class"], meters["meter_error_percent"].astype("float64"), strict=True)
+    errors: dict[str, float] = {str(name): error for name, error in settings.meter_errors.items()}
+    return meters.assign(
+        error=[meter_error(role, meter_class, percent, errors) for role, meter_class, percent in stated],
+        storage_error=storage_error(meters["tank_area_m2"].astype("float64"), settings.level_error_metres),
+    )
 
 
 def _write_span(
@@ -123,7 +136,7 @@ def _balances(
     Args:
         grid: every meter in every window, with what is known of it.
     """
-    grid = grid.assign(storage_change=np.nan, error=METER_ERROR)
+    grid = grid.assign(storage_change=np.nan)
     tanks = meters[(meters["role"] == "storage") & (meters["tank_area_m2"] > 0)]
     around: dict[str, Any] = {"start": edges[0] - _NEAR, "end": edges[-1] + _NEAR, "nodes": list(tanks["node_id"])}
     levels = pd.read_sql(_LEVELS, connection, params=around) if len(tanks) else pd.DataFrame()
