@@ -58,6 +58,10 @@ Cursor = Annotated[
 ]
 
 
+# Of balances that are put together from days, how long one may last: a local day may have 25 hours.
+LONGEST: Mapping[str, timedelta] = {"30day": timedelta(days=30, hours=1), "365day": timedelta(days=365, hours=1)}
+
+
 def span(start: datetime | None, end: datetime | None, now: datetime, default: timedelta) -> tuple[datetime, datetime]:
     """[start, end), by default the last `default` before `now`.
 

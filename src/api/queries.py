@@ -79,20 +79,31 @@ NETWORK_METRICS = """
     WHERE time_range = $1 ORDER BY computation_timestamp DESC LIMIT 1
 """
 
-# Newest first, from before the cursor ($4); of one district ($5) where one is named, with what it says of itself.
-NETWORK_EFFICIENCY = bounded(
-    """
+# Newest first, from before the cursor ($4); of one district ($5) where one is named, with what it says of itself. Which
+# windows lie in a span is said by the condition.
+_NETWORK_EFFICIENCY = """
     SELECT computation_timestamp, window_start, window_end, total_input_volume, total_output_volume,
         total_loss_volume, efficiency_percentage, method, coverage, reason, active_nodes, total_nodes,
-        network_availability, total_anomalies, input_margin, output_margin, loss_margin, estimated_share,
+        network_availability, total_anomalies, input_margin, output_margin, loss_margin, estimated_share, indicators,
         CASE WHEN $5::text IS NULL THEN zone_metrics
             WHEN zone_metrics ? $5 THEN jsonb_build_object($5, zone_metrics -> $5) ELSE '{}' END AS zone_metrics
     FROM water_infrastructure.network_efficiency
-    WHERE time_window = $1 AND window_start >= $2 AND window_start < least($3, $4::timestamptz)
-    ORDER BY window_start DESC LIMIT $6
-    """,
-    "window_start DESC",
-    "zone_metrics",
+    WHERE time_window = $1 AND {within}
+    ORDER BY window_start DESC LIMIT {limit}
+"""
+NETWORK_EFFICIENCY, ROLLING_EFFICIENCY = (
+    bounded(
+        _NETWORK_EFFICIENCY.replace("{within}", within).replace("{limit}", limit), "window_start DESC", "zone_metrics"
+    )
+    for within, limit in (
+        ("window_start >= $2 AND window_start < least($3, $4::timestamptz)", "$6"),
+        # Those that end in the span; none of them is longer than $6.
+        (
+            """window_start >= $2::timestamptz - $6::interval AND window_start < least($3, $4::timestamptz)
+            AND window_end > $2 AND window_end <= $3""",
+            "$7",
+        ),
+    )
 )
 
 _PREDICTION = """node_id, prediction_timestamp, target_timestamp, predicted_flow_rate AS predicted_value,
@@ -217,11 +228,12 @@ DISTRICTS = """
     ) AS counted FULL JOIN water_infrastructure.districts AS described USING (district_id)
     WHERE district_id > $1 AND ($2::text IS NULL OR district_id = $2) ORDER BY district_id LIMIT $3
 """
-# The latest balance of a district, by window.
+# The latest balance of a district, of each of these windows ($3), of those that began not longer ago than $4.
 DISTRICT_BALANCES = """
     SELECT DISTINCT ON (time_window) time_window, window_start, window_end, zone_metrics -> $1 AS balance
     FROM water_infrastructure.network_efficiency
-    WHERE zone_metrics ? $1 AND window_end <= $2 AND window_start >= $2::timestamptz - interval '7 days'
+    WHERE time_window = ANY($3) AND zone_metrics ? $1 AND window_end <= $2
+        AND window_start >= $2::timestamptz - $4::interval
     ORDER BY time_window, window_start DESC
 """
 

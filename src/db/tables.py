@@ -159,6 +159,8 @@ network_efficiency = Table(
     # Half of 95 % intervals, m³, and how much of the water that was metered was estimated.
     *(Column(f"{flow}_margin", Double) for flow in ("input", "output", "loss")),
     Column("estimated_share", Double),
+    # Of 30 and 365 days: what losses are compared by.
+    Column("indicators", JSONB(none_as_null=True)),
 )
 
 # What `network_efficiency` adds up, and holds as `zone_metrics`: the balance of one district.

@@ -224,6 +224,8 @@ def network_balance(districts: pd.DataFrame) -> pd.DataFrame:
     network["method"] = pd.Series({window: _common(methods) for window, methods in grouped["method"]}, dtype=object)
     reasons = {window: "; ".join(sorted(set(told.dropna()))) or None for window, told in grouped["reason"]}
     network["reason"] = pd.Series(reasons, dtype=object)
+    is_impossible = network["loss_volume"] < -network["loss_margin"]
+    network["reason"] = network["reason"].where(~is_impossible | network["reason"].notna(), impossible(()))
     return network.reset_index()
 
 

@@ -75,18 +75,16 @@ def _of_district(own: pd.DataFrame, edges: pd.DatetimeIndex, days: int, apparent
     coverage = own["coverage"].to_numpy("float64")
     found["coverage"] = _sums(np.nan_to_num(coverage) * length, days) / _sums(length, days)
     either = _Known(np.isfinite(volumes["input"]) | np.isfinite(volumes["output"]), length, days)
-    found["estimated_share"] = np.where(
-        found[["input_volume", "output_volume"]].notna().any(axis=1),
-        _estimated(own, volumes, either, days),
-        np.nan,
-    )
-    found["method"] = _methods(own["method"], days)
+    estimated = (_estimated(own, volumes, of, days) for of in (balanced, either))
+    is_told = found[["input_volume", "output_volume"]].notna().any(axis=1)
+    found["estimated_share"] = pd.Series(np.where(balanced.is_enough, *estimated)).where(is_told)
+    found["method"] = pd.Series(_methods(own["method"], days), dtype=object)
     is_metered = (own["method"] == METERED).to_numpy()
     real = volumes["loss"] * np.where(is_metered, 1 - apparent_share, 1.0)
     found["real_loss_volume"] = balanced.total(real)
     shares = {METERED: apparent_share, NIGHT_FLOW: 0.0}
     found["apparent_loss_share"] = [shares.get(method, np.nan) for method in found["method"]]
-    found["reason"] = _reasons(own, balanced, found, days)
+    found["reason"] = pd.Series(_reasons(own, balanced, found, days), dtype=object)
     for name in ("active_nodes", "total_nodes"):
         found[name] = own[name].to_numpy("float64")[days - 1 :]
     return found

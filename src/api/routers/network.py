@@ -10,9 +10,10 @@ from fastapi import APIRouter, HTTPException, Query, Request, Response
 from src.api import queries
 from src.api.database import as_json, database_of, now_of
 from src.api.pages import page
-from src.api.parameters import Cursor, Filter, Instant, cursor_of, instant_from, next_link, span
+from src.api.parameters import LONGEST, Cursor, Filter, Instant, cursor_of, instant_from, next_link, span
 from src.api.problems import documented
 from src.api.schemas.network import NetworkEfficiency, NetworkMetrics
+from src.vocabulary import BalanceWindow
 
 router = APIRouter(prefix="/api/v1/network", tags=["network"])
 
@@ -33,20 +34,23 @@ async def network_efficiency(
     request: Request,
     start_time: Instant = None,
     end_time: Instant = None,
-    time_window: Literal["1hour", "1day"] = "1hour",
+    time_window: BalanceWindow = "1hour",
     district_id: Filter = None,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
     cursor: Cursor = None,
 ) -> Response:
     """The water balance, window by window, newest first, by default of the last day; empty where none was computed.
 
+    `30day` and `365day` are the 30 and 365 local days up to the end of each day; of these, the windows that end in the
+    span are shown.
     With a district_id, `zone_metrics` holds that district alone; the totals are the network's.
     """
     start, end = span(start_time, end_time, now_of(request), timedelta(days=1))
-    # A page begins where the one before stopped, also where the default span has moved on with the clock.
     before = instant_from(cursor)
-    rows, more = await page(
-        database_of(request), queries.NETWORK_EFFICIENCY, time_window, min(start, before or start), end, before,
-        district_id, limit=limit,
-    )  # fmt: skip
+    # A page begins where the one before stopped, also where the default span has moved on with the clock.
+    query, first, longest = queries.NETWORK_EFFICIENCY, min(start, before or start), LONGEST.get(time_window)
+    asked: list[object] = [time_window, first, end, before, district_id]
+    if longest is not None:
+        query, asked = queries.ROLLING_EFFICIENCY, [time_window, start, end, before, district_id, longest]
+    rows, more = await page(database_of(request), query, *asked, limit=limit)
     return as_json(rows, next_link(request, cursor_of(rows[-1]["window_start"])) if more else None)

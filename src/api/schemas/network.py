@@ -8,14 +8,20 @@ from typing import Literal
 from pydantic import Field
 
 from src.api.schemas.common import Count, Flow, Percent, Pressure, Row, Volume
-from src.vocabulary import BalanceMethod, LossClass
+from src.vocabulary import BalanceMethod, BalanceWindow, LossClass
 
 _COVERAGE = (
     "share of the time that readings of the meters vouch for, 0..1: of inlets and outlets or of consumption, whichever "
     "is less"
 )
 _MARGIN = "half of the 95 % interval that meters' errors and estimates leave, m³"
-_ESTIMATED = "share of the metered water that was estimated from what the meters usually measure, 0..1"
+_ESTIMATED = (
+    "share of the metered water that was estimated from what the meters usually measure or, of missing days, from the "
+    "other ones, 0..1"
+)
+
+
+_METER_MARGIN = "of days: the part of that margin that meters' errors make, the same day by day, m³"
 
 
 class NetworkMetrics(Row):
@@ -35,8 +41,25 @@ class NetworkMetrics(Row):
     reason: str | None = Field(None, description="which channels were left out, and why a figure may be null")
 
 
-class DistrictWindow(Row):
-    """A district's balance of a window; days have indicators of loss too, null where its metadata do not allow one."""
+class LossIndicators(Row):
+    """What losses of 30 and 365 days are compared by; null where districts' metadata do not allow one, and where the
+    balance is impossible."""
+
+    real_loss_volume: Volume = Field(None, description="what of the losses leaks: losses less apparent ones, m³")
+    non_revenue_water_percentage: Percent = None
+    m1a: float | None = Field(None, description="m³ lost per km of mains and day")
+    m1b: Percent = Field(None, description="% of the input that is lost")
+    m1_class: LossClass | None = Field(
+        None,
+        description="the Italian regulator's class of a year's water losses, of 365 days only; by a table (ARERA, "
+        "917/2017/R/idr, annex A, article 6) that was not verified against the deliberation and its later changes",
+    )
+    m1_class_year: int | None = Field(None, description="of the table of classes", examples=[2017])
+    infrastructure_leakage_index: float | None = Field(None, description="real losses over the unavoidable ones")
+
+
+class DistrictWindow(LossIndicators):
+    """A district's balance of a window. Of 30 and 365 days there are indicators of loss, too."""
 
     input_volume: Volume
     output_volume: Volume
@@ -46,17 +69,24 @@ class DistrictWindow(Row):
     input_margin: Volume = Field(None, description=_MARGIN)
     output_margin: Volume = Field(None, description=_MARGIN)
     loss_margin: Volume = Field(None, description=_MARGIN)
+    input_meter_margin: Volume = Field(None, description=_METER_MARGIN)
+    output_meter_margin: Volume = Field(None, description=_METER_MARGIN)
+    loss_meter_margin: Volume = Field(None, description=_METER_MARGIN)
     estimated_share: float | None = Field(None, description=_ESTIMATED)
-    method: Literal["metered", "minimum_night_flow"] | None = Field(
-        description="how consumption is known; with minimum_night_flow, losses are estimated"
+    method: BalanceMethod | None = Field(
+        description="how consumption is known; with minimum_night_flow, losses are estimated; mixed where days differ"
     )
     reason: str | None = Field(description="why a figure is null, or impossible")
     is_complete: bool = Field(description="whether the coverage is at least 0.8")
-    non_revenue_water_percentage: Percent = None
-    m1a: float | None = Field(None, description="m³ lost per km of mains and day")
-    m1b: Percent = None
-    m1_class: LossClass | None = Field(None, description="the Italian regulator's class of water losses")
-    infrastructure_leakage_index: float | None = Field(None, description="real losses over the unavoidable ones")
+    largest_meters: list[str] | None = Field(
+        None, description="of days: which meters move most water, at the district's edge and within it"
+    )
+    known_days: int | None = Field(None, description="of 30 or 365 days: how many are balanced")
+    apparent_loss_share: float | None = Field(
+        None,
+        description="share of the losses that is taken to be apparent (metered too little, or used without leave): a "
+        "setting for metered districts, 0 with minimum_night_flow; null where days differ",
+    )
 
 
 class NetworkEfficiency(Row):
@@ -76,10 +106,15 @@ class NetworkEfficiency(Row):
     loss_margin: Volume = Field(None, description=_MARGIN)
     estimated_share: float | None = Field(None, description=_ESTIMATED)
     reason: str | None = Field(description="why a figure is null, or impossible")
-    active_nodes: int | None = Field(description="meters of the balance that reported")
+    active_nodes: int | None = Field(
+        description="meters of the balance that reported; of 30 and 365 days, on the last of them"
+    )
     total_nodes: int | None
     network_availability: Percent
-    total_anomalies: Count
+    total_anomalies: int | None = Field(description="of hours and days; null where nothing was counted", examples=[0])
+    indicators: LossIndicators | None = Field(
+        description="what the network's losses of 30 and 365 days are compared by, with the pipes of all its districts"
+    )
     zone_metrics: dict[str, DistrictWindow] = Field(description="by district, as `-` those without one")
 
 
@@ -98,11 +133,13 @@ class District(Row):
 
 
 class DistrictBalance(Row):
-    time_window: Literal["1hour", "1day"]
+    time_window: BalanceWindow
     window_start: datetime
     window_end: datetime
     balance: DistrictWindow
 
 
 class DistrictDetail(District):
-    balances: list[DistrictBalance] = Field(description="the latest of an hour and of a day")
+    balances: list[DistrictBalance] = Field(
+        description="the latest of an hour and of a day, or of the time window that was asked for"
+    )

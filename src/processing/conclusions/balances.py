@@ -22,10 +22,12 @@ from src.domain.meter_errors import meter_error, storage_error
 from src.processing.conclusions.events import plain
 from src.processing.conclusions.extent import Extent, Progress
 from src.processing.conclusions.meters import windows_of, with_rest_of_days, with_rest_of_hours
+from src.processing.conclusions.rolling import changed_days, write_rolling
 from src.processing.conclusions.share import NO_DISTRICT, Share
 from src.processing.jobs.patience import patiently
 from src.processing.jobs.runtime import Runtime
 from src.settings import Settings
+from src.vocabulary import BalanceWindow
 
 BAR_PER_METRE = 0.0980665
 # Two jobs that balance the same hours would wait for each other row by row, in any order.
@@ -76,7 +78,9 @@ def write_balances(runtime: Runtime, share: Share, extent: Extent, as_of: dateti
     with runtime.database.connect() as connection:
         meters = _with_errors(pd.read_sql(_METERS, connection, params={"districts": balanced_here}), runtime.settings)
         known = {row.district_id: row for row in connection.execute(select(districts))}
-    first = day_start(extent.first, zone)
+    # Of a day whose windows are being deleted, what was balanced stays.
+    kept_from = day_start(as_of - timedelta(days=runtime.settings.retention_metrics_days), zone, 1)
+    first = max(day_start(extent.first, zone), kept_from)
     while meters["district_id"].isin(balanced_here).any() and first < as_of:
         # Spans end with a local day, so that each day is balanced as a whole.
         span = first, min(day_start(first + _SPAN, zone), as_of)
@@ -84,7 +88,7 @@ def write_balances(runtime: Runtime, share: Share, extent: Extent, as_of: dateti
         def balanced(span: tuple[datetime, datetime] = span) -> int:
             with runtime.database.begin() as connection:
                 share.hold(connection, _BALANCING)
-                return _write_span(connection, zone, meters, known, span, balanced_here)
+                return _write_span(connection, runtime, meters, known, span, balanced_here)
 
         yield Progress(span[1], patiently(runtime, balanced, "balances"), first)
         first = span[1]
@@ -102,12 +106,13 @@ def _with_errors(meters: pd.DataFrame, settings: Settings) -> pd.DataFrame:
 
 def _write_span(
     connection: Connection,
-    zone: ZoneInfo,
+    runtime: Runtime,
     meters: pd.DataFrame,
     known: Districts,
     span: tuple[datetime, datetime],
     balanced_here: list[str],
 ) -> int:
+    zone = runtime.zone
     start, end = (pd.Timestamp(instant) for instant in span)
     # The night before tells what leaks on the first morning.
     first_hour = start.floor("h")
@@ -115,12 +120,20 @@ def _write_span(
     of_hours = with_rest_of_hours(connection, windows_of(connection, meters, "1hour", hours), zone)
     hourly = _balances(connection, meters, of_hours, hours, balanced_here)
     hourly = _with_night_flow(hourly, _pressures(connection, hours, balanced_here), known, zone)
-    written = _store(connection, "1hour", hourly[hourly["window_start"] >= first_hour], hours)
+    hourly_here = hourly[hourly["window_start"] >= first_hour]
+    write_changed(connection, district_balances, _rows("1hour", hourly_here, hours))
+    written = hourly_here["window_start"].nunique()
     days = pd.DatetimeIndex([day for day in day_starts(span[0], span[1], zone) if day <= span[1]])
     if len(days) > 1:
         of_days = with_rest_of_days(windows_of(connection, meters, "1day", days), of_hours, days)
         daily = _with_nights_added(_balances(connection, meters, of_days, days, balanced_here), hourly, days)
-        written += _store(connection, "1day", _with_indicators(daily, known, days), days)
+        daily = daily.merge(efficiency.largest_meters(of_days), how="left", on=["window_start", "district_id"])
+        rows = _rows("1day", daily, days)
+        changed = changed_days(connection, rows)
+        write_changed(connection, district_balances, rows)
+        if changed:
+            write_rolling(connection, zone, changed, balanced_here, known, runtime.settings.apparent_loss_share)
+        written += daily["window_start"].nunique()
     return written
 
 
@@ -206,46 +219,30 @@ def _with_nights_added(daily: pd.DataFrame, hourly: pd.DataFrame, days: pd.Datet
     return pd.concat([daily[~concerned], efficiency.with_loss(daily[concerned], lost[concerned])], ignore_index=True)
 
 
-def _with_indicators(daily: pd.DataFrame, known: Districts, days: pd.DatetimeIndex) -> pd.DataFrame:
-    """Adds what regulators and engineers compare districts by, where the district's metadata allow it."""
-    length = pd.Series((days[1:] - days[:-1]) / pd.Timedelta(days=1), index=days[:-1])
-    compared: list[Any] = []
-    row: Any
-    for row in daily.itertuples():
-        district = known.get(str(row.district_id))
-        per_day, share = (
-            float(row.loss_volume) / float(length[row.window_start]),
-            100 - float(row.efficiency_percentage),
-        )
-        if row.loss_volume < -row.loss_margin:
-            # What cannot be is in no class.
-            per_day = share = np.nan
-        compared.append(losses.indicators(per_day, share, district))
-    return daily.assign(indicators=pd.Series(compared, daily.index, dtype=object))
-
-
-def _store(connection: Connection, time_window: str, balances: pd.DataFrame, edges: pd.DatetimeIndex) -> int:
-    """Writes the rows of districts that say something else than before; the number of windows balanced."""
+def _rows(time_window: BalanceWindow, balances: pd.DataFrame, edges: pd.DatetimeIndex) -> list[dict[str, Any]]:
+    """As they are stored."""
     ends = dict(zip(edges[:-1], edges[1:], strict=True))
-    rows = [
+    return [
         {
             "district_id": str(zone["district_id"]),
             "time_window": time_window,
             "window_start": zone["window_start"].to_pydatetime(),
             "window_end": ends[zone["window_start"]].to_pydatetime(),
-            "balance": _zone(zone),
+            "balance": _zone(zone, of_day=time_window == "1day"),
             "active_nodes": int(zone["active_nodes"]),
             "total_nodes": int(zone["total_nodes"]),
         }
         for zone in balances.to_dict("records")
     ]
-    write_changed(connection, district_balances, rows)
-    return balances["window_start"].nunique()
 
 
-def _zone(zone: dict[Hashable, Any]) -> dict[str, Any]:
-    """What is told of one district."""
-    figures = {name: plain(zone[name]) for name in efficiency.BALANCE}
-    coverage = figures["coverage"]
-    complete = coverage is not None and coverage >= efficiency.SUFFICIENT_COVERAGE
-    return figures | {"is_complete": complete} | (zone.get("indicators") or {})
+def _zone(zone: dict[Hashable, Any], *, of_day: bool) -> dict[str, Any]:
+    """What is told of one district; of days, what those of a month and a year are put together from, besides."""
+    figures = {name: plain(zone[name]) for name in [*efficiency.BALANCE, *(efficiency.METER_MARGINS if of_day else [])]}
+    coverage, used = figures["coverage"], figures["efficiency_percentage"]
+    figures["is_complete"] = coverage is not None and coverage >= efficiency.SUFFICIENT_COVERAGE
+    if of_day:
+        is_impossible = zone["loss_volume"] < -zone["loss_margin"]
+        figures["non_revenue_water_percentage"] = None if used is None or is_impossible else 100 - used
+        figures["largest_meters"] = plain(zone["largest_meters"])
+    return figures

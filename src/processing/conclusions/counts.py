@@ -102,7 +102,8 @@ _IN_NETWORK = text(
         LEFT JOIN water_infrastructure.anomalies AS event
             ON event.timestamp < window_end
             AND (event."end" IS NULL OR event."end" > greatest(window_start, event.timestamp))
-        WHERE window_end > :first AND window_start < :last
+        -- A year lies over each of its events: only hours and days have counts.
+        WHERE time_window IN ('1hour', '1day') AND window_end > :first AND window_start < :last
         GROUP BY time_window, window_start
     ) AS counted
     WHERE balance.time_window = counted.time_window AND balance.window_start = counted.window_start

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pandas as pd
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, Row, select, text
 
-from src.db.tables import network_efficiency
+from src.db.tables import districts, network_efficiency
 from src.db.upsert import write_changed
-from src.domain import efficiency
+from src.domain import efficiency, losses
 from src.domain.days import day_start
 from src.processing.conclusions.counts import count_in_network
 from src.processing.conclusions.events import plain
+from src.processing.conclusions.rolling import WINDOWS, indicators_of
 from src.processing.jobs.patience import patiently
 from src.processing.jobs.runtime import Runtime
+from src.vocabulary import BalanceWindow
 
 # Two jobs that add up the same hours would wait for each other row by row, in any order.
 _ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(72652003)")
@@ -52,6 +55,10 @@ def add_up(runtime: Runtime, start: datetime, as_of: datetime) -> None:
         hourly = span[0] - timedelta(seconds=span[0].timestamp() % 3600), span[1]
         _add_up(connection, "1hour", hourly, as_of)
         _add_up(connection, "1day", span, as_of)
+        for time_window, days in WINDOWS.items():
+            # Those whose last day is one of these.
+            rolling = day_start(span[0], runtime.zone, 1 - days), day_start(span[1], runtime.zone, 1 - days)
+            _add_up(connection, time_window, rolling, as_of)
 
     _in_spans(runtime, start, as_of, added)
 
@@ -83,12 +90,13 @@ def _spans(start: datetime, end: datetime, zone: ZoneInfo) -> Iterator[Span]:
         first = following
 
 
-def _add_up(connection: Connection, time_window: str, span: tuple[datetime, datetime], as_of: datetime) -> None:
+def _add_up(connection: Connection, time_window: BalanceWindow, span: Span, as_of: datetime) -> None:
     """Writes a row per window: the network's figures, and those of each district in `zone_metrics`."""
     metered = set(connection.execute(_METERED).scalars())
     bound = {"time_window": time_window, "start": span[0], "end": span[1], "metered": sorted(metered)}
     if not (found := connection.execute(_BALANCED, bound).all()):
         return
+    known = {row.district_id: losses.pipes_of(row) for row in connection.execute(select(districts))}
     zones: dict[datetime, list[Row[Any]]] = {}
     for zone in sorted(found, key=lambda zone: (zone.window_start, zone.district_id)):
         zones.setdefault(zone.window_start, []).append(zone)
@@ -130,6 +138,7 @@ def _add_up(connection: Connection, time_window: str, span: tuple[datetime, date
                 "coverage": plain(whole["coverage"]),
                 "reason": plain(whole["reason"]),
                 **{name: plain(whole[name]) for name in _MARGINS},
+                "indicators": _indicators(time_window, whole, listed, known),
                 "zone_metrics": {zone.district_id: zone.balance for zone in listed},
                 "active_nodes": active,
                 "total_nodes": total,
@@ -137,3 +146,17 @@ def _add_up(connection: Connection, time_window: str, span: tuple[datetime, date
             }
         )
     write_changed(connection, network_efficiency, rows, timestamps=("computation_timestamp",), unless_null=_COUNTED)
+
+
+def _indicators(
+    time_window: BalanceWindow, whole: Mapping[Any, Any], listed: Sequence[Row[Any]], known: Mapping[str, losses.Pipes]
+) -> dict[str, Any] | None:
+    """What the network's losses are compared by, as one network of all its districts' pipes; of 30 and 365 days."""
+    if time_window not in WINDOWS:
+        return None
+    parts = [zone.balance["real_loss_volume"] for zone in listed]
+    real = np.nan if pd.isna(whole["loss_volume"]) or None in parts else sum(parts)
+    pipes = losses.pipes_together([known.get(zone.district_id, losses.Pipes()) for zone in listed])
+    ends = {name: pd.Timestamp(getattr(listed[0], name)) for name in ("window_start", "window_end")}
+    window = {**whole, **ends, "real_loss_volume": real}
+    return {"real_loss_volume": plain(real)} | indicators_of(time_window, window, pipes)
