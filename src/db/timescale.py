@@ -55,7 +55,8 @@ def apply_policies(connection: Connection, settings: Settings) -> None:
     """
     retention = {
         "computed_metrics": settings.retention_metrics_days,
-        "network_efficiency": settings.retention_metrics_days,
+        # What is kept for less is deleted by the daily retention; a year's balance begins a year before its day.
+        "network_efficiency": settings.retention_balances_days + 366,
         "data_quality_metrics": settings.retention_metrics_days,
         "ml_predictions_cache": settings.retention_predictions_days,
     }

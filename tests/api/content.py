@@ -99,7 +99,8 @@ def add(connection: Connection) -> None:
         ),
     )
     figures = ("input_volume", "output_volume", "loss_volume", "efficiency_percentage", "coverage", "method", "reason")
-    balance = dict.fromkeys(figures) | {"is_complete": False}
+    balance: dict[str, Any] = dict.fromkeys(figures) | {"is_complete": False}
+    compared = {"m1a": 3.5, "m1_class": "A", "m1_class_year": 2017, "real_loss_volume": 8.0}
     put(
         tables.network_efficiency,
         *(
@@ -112,6 +113,21 @@ def add(connection: Connection) -> None:
             }
             for window, length in (("1hour", hour), ("1day", day))
             for back in range(-1, 3)
+        ),
+    )
+    put(
+        tables.network_efficiency,
+        *(
+            {
+                "time_window": f"{days}day",
+                "window_start": NOW - (back + days) * day,
+                "window_end": NOW - back * day,
+                "computation_timestamp": NOW,
+                "zone_metrics": dict.fromkeys(NAMES, balance | compared | {"known_days": days - 1}),
+                "indicators": compared,
+            }
+            for days in (30, 365)
+            for back in range(3)
         ),
     )
     put(

@@ -106,6 +106,30 @@ def test_balances_are_shown_newest_first_and_of_one_district_where_one_is_named(
     assert [row["zone_metrics"] for row in rows] == [{"d1": {"input": n}} for n in range(1, 6)]
 
 
+def test_balances_of_a_month_and_a_year_are_those_that_end_in_the_span(grown: httpx.Client, database_of_api: Engine):
+    insert = text(
+        "INSERT INTO water_infrastructure.network_efficiency (time_window, window_start, window_end, "
+        "computation_timestamp, zone_metrics, indicators) SELECT '30day', at - interval '30 days', at, at, "
+        """jsonb_build_object('d1', '{"known_days": 29}'::jsonb), '{"m1a": 4.5}' """
+        "FROM generate_series(CAST(:now AS timestamptz) - interval '9 days', :now, interval '1 day') AS at"
+    )
+    with database_of_api.begin() as connection:
+        connection.execute(insert, {"now": NOW})
+    path = "/api/v1/network/efficiency?time_window=30day"
+    (latest,) = grown.get(path).json()
+    assert latest["window_end"] == NOW.isoformat().replace("+00:00", "Z")
+    assert latest["indicators"] == {"m1a": 4.5}
+    span = {"start_time": (NOW - timedelta(days=4)).isoformat(), "end_time": NOW.isoformat(), "limit": 3}
+    answer = grown.get(path, params=span | {"time_window": "30day"})
+    following = grown.get(answer.links["next"]["url"]).json()
+    ends = [row["window_end"] for row in answer.json() + following]
+    assert ends == [(NOW - timedelta(days=n)).isoformat().replace("+00:00", "Z") for n in range(4)]
+    assert {row["time_window"] for row in grown.get("/api/v1/districts/d1").json()["balances"]} == {"1hour"}
+    (balance,) = grown.get("/api/v1/districts/d1?time_window=30day").json()["balances"]
+    assert (balance["window_end"], balance["balance"]) == (ends[0], {"known_days": 29})
+    assert grown.get("/api/v1/districts/d1?time_window=365day").json()["balances"] == []
+
+
 def test_events_are_found_by_district_incident_and_their_own_id(grown: httpx.Client):
     (event,) = grown.get("/api/v1/anomalies?status=all&district_id=d7").json()
     assert event["node_id"] == "grown 7"

@@ -45,6 +45,28 @@ def test_old_rows_go_open_anomalies_stay_and_one_replica_does_it(stack: Settings
     runtime.database.dispose()
 
 
+def test_days_of_balances_outlive_their_hours_so_that_a_year_can_be_told(stack: Settings, database: Engine):
+    now = stack.running_clock.now()
+    kept = {"time_window": "1day", "days": 500, "long": 1}, {"time_window": "365day", "days": 500, "long": 365}
+    old = {"time_window": "1hour", "days": 100, "long": 0}, {"time_window": "1day", "days": 801, "long": 1}
+    insert = (
+        "INSERT INTO water_infrastructure.{} (time_window, window_start, window_end, {}) VALUES (:time_window, "
+        "CAST(:now AS timestamptz) - (:days + :long) * interval '1 day', "
+        "CAST(:now AS timestamptz) - :days * interval '1 day', {})"
+    )
+    of_districts = text(insert.format("district_balances", "district_id, balance", "'d', '{}'"))
+    of_network = text(insert.format("network_efficiency", "computation_timestamp", "now()"))
+    with database.begin() as connection:
+        for row in (*kept, *old):
+            for statement in (of_districts, of_network):
+                connection.execute(statement, row | {"now": now})
+    runtime = create_runtime(stack)
+    run_retention(runtime, now)
+    runtime.database.dispose()
+    for name in ("district_balances", "network_efficiency"):
+        assert sorted(table(database, name)["time_window"]) == ["1day", "365day"]
+
+
 def test_of_checks_over_a_day_one_a_day_stays_and_of_habits_the_weeks_that_late_readings_reach(
     stack: Settings, database: Engine
 ):

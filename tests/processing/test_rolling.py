@@ -291,7 +291,7 @@ def test_margins_hold_the_truth_of_ninety_to_ninety_nine_days_and_months_in_a_hu
     months = rolling_balances(days, pd.date_range(start, periods=31, freq="1D"), 30, 0.2)
     of_months = (months["loss_volume"] - np.reshape(truth, (300, 30)).sum(axis=1)).abs() <= months["loss_margin"]
     assert 0.90 <= of_months.mean() <= 0.99
-    # Were meters' errors taken for chance, of which there is a new one each day, most months would lie outside.
+    # Were meters' errors taken for chance, another one each day, the margin would be a fraction of that.
     days = days.assign(**dict.fromkeys(efficiency.METER_MARGINS, 0.0))
     by_chance = rolling_balances(days, pd.date_range(start, periods=31, freq="1D"), 30, 0.2)["loss_margin"]
     assert by_chance.mean() < months["loss_margin"].mean() / 3

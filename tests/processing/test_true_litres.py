@@ -172,11 +172,11 @@ def test_half_a_day_of_a_dead_inlet_is_unknown_and_the_reason_names_it(stack: Se
     assert "in" in day["reason"]
 
 
-def test_more_used_than_came_in_is_impossible_and_in_no_class(stack: Settings, database: Engine):
+def test_more_used_than_came_in_is_impossible_and_names_the_meters(stack: Settings, database: Engine):
     day = balanced(stack, database, steady(3, used=1132.0), 3, {"in": "inlet", "out": "consumption"})
     assert day["total_loss_volume"] == pytest.approx(-268)
     assert "look at in and out" in day["reason"]
-    assert day["zone_metrics"]["d"]["m1_class"] is None
+    assert day["zone_metrics"]["d"]["non_revenue_water_percentage"] is None
 
 
 def test_what_one_district_passes_to_another_counts_once_everywhere(stack: Settings, database: Engine):

@@ -66,10 +66,16 @@ def _delete_old(runtime: Runtime, as_of: datetime) -> Done:
     # Weeks that late readings reach are judged again by what was known in them; for older ones, which only a backfill
     # reaches, habits are learned anew.
     weeks_of_habits = settings.late_arrival_lookback_days + 14
+    # Of balances, a policy drops only what is older than all that is kept of them.
+    balances: list[tuple[Table, ColumnElement[bool]]] = []
+    for table in (network_efficiency, district_balances):
+        is_hour = table.c.time_window == "1hour"
+        balances += [
+            (table, is_hour & (table.c.window_start < as_of - timedelta(days=settings.retention_metrics_days))),
+            (table, ~is_hour & (table.c.window_end < as_of - timedelta(days=settings.retention_balances_days))),
+        ]
     outdated: list[tuple[Table, str, int]] = [
         (computed_metrics, "window_start", settings.retention_metrics_days),
-        (network_efficiency, "window_start", settings.retention_metrics_days),
-        (district_balances, "window_start", settings.retention_metrics_days),
         (rejected_readings, "quarter_start", settings.retention_metrics_days),
         (node_habits, "valid_from", min(settings.retention_metrics_days, weeks_of_habits)),
         (sampled_habits, "valid_from", min(settings.retention_metrics_days, weeks_of_habits)),
@@ -100,11 +106,16 @@ def _delete_old(runtime: Runtime, as_of: datetime) -> Done:
     def delete_from(table: Table, column: str, days: int) -> None:
         real = table in (processing_replicas, api_key_usage)
         before = (datetime.now(as_of.tzinfo) if real else as_of) - timedelta(days=days)
-        deleted[table.name] = deleted.get(table.name, 0) + delete_in_batches(database, table, table.c[column] < before)
+        delete_where(table, table.c[column] < before)
+
+    def delete_where(table: Table, condition: ColumnElement[bool]) -> None:
+        deleted[table.name] = deleted.get(table.name, 0) + delete_in_batches(database, table, condition)
 
     for table, column, days in outdated:
         if table.name not in by_policy:
             attempt(table.name, partial(delete_from, table, column, days))
+    for table, condition in balances:
+        attempt(table.name, partial(delete_where, table, condition))
     keep = timedelta(days=settings.retention_predictions_days)
     attempt("data_quality_metrics", lambda: thinned.update(thin_out_checks(database, as_of, runtime.zone)))
     attempt("models", lambda: thinned.update(thin_out_models(database, as_of, keep)))
