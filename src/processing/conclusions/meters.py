@@ -27,13 +27,15 @@ _KINDS = {
     "node_id": "text", "window_start": "instant", "volume": "number", "coverage": "number",
     "estimated_volume": "number", "deviation": "number",
 }  # fmt: skip
-# What meters usually measure in an hour of the day, on working days and on others.
+# What meters usually measure in an hour of the day, on working days and on others. Added up in order: the same to the
+# last digit whoever asks, and for however many meters.
 _USUAL = text(
     """
     SELECT node_id, extract(isodow FROM local) >= 6 AS at_weekend, CAST(extract(hour FROM local) AS integer) AS hour,
-        avg(volume) AS usual, coalesce(stddev_samp(volume), 0) AS usual_deviation
+        avg(volume ORDER BY window_start) AS usual,
+        coalesce(stddev_samp(volume ORDER BY window_start), 0) AS usual_deviation
     FROM (
-        SELECT node_id, window_start AT TIME ZONE :zone AS local, total_volume / flow_coverage AS volume
+        SELECT node_id, window_start, window_start AT TIME ZONE :zone AS local, total_volume / flow_coverage AS volume
         FROM water_infrastructure.computed_metrics
         WHERE time_window = '1hour' AND node_id = ANY(:nodes) AND window_start >= :start AND window_start < :end
             AND flow_coverage >= 0.9 AND total_volume IS NOT NULL

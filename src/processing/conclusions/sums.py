@@ -96,7 +96,9 @@ def _add_up(connection: Connection, time_window: BalanceWindow, span: Span, as_o
     bound = {"time_window": time_window, "start": span[0], "end": span[1], "metered": sorted(metered)}
     if not (found := connection.execute(_BALANCED, bound).all()):
         return
-    known = {row.district_id: losses.pipes_of(row) for row in connection.execute(select(districts))}
+    known = {}
+    if time_window in WINDOWS:
+        known = {row.district_id: losses.pipes_of(row) for row in connection.execute(select(districts))}
     zones: dict[datetime, list[Row[Any]]] = {}
     for zone in sorted(found, key=lambda zone: (zone.window_start, zone.district_id)):
         zones.setdefault(zone.window_start, []).append(zone)
