@@ -15,6 +15,7 @@ from sqlalchemy import Engine, inspect, text
 from src.db import bulk_write
 from src.db.bulk_read import read_rows
 from src.db.bulk_write import copy_rows
+from src.db.engines import create_database_engine
 from src.db.failures import is_of_the_database
 from src.db.migrate import migrate
 from src.db.tables import HYPERTABLES, SCHEMA, computed_metrics, metadata
@@ -77,6 +78,29 @@ def test_downgrade_leaves_no_table_and_upgrade_brings_them_back(database: Engine
     migrate(database, settings)
     names = {table.name for table in metadata.tables.values()}
     assert set(inspect(database).get_table_names(SCHEMA)) == names | {"alembic_version"}
+
+
+def test_days_that_were_in_a_class_of_losses_lose_it_and_keep_the_rest(settings: Settings):
+    database = create_database_engine(settings)
+    migrate(database, settings, "0015")
+    of_network = (
+        "INSERT INTO water_infrastructure.network_efficiency (time_window, window_start, window_end, "
+        "computation_timestamp, zone_metrics) VALUES ('1day', now(), now(), now(), CAST(:zones AS jsonb))"
+    )
+    of_district = (
+        "INSERT INTO water_infrastructure.district_balances (district_id, time_window, window_start, window_end, "
+        "balance) VALUES ('d', '1day', now(), now(), CAST(:balance AS jsonb))"
+    )
+    balance = '{"loss_volume": 3.5, "m1a": 1, "m1b": 2, "m1_class": "A", "infrastructure_leakage_index": null}'
+    with database.begin() as connection:
+        connection.execute(text(of_network), {"zones": f'{{"d": {balance}}}'})
+        connection.execute(text(of_district), {"balance": balance})
+    migrate(database, settings.model_copy(update={"clock": "frozen:2023-05-10T00:00:00Z"}))
+    with database.connect() as connection:
+        zones = connection.scalar(text("SELECT zone_metrics FROM water_infrastructure.network_efficiency"))
+        stored = connection.scalar(text("SELECT balance FROM water_infrastructure.district_balances"))
+    database.dispose()
+    assert (zones, stored) == ({"d": {"loss_volume": 3.5}}, {"loss_volume": 3.5})
 
 
 @pytest.mark.parametrize("node_id", ["n1", 'o\'brien "città" \\ , ;', "x" * 60])
