@@ -26,16 +26,14 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import Engine, text
 
-from benchmarks.system import peak_mb, system
+from benchmarks.system import database_of, peak_mb, system
 from src.db.bulk_write import copy_rows
-from src.db.engines import create_database_engine
 from src.db.tables import computed_metrics
 from src.domain.days import day_start
 from src.domain.metrics import window_metrics
 from src.domain.readings import clean
 from src.processing.jobs import records as jobs
 from src.quickstart import engines
-from src.settings import Settings
 
 ROME = ZoneInfo("Europe/Rome")
 # A Wednesday; habits of the week are learned in the eight weeks before its Monday. At none of the steady ticks the
@@ -191,11 +189,6 @@ def train_elsewhere(database: Engine) -> None:
             ),
             {"training": jobs.TRAINING},
         )
-
-
-def database_of(environment: dict[str, str]) -> Engine:
-    address = {name.lower(): value for name, value in environment.items() if name.startswith("POSTGRES_")}
-    return create_database_engine(Settings(**address))  # type: ignore[arg-type]
 
 
 def cycle(

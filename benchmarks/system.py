@@ -87,6 +87,12 @@ def system(frame: pd.DataFrame, **settings: str) -> Iterator[dict[str, str]]:
             yield dict(os.environ) | {key.upper(): value for key, value in said.items()} | process
 
 
+def database_of(environment: dict[str, str]) -> Engine:
+    """The database of a system, by the environment of its processes."""
+    address = {name.lower(): value for name, value in environment.items() if name.startswith("POSTGRES_")}
+    return create_database_engine(Settings(**address))  # type: ignore[arg-type]
+
+
 @contextmanager
 def process(arguments: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     """A Python process that ends with the block."""

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Measures speed as ratios within one run, what detection finds, how well flow is forecast, ninety days of models'
-# lives, a bad fortnight of the services, and a large network. Each suite ends with one JSON line:
-# ./scripts/bench.sh processing | serving | anomalies | forecasting | lifecycle | endurance | scale
+# lives, a bad fortnight of the services, a large network, and readings as utilities have them. Each suite ends with one
+# JSON line:
+# ./scripts/bench.sh processing | serving | anomalies | forecasting | lifecycle | endurance | scale | field
 set -euo pipefail
 cd "$(dirname "$0")/.."
 suite="${1:-}"
 case "$suite" in
-    processing | anomalies | forecasting | lifecycle | endurance | scale) ;;
+    processing | anomalies | forecasting | lifecycle | endurance | scale | field) ;;
     serving)
         command -v wrk >/dev/null 2>&1 || {
             echo "The load generator wrk is needed: apt-get install wrk" >&2
@@ -14,7 +15,7 @@ case "$suite" in
         }
         ;;
     *)
-        echo "Usage: $0 processing|serving|anomalies|forecasting|lifecycle|endurance|scale" >&2
+        echo "Usage: $0 processing|serving|anomalies|forecasting|lifecycle|endurance|scale|field" >&2
         exit 2
         ;;
 esac
