@@ -22,7 +22,8 @@ _BIN = np.log(1.05)
 # A sensor fewer of whose intervals are the usual one reports when something changes, or loses most of its readings.
 _REGULAR_SHARE = 0.7
 # A value holds for this many cadences, and never longer than this; of an irregular sensor as long as its longest
-# interval of two days, or, where that is more than twice the next and may be an outage, as the second longest.
+# interval of two days and of the night after, or, where that is more than twice the next and may be an outage, as the
+# second longest.
 GAP_CADENCES = 3
 GAP_SECONDS = 23 * 3600
 _LEEWAY = 1.1
@@ -42,7 +43,8 @@ class Pace:
 
 
 def pace_by_day(day: Integers, seconds: Floats) -> tuple[Integers, Pace]:
-    """How each node reports on each local day, from its readings of that day and the one before.
+    """How each node reports on each local day, from its readings of that day, the one before and, for how long a value
+    of an irregular sensor holds, the first of the day after.
 
     Args:
         day, seconds: as of `cadence_by_day`.
@@ -61,6 +63,9 @@ def pace_by_day(day: Integers, seconds: Floats) -> tuple[Integers, Pace]:
         relevant = np.isin(group, doubtful)
         group, interval = group[relevant], interval[relevant]
         groups, _, counts, shares = _modes(group, interval)
+        # The interval that begins on a day holds on it, too.
+        overnight = known & np.concatenate([[True], day[1:] != day[:-1]]) & np.isin(day - 1, doubtful)
+        group, interval = np.concatenate([group, day[overnight] - 1]), np.concatenate([interval, seconds[overnight]])
         order = np.lexsort((interval, group))
         group, interval = group[order], interval[order]
         ends = np.searchsorted(group, groups, side="right")

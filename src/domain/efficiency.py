@@ -49,9 +49,9 @@ def water_balance(meters: pd.DataFrame) -> pd.DataFrame:
             role (inlet, outlet, consumption, storage), feeding_district_id (of an inlet fed by another district, else
             null), volume (m³ in the time vouched for; NaN where nothing was measured), coverage (0..1, the share of the
             window that is vouched for), rest (m³ that the meter is estimated to have measured otherwise; NaN unknown),
-            rest_deviation (its standard deviation, m³), estimated_volume (m³ of volume that were estimated),
-            error (of the meter at 95 %, as a share), storage_change (m³ taken up; NaN where unknown, or no storage),
-            storage_error (of that at 95 %, m³).
+            rest_deviation (its standard deviation, m³, and that of samples which hold for others), estimated_volume (m³
+            of volume that were estimated), error (of the meter at 95 %, as a share), storage_change (m³ taken up; NaN
+            where unknown, or no storage), storage_error (of that at 95 %, m³).
 
     Returns:
         A row per window_start and district_id with input_volume, output_volume, loss_volume (m³),
@@ -122,7 +122,7 @@ def _completed(meters: pd.DataFrame) -> pd.DataFrame:
     filled = meters["rest"].fillna(extended).where(missing > 0, 0.0)
     whole = (meters["volume"].fillna(0.0) + filled).where(missing <= MOST_ESTIMATED)
     # Of what is extended, nobody knows the spread: as much as the part itself.
-    spread = meters["rest_deviation"].fillna(filled.abs()).where(missing > 0, 0.0)
+    spread = meters["rest_deviation"].fillna(filled.abs())
     is_storage = meters["role"] == "storage"
     of_meter = ((meters["error"] * whole / MARGIN) ** 2).mask(is_storage, 0.0)
     # A level's error at the end of a day is that at the beginning of the next: over days it does not add up.

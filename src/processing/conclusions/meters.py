@@ -11,21 +11,25 @@ import pandas as pd
 from sqlalchemy import Connection, text
 
 from src.db.bulk_read import read_rows
+from src.processing.conclusions.hours import channels_left_out
 
 # What is usual in a week is that of the weeks before its Monday, so that every job finds the same.
 _USUAL_OF = timedelta(weeks=4)
-# An hour at least so much of which is vouched for went on as it did.
-_KNOWN_HOUR = 0.5
+# An hour at least so much of which is vouched for went on as it did; a gap of so many hours, of which nothing usual is
+# known, as those before and after it.
+_KNOWN_HOUR, _SHORT_GAP = 0.25, 2
 _WINDOWS = """
     SELECT node_id, window_start, total_volume AS volume, coalesce(flow_coverage, data_completeness / 100) AS coverage,
-        estimated_volume, sqrt(flow_variance) AS deviation
+        estimated_volume, sqrt(flow_variance) AS deviation, cadence_seconds AS cadence,
+        -- How much of the window readings stand for themselves: for the rest of what they vouch for, they hold.
+        least(1, flow_count * cadence_seconds / extract(epoch FROM window_end - window_start)) AS sampled
     FROM water_infrastructure.computed_metrics
     WHERE time_window = %(time_window)s AND window_start >= %(start)s AND window_start < %(end)s
         AND node_id = ANY(%(nodes)s)
 """
 _KINDS = {
     "node_id": "text", "window_start": "instant", "volume": "number", "coverage": "number",
-    "estimated_volume": "number", "deviation": "number",
+    "estimated_volume": "number", "deviation": "number", "cadence": "number", "sampled": "number",
 }  # fmt: skip
 # What meters usually measure in an hour of the day, on working days and on others. Added up in order: the same to the
 # last digit whoever asks, and for however many meters.
@@ -38,7 +42,7 @@ _USUAL = text(
         SELECT node_id, window_start, window_start AT TIME ZONE :zone AS local, total_volume / flow_coverage AS volume
         FROM water_infrastructure.computed_metrics
         WHERE time_window = '1hour' AND node_id = ANY(:nodes) AND window_start >= :start AND window_start < :end
-            AND flow_coverage >= 0.9 AND total_volume IS NOT NULL
+            AND flow_coverage >= 0.5 AND total_volume IS NOT NULL
     ) AS hours
     GROUP BY 1, 2, 3 HAVING count(*) >= 2
     """
@@ -51,6 +55,10 @@ def windows_of(connection: Connection, meters: pd.DataFrame, time_window: str, e
     rows = read_rows(connection, _WINDOWS, span | {"time_window": time_window}, _KINDS)
     grid = meters.merge(pd.DataFrame({"window_start": edges[:-1]}), how="cross")
     grid = grid.merge(rows, how="left", on=["node_id", "window_start"])
+    # A meter that never moved while its pressure did has measured nothing. Of customers' meters that is no wonder.
+    useless = meters["node_id"][meters["role"].isin(["inlet", "outlet"])]
+    left_out = channels_left_out(connection, useless).get("flow_rate", set())
+    grid["volume"] = grid["volume"].mask(grid["node_id"].isin(left_out))
     grid["coverage"] = grid["coverage"].fillna(0.0).where(grid["volume"].notna(), 0.0)
     return grid
 
@@ -58,7 +66,8 @@ def windows_of(connection: Connection, meters: pd.DataFrame, time_window: str, e
 def with_rest_of_hours(connection: Connection, hours: pd.DataFrame, zone: ZoneInfo) -> pd.DataFrame:
     """Adds what meters are estimated to have measured in the part of each hour that nothing vouches for.
 
-    An hour that is known by half went on as it did; of any other, the meter's usual hour is taken.
+    An hour that is known by a quarter went on as it did; of any other, the meter's usual hour is taken, or, where
+    nothing usual is known and the gap is short, what lies between the hours before and after it on the same day.
     """
     missing = 1 - hours["coverage"]
     share = missing / hours["coverage"].where(hours["coverage"] >= _KNOWN_HOUR)
@@ -81,7 +90,53 @@ def with_rest_of_hours(connection: Connection, hours: pd.DataFrame, zone: ZoneIn
             deviation.loc[of_week.index] = (
                 found["usual_deviation"].to_numpy(dtype="float64") * missing.loc[of_week.index]
             )
-    return hours.assign(rest=rest.where(missing > 0, 0.0), rest_deviation=deviation.where(missing > 0, 0.0))
+    rest, deviation = rest.where(missing > 0, 0.0), deviation.where(missing > 0, 0.0)
+    day = hours["window_start"].dt.tz_convert(zone).dt.normalize()
+    between, spread = _between_neighbours(hours, rest, day)
+    lacks = rest.isna() & between.notna() & (hours["role"] != "storage")
+    rest, deviation = rest.mask(lacks, between * missing), deviation.mask(lacks, spread * missing)
+    held = _deviation_of_holding(hours, hours["volume"].fillna(0.0) + rest, day)
+    return hours.assign(rest=rest, rest_deviation=np.sqrt(deviation**2 + held**2))
+
+
+def _between_neighbours(
+    hours: pd.DataFrame, rest: pd.Series[float], day: pd.Series[pd.Timestamp]
+) -> tuple[pd.Series[float], pd.Series[float]]:
+    """What each hour (m³) of a short gap would be on a straight line between the hours around it, and half of the
+    difference of these; NaN elsewhere. Only hours of the same day count, so that no later job finds otherwise."""
+    whole = hours["volume"].fillna(0.0) + rest
+    if not rest.isna().any():
+        return rest * np.nan, rest * np.nan
+    order = hours.assign(whole=whole, day=day).sort_values(["node_id", "window_start"], kind="stable")
+    of_day = order.groupby(["node_id", "day"], sort=False)["whole"]
+    before, after = of_day.ffill(limit=_SHORT_GAP), of_day.bfill(limit=_SHORT_GAP)
+    gap = order["whole"].isna()
+    of_another = (order["node_id"] != order["node_id"].shift()) | (order["day"] != order["day"].shift())
+    run = ((gap != gap.shift()) | of_another).cumsum()
+    length, place = gap.groupby(run).transform("size"), gap.groupby(run).cumcount() + 1
+    between = (before + (after - before) * place / (length + 1)).where(gap & (length <= _SHORT_GAP))
+    spread = ((after - before).abs() / 2).where(between.notna())
+    return between.reindex(hours.index), spread.reindex(hours.index)
+
+
+def _deviation_of_holding(
+    hours: pd.DataFrame, whole: pd.Series[float], day: pd.Series[pd.Timestamp]
+) -> pd.Series[float]:
+    """The standard deviation (m³) of each hour's volume that comes from samples which hold for others that were lost.
+
+    Of a share f of n samples that are there at random, each holds for a stretch whose length varies; the mean square of
+    such a sum's error is 2 (1 - f) / (f n) times that of the step from sample to sample, for which the day's steps from
+    hour to hour stand. A volume that was counted holds for nothing: of it as much is sampled as is vouched for.
+    """
+    order = hours.assign(whole=whole, day=day).sort_values(["node_id", "window_start"], kind="stable")
+    keys = [order["node_id"], order["day"]]
+    step = order.groupby(keys, sort=False)["whole"].diff() ** 2
+    step = step.groupby(keys, sort=False).transform("mean")
+    sums = order[["sampled", "coverage"]].fillna(0.0).groupby(keys, sort=False).transform("sum")
+    share = (sums["sampled"] / sums["coverage"].where(sums["coverage"] > 0)).clip(0.01, 1)
+    samples = (3600 / order["cadence"]).clip(lower=1)
+    variance = step * 2 * (1 - share) / (share * samples)
+    return (variance.fillna(0.0) ** 0.5).reindex(hours.index)
 
 
 def with_rest_of_days(days: pd.DataFrame, hours: pd.DataFrame, edges: pd.DatetimeIndex) -> pd.DataFrame:
