@@ -232,7 +232,8 @@ def test_placeholders_raise_no_event_and_quality_names_them(stack: Settings, dat
     readings = readings_of(["n"], days=9, minutes=15)
     random = np.random.default_rng(4)
     readings["flow_rate"] = readings["flow_rate"].mask(random.random(len(readings)) < 0.3, -9999.0)
-    readings["temperature"] = readings["temperature"].mask(random.random(len(readings)) < 0.3, 99_999.0)
+    measured = random.normal(14, 1, len(readings))
+    readings["temperature"] = np.where(random.random(len(readings)) < 0.3, 99_999.0, measured)
     put(stack, readings)
     job = run_cycle(stack, START + timedelta(days=9))
     assert set(job["result_summary"]["rejected"]) == {"flow_rate_placeholder", "temperature_placeholder"}

@@ -150,7 +150,7 @@ def test_a_failing_step_leaves_the_others_and_the_metrics_and_is_made_up_for(
 
 
 def test_habits_are_learned_once_a_week_and_kept(stack: Settings, database: Engine):
-    put(stack, readings_of(["n1"], days=16, minutes=60))
+    put(stack, readings_of(["n1"], days=16, minutes=60).assign(temperature=lambda frame: 10 + frame["pressure"] % 3))
     for days in (15, 15.1, 16):
         run_cycle(stack, START + timedelta(days=days))
     habits = table(database, "node_habits")

@@ -182,7 +182,10 @@ def odd_rows(rows: list[dict]) -> pd.DataFrame:
 
 def outcome(found: CleanReadings) -> tuple[Counter, dict]:
     """What was set aside and what is left, in no order."""
-    rejections = found.rejections.astype({"node_id": str})
+    values = found.rejections["value"]
+    rejections = found.rejections.astype({"node_id": str}).assign(
+        value=values.astype(object).where(values.notna(), None)
+    )
     left = {
         (str(row["node_id"]), row["timestamp"]): [None if math.isnan(row[name]) else row[name] for name in MEASUREMENTS]
         for row in found.frame.to_dict("records")

@@ -84,7 +84,7 @@ class Statement(Row):
 
 class Channel(Row):
     measurement: Literal["flow_rate", "pressure", "temperature", "volume"]
-    hours: int = Field(description="hours looked at, of the four weeks before valid_from; of few, nothing is said")
+    hours: int = Field(description="hours looked at, of the eight weeks before valid_from; of few, nothing is said")
     is_counted: bool = Field(description="whether it enters averages, limits, quality and the network's figures")
     is_connected: bool | None = Field(description="false: nothing is measured; null: that cannot be told yet")
     copy_of: str | None = Field(description="the measurement of the same node whose figures it repeats")

@@ -24,7 +24,7 @@ from src.processing.conclusions.share import Share
 from src.processing.jobs.patience import patiently
 from src.processing.jobs.runtime import Runtime
 
-LOOKED_AT = timedelta(weeks=4)
+LOOKED_AT = timedelta(weeks=8)
 # How a channel reports shows in a week.
 _PACED = timedelta(weeks=1)
 # Two jobs that learn the same nodes at once would wait for each other row by row.
