@@ -18,8 +18,8 @@ from src.domain.anomalies.signals import Floats, Signals
 
 Flags = npt.NDArray[np.bool_]
 
-# Fewer hours say nothing of a channel.
-LEAST_HOURS = 48
+# Fewer hours say nothing of a channel; that it kept another figure than nothing means something after two weeks.
+LEAST_HOURS, _LONG = 48, 14 * 24
 # Of two measurements that are the same in every hour, the later one here is the copy: a meter is there for its flow.
 _ORDER = ("flow_rate", "pressure", "temperature")
 # Figures agree to this share where one is the other, and hours' means where one is a multiple of the other: readings
@@ -161,7 +161,8 @@ def facts_of(
 
 
 def _judge_movement(signals: Signals, columns: Mapping[str, int], channels: Mapping[str, _Judging]) -> None:
-    """A channel that never moved while others of its node did is not connected, and so is a pressure at nothing."""
+    """A channel that stood at nothing, or at one figure for weeks, while others of its node moved is not connected, and
+    neither is a pressure that stood at nothing."""
     low = {name: float(np.nanmin(signals.low[:, column])) for name, column in columns.items()}
     high = {name: float(np.nanmax(signals.high[:, column])) for name, column in columns.items()}
     moved = [name for name in columns if high[name] > low[name]]
@@ -174,7 +175,9 @@ def _judge_movement(signals: Signals, columns: Mapping[str, int], channels: Mapp
             continue
         others = [other for other in moved if (channels[other].known & channel.known).sum() >= LEAST_HOURS]
         stood = f"{low[name]:.10g} in every reading of {hours} hours"
-        if others:
+        # A meter may count evenly, and a slow sensor keep its figure for some days.
+        is_telling = low[name] == 0 or (name != "flow_rate" and hours >= _LONG)
+        if others and is_telling:
             channel.say(f"{stood}, while {' and '.join(others)} moved", is_connected=False)
         elif name == "pressure" and low[name] == 0:
             # Even an empty pipe's sensor trembles in its last digit.

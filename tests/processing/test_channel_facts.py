@@ -63,6 +63,11 @@ def test_of_a_node_on_which_nothing_moves_a_pressure_of_nothing_is_no_pressure()
     assert [facts[name].is_connected for name in ("flow_rate", "pressure")] == [False, False]
 
 
+def test_a_flow_that_never_changes_is_a_flow():
+    facts = judged(flow_rate=10.0, pressure=SWING)["flow_rate"]
+    assert (facts.is_connected, facts.is_counted) == (None, True)
+
+
 def test_a_flow_meter_alone_may_stand_still():
     assert judged(flow_rate=0.0)["flow_rate"].is_connected is None
 

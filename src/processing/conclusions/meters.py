@@ -102,8 +102,9 @@ def with_rest_of_hours(connection: Connection, hours: pd.DataFrame, zone: ZoneIn
 def _between_neighbours(
     hours: pd.DataFrame, rest: pd.Series[float], day: pd.Series[pd.Timestamp]
 ) -> tuple[pd.Series[float], pd.Series[float]]:
-    """What each hour (m³) of a short gap would be on a straight line between the hours around it, and half of the
-    difference of these; NaN elsewhere. Only hours of the same day count, so that no later job finds otherwise."""
+    """What each hour (m³) of a short gap would be on a straight line between the hours around it, at the edge of a day
+    as the one hour beside it, and how far off that may be (standard deviation); NaN elsewhere. Only hours of the same
+    day count, so that no later job finds otherwise."""
     whole = hours["volume"].fillna(0.0) + rest
     if not rest.isna().any():
         return rest * np.nan, rest * np.nan
@@ -114,8 +115,9 @@ def _between_neighbours(
     of_another = (order["node_id"] != order["node_id"].shift()) | (order["day"] != order["day"].shift())
     run = ((gap != gap.shift()) | of_another).cumsum()
     length, place = gap.groupby(run).transform("size"), gap.groupby(run).cumcount() + 1
-    between = (before + (after - before) * place / (length + 1)).where(gap & (length <= _SHORT_GAP))
-    spread = ((after - before).abs() / 2).where(between.notna())
+    line = (before + (after - before) * place / (length + 1)).fillna(before).fillna(after)
+    between = line.where(gap & (length <= _SHORT_GAP))
+    spread = ((after - before).abs() / 2).fillna(0.3 * between.abs()).where(between.notna())
     return between.reindex(hours.index), spread.reindex(hours.index)
 
 
