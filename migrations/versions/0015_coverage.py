@@ -26,6 +26,7 @@ def upgrade() -> None:
         for name in names:
             op.execute(f"ALTER TABLE water_infrastructure.{table} ADD COLUMN {name} DOUBLE PRECISION")
     op.execute("ALTER TABLE water_infrastructure.network_metrics ADD COLUMN reason TEXT")
+    op.execute("ALTER TABLE water_infrastructure.ingestion_watermarks ADD COLUMN last_of_each TIMESTAMPTZ")
     op.execute(
         """
         CREATE TABLE water_infrastructure.node_channels (
@@ -55,6 +56,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute("DROP TABLE water_infrastructure.node_channels")
     op.execute("ALTER TABLE water_infrastructure.network_metrics DROP COLUMN reason")
+    op.execute("ALTER TABLE water_infrastructure.ingestion_watermarks DROP COLUMN last_of_each")
     for table, names in COLUMNS.items():
         for name in names:
             op.execute(f"ALTER TABLE water_infrastructure.{table} DROP COLUMN {name}")

@@ -522,6 +522,8 @@ ingestion_watermarks = Table(
     _instant("updated_at", nullable=False),
     # Of the rows taken in, valid or not.
     _instant("last_row", nullable=False),
+    # The earliest of the last readings of each measurement: one that reports daily is behind one that does not.
+    _instant("last_of_each"),
     Index("ingestion_watermarks_latest", "last_reading"),
 )
 

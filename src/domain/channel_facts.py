@@ -41,6 +41,7 @@ _STEPS = tuple(multiple * 10.0**power for power in range(2, -4, -1) for multiple
 # Readings that keep their pace by this ratio of the long to the short distances between them are periodic. Where nine
 # of ten differ by so much from the one before, that they differ is why they came.
 _PERIODIC, _DAILY_SECONDS, _LEAST_CHANGE = 1.5, 20 * 3600.0, 0.02
+_WINDOW_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -101,12 +102,14 @@ def way_of_reporting(short: float, usual: float, long: float, change: float | No
     """How a channel reports.
 
     Args:
-        short, usual, long: seconds between readings: the first decile, the median and the last decile.
+        short, usual, long: seconds between the five-minute windows with readings: the first decile, the median and the
+            last decile.
         change: the first decile of the difference to the reading before, as a share of the larger of both.
     """
     if usual >= _DAILY_SECONDS:
         return "daily"
-    if long <= _PERIODIC * short:
+    # Windows of five minutes are all that is known of an instant.
+    if long <= _PERIODIC * short or long - short <= 2 * _WINDOW_SECONDS:
         return "periodic"
     return "on_change" if change is not None and change >= _LEAST_CHANGE else "irregular"
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from src.domain.anomalies.signals import Signals
 from src.domain.vouching import SECOND
 
 Floats = npt.NDArray[np.float64]
@@ -21,8 +22,8 @@ LEAST_DAYS, LEAST_SHARE = 7, 0.05
 _GROWING, LEAST_STEPS = 0.98, 24
 # A register stands many times higher than what it grows by.
 _HIGH = 20.0
-# A step so many times the day's usual one, and more than a street's main carries (L/s), is another register, not water.
-_JUMP, _LEAST_JUMP = 100.0, 50.0
+# A step so many times the day's usual one, and more than a large main carries (L/s), is another register, not water.
+_JUMP, _LEAST_JUMP = 100.0, 200.0
 _MOST_RATE = 10_000.0
 
 
@@ -49,14 +50,48 @@ def two_way_meters(raw: pd.DataFrame) -> list[str]:
         }
     )
     found = []
-    for node_id, own in frame.groupby("node_id", observed=True):
-        size = np.abs(own["flow"]).quantile(0.9)
+    for node_id, of_node in frame.groupby("node_id", observed=True):
+        size = np.abs(of_node["flow"]).quantile(0.9)
+        if size == 0:
+            continue
         # Zero drifts a little below zero, and placeholders lie far below.
-        back, forth = ((own["flow"] * sign).between(0.05 * size, 3 * size) for sign in (-1, 1))
-        by_day = pd.DataFrame({"day": own["day"], "back": back, "forth": forth}).groupby("day")[["back", "forth"]].any()
-        turning = (by_day["back"] & by_day["forth"]).sum()
-        if len(by_day) >= LEAST_DAYS and turning >= len(by_day) / 2 and min(back.mean(), forth.mean()) >= LEAST_SHARE:
+        back, forth = ((of_node["flow"] * sign).between(0.05 * size, 3 * size) for sign in (-1, 1))
+        by_day = pd.DataFrame({"day": of_node["day"], "back": back, "forth": forth}).groupby("day")
+        turning = (by_day["back"].any() & by_day["forth"].any()).sum()
+        days = by_day.ngroups
+        if days >= LEAST_DAYS and turning >= days / 2 and min(back.mean(), forth.mean()) >= LEAST_SHARE:
             found.append(str(node_id))
+    return found
+
+
+def turning_round(signals: Signals, backward: pd.DataFrame) -> list[str]:
+    """Nodes whose flow turns round day by day, by what was set aside of it: the rule of `two_way_meters` over weeks.
+
+    Args:
+        signals: the weeks looked at, of whole nodes.
+        backward: a row per node with negative flow: node_id, days on which it came, readings, size (the median over
+            these days of the lowest, L/s).
+    """
+    place = {
+        str(node_id): column
+        for column, (node_id, name) in enumerate(
+            zip(signals.listed["node_id"], signals.listed["measurement"], strict=True)
+        )
+        if name == "flow_rate"
+    }
+    found = []
+    for row in backward.to_dict("records"):
+        column = place.get(str(row["node_id"]))
+        if column is None:
+            continue
+        mean = signals.mean[:, column]
+        known = np.isfinite(mean)
+        days, size = known.sum() / 24, np.quantile(np.abs(mean[known]), 0.9)
+        forth = known.sum() * 3600 / np.nanmedian(signals.cadence[known, column])
+        share = row["readings"] / (row["readings"] + forth)
+        is_fair = LEAST_SHARE <= share <= 1 - LEAST_SHARE and abs(row["size"]) > 0.05 * size > 0
+        if is_fair and row["days"] >= max(LEAST_DAYS, days / 2):
+            found.append(str(row["node_id"]))
     return found
 
 
@@ -70,27 +105,28 @@ def registers(raw: pd.DataFrame) -> list[str]:
     known = np.isfinite(volume) & (volume >= 0) & raw["timestamp"].notna().to_numpy()
     if known.sum() < LEAST_STEPS:
         return []
-    frame = pd.DataFrame(
-        {
-            "node_id": raw["node_id"].to_numpy()[known],
-            "timestamp": raw["timestamp"].to_numpy()[known],
-            "volume": volume[known],
-        }
-    ).sort_values(["node_id", "timestamp"], kind="stable")
-    found = []
-    for node_id, own in frame.groupby("node_id", observed=True):
-        figures = own["volume"].to_numpy()
-        steps = np.diff(figures)
-        up = steps[steps > 0]
-        if len(up) < LEAST_STEPS or (steps >= 0).mean() < _GROWING:
-            continue
-        if np.median(figures) > _HIGH * np.median(up):
-            found.append(str(node_id))
-    return found
+    node = raw["node_id"].astype("category").cat.remove_unused_categories()
+    codes = node.cat.codes.to_numpy().astype(np.int64)[known]
+    order = np.lexsort((raw["timestamp"].to_numpy()[known], codes))
+    codes, figures = codes[order], volume[known][order]
+    step = np.where(codes[1:] == codes[:-1], figures[1:] - figures[:-1], 0.0)
+    size = len(node.cat.categories)
+    up, down = (np.bincount(codes[1:], mask, size) for mask in (step > 0, step < 0))
+    grown = np.bincount(codes[1:], np.maximum(step, 0.0), size)
+    first = np.searchsorted(codes, np.arange(size))
+    last = np.searchsorted(codes, np.arange(size), side="right") - 1
+    is_there = last >= first
+    at_first, at_last = (figures[np.where(is_there, edge, 0)] for edge in (first, last))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        # An amount comes down again by as much as it has gone up, and is no higher than its steps.
+        grows = (up >= LEAST_STEPS) & (up / (up + down) >= _GROWING) & (at_last - at_first >= 0.5 * grown)
+        is_high = at_last > _HIGH * grown / np.maximum(up, 1)
+    return [str(name) for name in node.cat.categories[is_there & grows & is_high]]
 
 
 def increments(node: Integers, instant: Integers, day: Integers, register: Floats) -> Floats:
-    """What registers have grown by since their previous reading, m³; NaN where that cannot be known.
+    """What registers have grown by since their previous reading, m³; NaN where that cannot be known, or nothing was
+    read.
 
     A register that falls has rolled over where it stood at the end of its digits and what it has gone on by is no more
     than usual; else it was reset or exchanged, and nobody knows what flowed between. Of one that leaps nobody knows
@@ -117,14 +153,16 @@ def increments(node: Integers, instant: Integers, day: Integers, register: Float
         step = np.where(rolled, over, step)
         rate = 1000 * step / seconds
     usual = _usual(node[row[1:]], day[row[1:]], np.where(same & (now >= before), rate, np.nan))
-    # Where nothing usual is known of the day, what a large main carries is the limit.
-    most = np.fmin(np.where(usual > 0, np.fmax(_JUMP * usual, _LEAST_JUMP), _MOST_RATE), _MOST_RATE)
+    most = np.fmin(np.fmax(np.nan_to_num(_JUMP * usual), _LEAST_JUMP), _MOST_RATE)
     known = same & (step >= 0) & (rate <= most)
     result[row[1:][known]] = step[known]
     return result
 
 
 def _usual(node: Integers, day: Integers, rate: Floats) -> Floats:
-    """The median of the positive rates of each node-day (NaN: none), for each of its rows."""
+    """The median of the positive rates of each node-day, for each of its rows; NaN where there are fewer than three, of
+    which the one in question is not the usual one."""
     frame = pd.DataFrame({"node": node, "day": day, "rate": np.where(rate > 0, rate, np.nan)})
-    return frame.groupby(["node", "day"])["rate"].transform("median").to_numpy(dtype="float64")
+    grouped = frame.groupby(["node", "day"])["rate"]
+    usual = grouped.transform("median").where(grouped.transform("count") >= 3)
+    return usual.to_numpy(dtype="float64")

@@ -106,7 +106,7 @@ def water_balance(meters: pd.DataFrame) -> pd.DataFrame:
     balance["reason"] = _reasons(unknown, keys).reindex(balance.index)
     balance.loc[~metered & balance["reason"].isna(), "reason"] = "no node here meters consumption"
     balance.loc[~has_inlet, "reason"] = "no node here is an inlet"
-    is_impossible = balance["loss_volume"] < -balance["loss_margin"]
+    is_impossible = balance["loss_volume"] < -balance["loss_margin"].fillna(0.0)
     if is_impossible.any():
         largest = largest_meters(metered_water).set_index(keys)["largest_meters"].reindex(balance.index)
         balance.loc[is_impossible, "reason"] = largest[is_impossible].map(impossible)
@@ -224,7 +224,7 @@ def network_balance(districts: pd.DataFrame) -> pd.DataFrame:
     network["method"] = pd.Series({window: _common(methods) for window, methods in grouped["method"]}, dtype=object)
     reasons = {window: "; ".join(sorted(set(told.dropna()))) or None for window, told in grouped["reason"]}
     network["reason"] = pd.Series(reasons, dtype=object)
-    is_impossible = network["loss_volume"] < -network["loss_margin"]
+    is_impossible = network["loss_volume"] < -network["loss_margin"].fillna(0.0)
     network["reason"] = network["reason"].where(~is_impossible | network["reason"].notna(), impossible(()))
     return network.reset_index()
 

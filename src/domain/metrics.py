@@ -49,7 +49,8 @@ def window_metrics(readings: pd.DataFrame, start: datetime, zone: ZoneInfo) -> p
 
     Args:
         readings: `CleanReadings.frame`, holding every reading of each local day from `vouching.LEAD_DAYS` before
-            `start` on, up to `vouching.LAG_DAYS` after the last wanted window.
+            `start` on, up to `vouching.LAG_DAYS` after the last wanted window; with is_register where volumes are what
+            a register has grown by.
         start: the beginning of a local day; windows that end before or at it are context and not returned.
         zone: the utility's time zone; 1day windows are its local days of 23, 24 or 25 hours.
 
@@ -90,7 +91,8 @@ def window_metrics(readings: pd.DataFrame, start: datetime, zone: ZoneInfo) -> p
     follows_two = follows & np.concatenate([[False], follows[:-1]]) & in_sight
 
     values = {name: readings[name].to_numpy(dtype="float64") for name in (*_MEASURED, "volume")}
-    spans = {"flow": accounting(rows, values["flow_rate"], values["volume"])}
+    is_register = readings["is_register"].to_numpy(dtype=bool) if "is_register" in readings else None
+    spans = {"flow": accounting(rows, values["flow_rate"], values["volume"], is_register)}
     spans |= {_MEASURED[name]: sampled(rows, values[name]) for name in ("pressure", "temperature")}
     values["flow_rate"] = _with_flow_of_volume(rows, values["flow_rate"], values["volume"], spans["flow"])
 

@@ -46,7 +46,8 @@ def network_metrics(per_node: pd.DataFrame) -> NetworkMetrics:
         flow_rate=per_node["flow_rate"].where(~flow_left_out), volume=per_node["volume"].where(~flow_left_out)
     )
     brings = (role == "inlet") & per_node["feeding_district_id"].isna()
-    by_inlets = bool(per_node.loc[brings, "flow_rate"].notna().any())
+    # Where inlets are known and silent, nothing else says what came in.
+    by_inlets = bool(brings.any())
     counted = per_node[brings | (role == "outlet")] if by_inlets else per_node
     sign = np.where(by_inlets & (counted["role"] == "outlet"), -1.0, 1.0)
     return NetworkMetrics(

@@ -32,6 +32,7 @@ _ALWAYS, _IF_IMPOSSIBLE = (
     np.unique([wide for figure in listed for wide in (figure, float(np.float32(np.clip(figure, _MIN, _MAX))))])
     for listed in (PLACEHOLDERS, PLACEHOLDERS_IF_IMPOSSIBLE)
 )
+ALWAYS = tuple(float(figure) for figure in _ALWAYS)
 # No figure of the first list is nearer to zero.
 _LEAST = 3276.0
 

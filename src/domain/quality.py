@@ -48,8 +48,9 @@ def window_quality(windows: pd.DataFrame, rejections: pd.DataFrame) -> pd.Series
     complete: pd.Series[float] = windows["data_completeness"].astype("float64") / 100
     placed = rejections.dropna(subset=["node_id", "timestamp"])
     placed = placed[_lowers_validity(placed["reason"])]
+    came_none = windows["reading_count"] == 0
     if placed.empty or windows.empty:
-        return complete
+        return complete.where(~came_none, np.nan)
     # A row whose every value was set aside came once, for however many reasons it went.
     came_once = placed["is_lost"] & ~placed.duplicated(["node_id", "timestamp", "is_lost"])
     placed = placed.assign(node_id=placed["node_id"].astype(str), is_lost=came_once).sort_values("timestamp")
@@ -75,7 +76,8 @@ def window_quality(windows: pd.DataFrame, rejections: pd.DataFrame) -> pd.Series
     # What was lost had come: it lowers the score as invalid, not as missing besides.
     seconds = (windows["window_end"] - windows["window_start"]).dt.total_seconds()
     promised = (seconds / windows["cadence_seconds"]).clip(lower=1)
-    return (complete + lost / promised).clip(upper=1) * valid
+    # A window that other readings vouch for held none to judge.
+    return ((complete + lost / promised).clip(upper=1) * valid).where(~came_none, np.nan)
 
 
 def _lowers_validity(reasons: pd.Series[str]) -> pd.Series[bool]:

@@ -115,7 +115,7 @@ def clean(
         channel = _Channel(name, channels, frame["node_id"].cat.categories, node)
         values = channel.converted(figures)
         outside = (values < channel.low) | (values > channel.high) | np.isinf(values)
-        placeholder = is_placeholder(figures, outside)
+        placeholder = channel.without_registers(is_placeholder(figures, outside))
         given = ~np.isnan(figures)
         any_given |= given
         if placeholder is not None or outside.any():
@@ -176,6 +176,13 @@ class _Channel:
             return figures
         conversions = [conversion(self._name, unit) if isinstance(unit, str) else None for unit in self._known[column]]
         return converted(figures, conversions, self._node)
+
+    def without_registers(self, placeholder: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_] | None:
+        """A register passes by every figure, also by those that otherwise stand for nothing."""
+        if placeholder is None or self._name != "volume" or self._known is None or "volume_counter" not in self._known:
+            return placeholder
+        is_register = self._known["volume_counter"].fillna(False).to_numpy(dtype=bool)
+        return np.asarray(placeholder & ~is_register[self._node])
 
     def reasons(
         self, values: npt.NDArray[np.float64], rows: npt.NDArray[np.intp], placeholder: npt.NDArray[np.bool_] | None

@@ -160,7 +160,7 @@ def _reasons(own: pd.DataFrame, balanced: _Known, found: pd.DataFrame, days: int
     reasons = own["reason"].to_numpy(dtype=object)
     told = ~balanced.mask & own["reason"].notna().to_numpy()
     latest = np.maximum.accumulate(np.where(told, np.arange(len(told)), -1))[days - 1 :]
-    is_impossible = (found["loss_volume"] < -found["loss_margin"]).to_numpy()
+    is_impossible = (found["loss_volume"] < -found["loss_margin"].fillna(0.0)).to_numpy()
     sentences: list[str | None] = []
     for first in range(len(found)):
         sentence = None

@@ -103,10 +103,18 @@ class Rows:
         return Signal(row, some.node, some.instant, some.day, pace)
 
 
-def accounting(rows: Rows, flow: Floats, volume: Floats) -> Spans:
-    """The spans of the readings that account for water: a volume of their own first, else the flow while it holds."""
-    has_volume = ~np.isnan(volume)
-    signal = rows.signal(has_volume | ~np.isnan(flow))
+def accounting(rows: Rows, flow: Floats, volume: Floats, is_register: Booleans | None = None) -> Spans:
+    """The spans of the readings that account for water: a volume of their own first, else the flow while it holds.
+
+    Args:
+        is_register: rows in which a register was read. Of its node the register alone accounts: it has counted what
+            flowed whatever was sampled between, and nobody knows what, where its volume is NaN.
+    """
+    has_volume, samples = ~np.isnan(volume), ~np.isnan(flow)
+    if is_register is not None:
+        has_volume |= is_register
+        samples &= ~np.isin(rows.node, np.unique(rows.node[is_register]))
+    signal = rows.signal(has_volume | samples)
     is_amount = has_volume[signal.row]
     if not is_amount.any():
         return held(signal, flow[signal.row], rows.starts, is_flow=True)

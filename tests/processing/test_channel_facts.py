@@ -252,6 +252,32 @@ def test_meters_that_count_otherwise_are_taken_for_what_they_are(stack: Settings
     )
 
 
+def test_a_register_counts_whatever_was_sampled_between_its_readings(stack: Settings, database: Engine):
+    hourly = np.where(STEPS % 4 == 0, 34_000 + STEPS * 9.0, np.nan)
+    put(stack, of_nodes(readings("n", flow_rate=10.0, volume=hourly)))
+    with database.begin() as connection:
+        import_nodes(connection, [Node(node_id="n", metadata='{"volume_is": "counter"}')])
+    run_cycle(stack, MONDAY)
+    windows = table(database, "computed_metrics").query("time_window == '1day'").sort_values("window_start")
+    assert windows["total_volume"].iloc[1:-1].tolist() == pytest.approx([864.0] * (len(windows) - 2))
+
+
+def test_a_meter_is_found_to_turn_round_also_where_readings_come_day_by_day(stack: Settings, database: Engine):
+    put(stack, of_nodes(readings("between", flow_rate=np.where(STEPS % 96 < 48, 5.0, -5.0))))
+    for day in range(1, 11):
+        run_cycle(stack, FIRST + timedelta(days=day))
+    run_cycle(stack, MONDAY + timedelta(minutes=30))
+    found = table(database, "node_channels").set_index("measurement")
+    assert found.loc["flow_rate", "is_two_way"] == True  # noqa: E712 - null is neither
+
+
+def test_a_zero_that_trembles_once_is_no_reverse_flow_and_even_amounts_are_no_register():
+    trembling = np.where(STEPS == 500, -0.01, 0.0)
+    assert two_way_meters(readings(flow_rate=trembling)) == []
+    even = np.where(STEPS % 100 == 7, 9.1, 9.0)
+    assert registers(readings(volume=even)) == []
+
+
 def test_whether_a_volume_is_an_amount_can_be_stated(stack: Settings, database: Engine):
     put(stack, of_nodes(readings("n", volume=500 + np.cumsum(np.full(COUNT, 0.5)))))
     with database.begin() as connection:

@@ -17,7 +17,7 @@ from src.domain.readings import clean
 from src.processing.nodes import Node, import_nodes
 from src.settings import Settings
 from tests.data import raw_readings
-from tests.system import START, put, readings_of, run_cycle, table
+from tests.system import START, metrics, put, readings_of, run_cycle, table
 
 ROME = ZoneInfo("Europe/Rome")
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
@@ -47,6 +47,23 @@ def lost(times: Sequence[datetime], share: float, seed: int = 1) -> list[datetim
     """The instants without a share of them, at random."""
     kept = np.random.default_rng(seed).random(len(times)) >= share
     return [instant for instant, stays in zip(times, kept, strict=True) if stays]
+
+
+def test_ticks_find_what_one_look_at_everything_finds_also_where_measurements_come_at_their_own_pace(
+    stack: Settings, database: Engine
+):
+    times = pd.date_range(START, periods=6 * 96, freq="15min")
+    daily = np.where((times.hour == 6) & (times.minute == 0), 864.0, np.nan)
+    put(
+        stack,
+        pd.DataFrame(
+            {"timestamp": times, "node_id": "n", "pressure": 4 + np.sin(np.arange(len(times)) / 15), "volume": daily}
+        ),
+    )
+    for hours in range(24, 6 * 24 + 1, 6):
+        run_cycle(stack, START + timedelta(hours=hours))
+    days = metrics(database).query("time_window == '1day'").set_index("window_start")["total_volume"]
+    assert days.iloc[1:-2].tolist() == pytest.approx([WHOLE] * (len(days) - 3))
 
 
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.7])

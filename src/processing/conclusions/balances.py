@@ -65,6 +65,10 @@ _PRESSURES = text(
     WHERE time_window = '1hour' AND window_start >= :start AND window_start < :end
         AND coalesce(district_id, '-') = ANY(:districts)
         AND coalesce(role, '') <> 'storage' AND avg_pressure IS NOT NULL
+        AND NOT EXISTS (
+            SELECT FROM water_infrastructure.node_channels AS channel
+            WHERE channel.node_id = computed_metrics.node_id AND measurement = 'pressure' AND NOT is_counted
+        )
     GROUP BY 1, 2
     """
 )

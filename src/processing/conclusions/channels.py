@@ -8,21 +8,24 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pandas as pd
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select, true
 from sqlalchemy.dialects.postgresql import insert
 
 from src.db.bulk_read import read_rows
 from src.db.tables import node_channels
-from src.domain.anomalies.signals import MEASURED
+from src.domain.anomalies.signals import MEASURED, Signals
 from src.domain.anomalies.watch import monday_of
 from src.domain.channel_facts import Facts, facts_of, way_of_reporting
 from src.domain.channels import Conventions
+from src.domain.counting import registers, turning_round
 from src.domain.readings import measurement_of
 from src.processing.conclusions.extent import Extent, Progress
 from src.processing.conclusions.hours import active_nodes, hourly_signals
 from src.processing.conclusions.share import Share
+from src.processing.ingest.counting import store_counting
 from src.processing.jobs.patience import patiently
 from src.processing.jobs.runtime import Runtime
+from src.processing.warehouse.channels import stated_channels
 
 LOOKED_AT = timedelta(weeks=8)
 # How a channel reports shows in a week.
@@ -37,18 +40,47 @@ _REPORTING = """
         percentile_cont(0.9) WITHIN GROUP (ORDER BY seconds) AS long,
         percentile_cont(0.1) WITHIN GROUP (ORDER BY change) AS change
     FROM (
-        SELECT node_id, measurement, extract(epoch FROM window_start - lag(window_start) OVER readings) AS seconds,
+        SELECT measured.node_id, measurement,
+            extract(epoch FROM window_start - lag(window_start) OVER readings) AS seconds,
             abs(value - lag(value) OVER readings)
                 / nullif(greatest(abs(value), abs(lag(value) OVER readings)), 0) AS change
-        FROM water_infrastructure.computed_metrics
-        CROSS JOIN LATERAL (VALUES ('flow_rate', avg_flow_rate), ('pressure', avg_pressure),
-            ('temperature', avg_temperature)) AS measured (measurement, value)
-        WHERE time_window = '5min' AND node_id = ANY(%(nodes)s) AND window_start >= %(start)s
-            AND window_start < %(end)s AND value IS NOT NULL
-        WINDOW readings AS (PARTITION BY node_id, measurement ORDER BY window_start)
+        FROM unnest(CAST(%(nodes)s AS text[])) AS listed (node_id)
+        CROSS JOIN LATERAL (
+            SELECT computed_metrics.node_id, window_start, measurement, value
+            FROM water_infrastructure.computed_metrics
+            CROSS JOIN LATERAL (VALUES ('flow_rate', avg_flow_rate), ('pressure', avg_pressure),
+                ('temperature', avg_temperature)) AS figures (measurement, value)
+            WHERE computed_metrics.node_id = listed.node_id AND time_window = '5min'
+                AND window_start >= %(start)s AND window_start < %(end)s AND value IS NOT NULL
+            OFFSET 0
+        ) AS measured
+        WINDOW readings AS (PARTITION BY measured.node_id, measurement ORDER BY window_start)
     ) AS steps
     WHERE seconds IS NOT NULL
     GROUP BY node_id, measurement HAVING count(*) >= 6
+"""
+# Ticks see a few days at a time; how a meter counts may show in weeks only.
+_BACKWARD = """
+    SELECT node_id, count(*) AS days, sum(readings) AS readings,
+        percentile_cont(0.5) WITHIN GROUP (ORDER BY lowest) AS size
+    FROM (
+        SELECT node_id, date_trunc('day', quarter_start, 'UTC') AS day, sum(readings) AS readings, min(lowest) AS lowest
+        FROM water_infrastructure.rejected_readings
+        WHERE node_id = ANY(%(nodes)s) AND quarter_start >= %(start)s AND quarter_start < %(end)s
+            AND reason = 'flow_rate_negative'
+        GROUP BY 1, 2
+    ) AS by_day
+    GROUP BY node_id
+"""
+_DAILY_VOLUMES = """
+    SELECT day.node_id, day.window_start AS timestamp, day.total_volume AS volume
+    FROM unnest(CAST(%(nodes)s AS text[])) AS listed (node_id)
+    CROSS JOIN LATERAL (
+        SELECT node_id, window_start, total_volume FROM water_infrastructure.computed_metrics
+        WHERE node_id = listed.node_id AND time_window = '1day'
+            AND window_start >= %(start)s AND window_start < %(end)s AND total_volume IS NOT NULL
+        OFFSET 0
+    ) AS day
 """
 _SET_ASIDE = """
     SELECT node_id, reason, sum(readings) AS readings, min(lowest) AS lowest, max(highest) AS highest
@@ -111,6 +143,7 @@ def _learn(
         for row in paces.to_dict("records")
     }
     facts = facts_of(signals, set_aside, reporting)
+    _find_counting(connection, node_ids, signals, (start, monday), as_of)
     metadata: dict[Any, Any] = network["metadata"].to_dict()
     rows = []
     for node_id in node_ids:
@@ -131,8 +164,31 @@ def _learn(
             )
     statement = insert(node_channels)
     new = {name: statement.excluded[name] for name in rows[0] if name not in ("node_id", "measurement")}
-    connection.execute(statement.on_conflict_do_update(index_elements=list(node_channels.primary_key), set_=new), rows)
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=list(node_channels.primary_key),
+            set_=new,
+            where=func.coalesce(node_channels.c.valid_from <= statement.excluded.valid_from, true()),
+        ),
+        rows,
+    )
     return len(rows)
+
+
+def _find_counting(
+    connection: Connection, node_ids: Sequence[str], signals: Signals, span: tuple[datetime, datetime], as_of: datetime
+) -> None:
+    """Stores which meters turn round, by the values that were set aside as negative, and whose volumes are registers'
+    readings, by their days; their windows are named as outdated then."""
+    bound = {"nodes": list(node_ids), "start": span[0], "end": span[1]}
+    kinds = {"node_id": "text", "days": "number", "readings": "number", "size": "number"}
+    backward = read_rows(connection, _BACKWARD, bound, kinds)
+    volumes = read_rows(
+        connection, _DAILY_VOLUMES, bound, {"node_id": "text", "timestamp": "instant", "volume": "number"}
+    )
+    store_counting(
+        connection, turning_round(signals, backward), registers(volumes), stated_channels(connection, node_ids), as_of
+    )
 
 
 def _as_stated(facts: Facts, measurement: str, metadata: Mapping[str, Any], conventions: Conventions) -> Facts:

@@ -11,6 +11,7 @@ import pandas as pd
 from sqlalchemy import Connection, text
 
 from src.db.bulk_read import read_rows
+from src.domain.days import day_start
 from src.processing.conclusions.hours import channels_left_out
 
 # What is usual in a week is that of the weeks before its Monday, so that every job finds the same.
@@ -19,13 +20,19 @@ _USUAL_OF = timedelta(weeks=4)
 # known, as those before and after it.
 _KNOWN_HOUR, _SHORT_GAP = 0.25, 2
 _WINDOWS = """
-    SELECT node_id, window_start, total_volume AS volume, coalesce(flow_coverage, data_completeness / 100) AS coverage,
+    SELECT metric.node_id, window_start, total_volume AS volume,
+        coalesce(flow_coverage, data_completeness / 100) AS coverage,
         estimated_volume, sqrt(flow_variance) AS deviation, cadence_seconds AS cadence,
         -- How much of the window readings stand for themselves: for the rest of what they vouch for, they hold.
         least(1, flow_count * cadence_seconds / extract(epoch FROM window_end - window_start)) AS sampled
-    FROM water_infrastructure.computed_metrics
-    WHERE time_window = %(time_window)s AND window_start >= %(start)s AND window_start < %(end)s
-        AND node_id = ANY(%(nodes)s)
+    FROM unnest(CAST(%(nodes)s AS text[])) AS listed (node_id)
+    CROSS JOIN LATERAL (
+        -- OFFSET 0: node by node, also where the database has no statistics yet.
+        SELECT * FROM water_infrastructure.computed_metrics
+        WHERE node_id = listed.node_id AND time_window = %(time_window)s
+            AND window_start >= %(start)s AND window_start < %(end)s
+        OFFSET 0
+    ) AS metric
 """
 _KINDS = {
     "node_id": "text", "window_start": "instant", "volume": "number", "coverage": "number",
@@ -55,10 +62,12 @@ def windows_of(connection: Connection, meters: pd.DataFrame, time_window: str, e
     rows = read_rows(connection, _WINDOWS, span | {"time_window": time_window}, _KINDS)
     grid = meters.merge(pd.DataFrame({"window_start": edges[:-1]}), how="cross")
     grid = grid.merge(rows, how="left", on=["node_id", "window_start"])
-    # A meter that never moved while its pressure did has measured nothing. Of customers' meters that is no wonder.
-    useless = meters["node_id"][meters["role"].isin(["inlet", "outlet"])]
-    left_out = channels_left_out(connection, useless).get("flow_rate", set())
-    grid["volume"] = grid["volume"].mask(grid["node_id"].isin(left_out))
+    # A district's only inlet that stood at nothing while its pressure moved has measured nothing; one of several may be
+    # shut.
+    inlets = meters[meters["role"] == "inlet"]
+    only = inlets["node_id"][~inlets["district_id"].duplicated(keep=False)]
+    left_out = channels_left_out(connection, only).get("flow_rate", set())
+    grid["volume"] = grid["volume"].mask(grid["node_id"].isin(left_out) & (grid["volume"] == 0))
     grid["coverage"] = grid["coverage"].fillna(0.0).where(grid["volume"].notna(), 0.0)
     return grid
 
@@ -77,10 +86,13 @@ def with_rest_of_hours(connection: Connection, hours: pd.DataFrame, zone: ZoneIn
     lacking = hours[(missing > 0) & rest.isna() & (hours["role"] != "storage")]
     if len(lacking):
         local = lacking["window_start"].dt.tz_convert(zone)
-        week = (local.dt.normalize() - pd.to_timedelta(local.dt.dayofweek, unit="D")).dt.tz_convert("UTC")
+        # Without the zone: in some, a day begins at one.
+        dates = local.dt.tz_localize(None).dt.normalize()
+        week = dates - pd.to_timedelta(dates.dt.dayofweek, unit="D")
         lacking = lacking.assign(at_weekend=local.dt.dayofweek >= 5, hour=local.dt.hour, week=week)
         for monday, of_week in lacking.groupby("week"):
-            end = pd.Timestamp(str(monday))
+            noon = (pd.Timestamp(str(monday)) + pd.Timedelta(hours=12)).tz_localize(zone)
+            end = pd.Timestamp(day_start(noon.to_pydatetime(), zone))
             bound: dict[str, Any] = {"nodes": sorted(set(of_week["node_id"])), "zone": str(zone)}
             usual = pd.read_sql(_USUAL, connection, params=bound | {"start": end - _USUAL_OF, "end": end})
             found = of_week[["node_id", "at_weekend", "hour"]].merge(
@@ -91,7 +103,7 @@ def with_rest_of_hours(connection: Connection, hours: pd.DataFrame, zone: ZoneIn
                 found["usual_deviation"].to_numpy(dtype="float64") * missing.loc[of_week.index]
             )
     rest, deviation = rest.where(missing > 0, 0.0), deviation.where(missing > 0, 0.0)
-    day = hours["window_start"].dt.tz_convert(zone).dt.normalize()
+    day = hours["window_start"].dt.tz_convert(zone).dt.tz_localize(None).dt.normalize()
     between, spread = _between_neighbours(hours, rest, day)
     lacks = rest.isna() & between.notna() & (hours["role"] != "storage")
     rest, deviation = rest.mask(lacks, between * missing), deviation.mask(lacks, spread * missing)
@@ -148,9 +160,10 @@ def with_rest_of_days(days: pd.DataFrame, hours: pd.DataFrame, edges: pd.Datetim
     summed = (
         within.assign(window_start=edges[at[(at >= 0) & (at < len(edges) - 1)]], squared=within["rest_deviation"] ** 2)
         .groupby(["node_id", "window_start"])
-        .agg(rest=("rest", "sum"), unknown=("rest", lambda rests: rests.isna().any()), squared=("squared", "sum"))
+        .agg(rest=("rest", "sum"), known=("rest", "count"), hours=("rest", "size"), squared=("squared", "sum"))
         .reset_index()
     )
+    summed["unknown"] = summed["known"] < summed["hours"]
     summed["rest"] = summed["rest"].mask(summed["unknown"])
     summed["rest_deviation"] = np.sqrt(summed["squared"]).mask(summed["unknown"])
     return days.merge(

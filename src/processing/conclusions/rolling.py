@@ -119,9 +119,10 @@ def _row(time_window: RollingWindow, window: Mapping[Any, Any], known: Mapping[s
 def indicators_of(time_window: BalanceWindow, window: Mapping[Any, Any], pipes: losses.Pipes) -> dict[str, Any]:
     """What the losses of a window are compared by; all null where they are unknown or cannot be."""
     days = (window["window_end"] - window["window_start"]) / pd.Timedelta(days=1)
-    is_impossible = window["loss_volume"] < -window["loss_margin"]
+    # Losses below zero say nothing of the pipes, however far meters may err.
+    is_below = window["loss_volume"] is not None and window["loss_volume"] < 0
     lost, real, share = (
-        np.nan if is_impossible or figure is None else float(figure)
+        np.nan if is_below or figure is None else float(figure)
         for figure in (window["loss_volume"], window["real_loss_volume"], window["efficiency_percentage"])
     )
     return losses.indicators(lost / days, real / days, 100 - share, pipes, with_class=time_window == _CLASSED)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -27,11 +27,22 @@ def with_counting(connection: Connection, raw: pd.DataFrame, stated: Stated, as_
         raw: readings of some nodes as read.
         stated: as of `warehouse.channels.stated_channels`.
     """
+    two_way = two_way_meters(_of_unknown(raw, stated, "is_two_way"))
+    counters = registers(_of_unknown(raw, stated, "is_counter"))
+    return store_counting(connection, two_way, counters, stated, as_of)
+
+
+def store_counting(
+    connection: Connection, two_way: Collection[str], counters: Collection[str], stated: Stated, as_of: datetime
+) -> Stated:
+    """Stores which meters turn round and which volumes are registers' readings, where it is neither stated nor found
+    yet; what is known of nodes with that."""
+    named = {"is_two_way": two_way, "is_counter": counters}
     found: dict[str, dict[str, bool]] = {}
-    for node_id in two_way_meters(_of_unknown(raw, stated, "is_two_way")):
-        found.setdefault(node_id, {})["is_two_way"] = True
-    for node_id in registers(_of_unknown(raw, stated, "is_counter")):
-        found.setdefault(node_id, {})["is_counter"] = True
+    for name, node_ids in named.items():
+        for node_id in node_ids:
+            if not _is_known(stated.get(node_id, {}), name):
+                found.setdefault(node_id, {})[name] = True
     if not found:
         return stated
     rows = [
@@ -48,9 +59,10 @@ def with_counting(connection: Connection, raw: pd.DataFrame, stated: Stated, as_
     statement = insert(node_channels)
     new = {name: statement.excluded[name] for name in ("counting_found_at", "is_two_way", "is_counter")}
     connection.execute(statement.on_conflict_do_update(index_elements=list(node_channels.primary_key), set_=new), rows)
-    for name in ("is_two_way", "is_counter"):
-        if named := [node_id for node_id, counts in sorted(found.items()) if name in counts]:
-            logger(__name__).info("meters were found to count otherwise", what=name, nodes=named[:20], count=len(named))
+    for name in named:
+        if of_name := [node_id for node_id, counts in sorted(found.items()) if name in counts]:
+            log = logger(__name__).bind(what=name, nodes=of_name[:20], count=len(of_name))
+            log.info("meters were found to count otherwise; what is stored of them is outdated until it is read again")
     return dict(stated) | {
         node_id: dict(stated.get(node_id, {})) | {"found": dict(stated.get(node_id, {}).get("found") or {}) | counts}
         for node_id, counts in found.items()
@@ -59,11 +71,13 @@ def with_counting(connection: Connection, raw: pd.DataFrame, stated: Stated, as_
 
 def _of_unknown(raw: pd.DataFrame, stated: Stated, name: str) -> pd.DataFrame:
     """The readings of nodes of which this is neither stated nor found."""
-    known = {node_id for node_id, says in stated.items() if (says.get("found") or {}).get(name) or _states(says, name)}
+    known = {node_id for node_id, says in stated.items() if _is_known(says, name)}
     return raw[~raw["node_id"].isin(known)] if known else raw
 
 
-def _states(says: Mapping[str, Any], name: str) -> bool:
+def _is_known(says: Mapping[str, Any], name: str) -> bool:
+    if (says.get("found") or {}).get(name):
+        return True
     if name == "is_counter":
         return says.get("volume_is") in (COUNTER, INCREMENT)
     ranges = says.get("ranges")

@@ -1,4 +1,4 @@
-"""Stored windows that other units or ranges made than those that hold now, and the command that makes them right."""
+"""Stored windows that other units or ranges, or an earlier version, made, and the command that makes them right."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Row, bindparam, text
 
-from src.domain.channels import Conventions, channels_of, described
+from src.domain.channels import Conventions, channels_of
 from src.domain.days import day_start
+from src.processing.ingest.windows import versions_of
 from src.processing.warehouse.channels import stated_channels
 
 # Days are few, and made of all there is.
@@ -64,13 +65,9 @@ def find_outdated(
     ).all()
     listed = sorted({row.node_id for row in rows})
     channels = channels_of(listed, stated_channels(connection, listed), conventions)
-    expected = dict(zip(listed, described(channels, listed), strict=True))
+    expected = dict(zip(listed, versions_of(listed, channels), strict=True))
     kept_from = day_start(now - timedelta(days=retention_days), zone)
-    wrong = [
-        row
-        for row in rows
-        if row.computation_version.partition(" ")[2] != expected[row.node_id] and row.last > kept_from
-    ]
+    wrong = [row for row in rows if row.computation_version != expected[row.node_id] and row.last > kept_from]
     if not wrong:
         return None
     first = max(min(row.first for row in wrong), kept_from).astimezone(zone).date()

@@ -68,8 +68,9 @@ def plan_backfill(
 def _watermarks(database: Engine) -> dict[str, Watermark]:
     with database.connect() as connection:
         mark = ingestion_watermarks.c
-        rows = connection.execute(select(mark.node_id, mark.last_row, mark.last_arrival, mark.recent_rows))
-        return {row.node_id: Watermark(row.last_row, row.last_arrival, row.recent_rows) for row in rows}
+        columns = (mark.last_row, mark.last_arrival, mark.recent_rows, mark.last_of_each)
+        rows = connection.execute(select(mark.node_id, *columns))
+        return {row.node_id: Watermark(*row[1:]) for row in rows}
 
 
 def _count_fewer(database: Engine, marks: Mapping[str, Watermark], fewer: Mapping[str, int]) -> None:

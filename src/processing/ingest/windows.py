@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, case, delete, func, insert, select
 from sqlalchemy.dialects.postgresql import insert as insert_or_update
 
 from src.db.tables import computed_metrics, ingestion_watermarks, nodes, rejected_readings
@@ -22,7 +22,7 @@ from src.domain.counting import increments
 from src.domain.days import day_start
 from src.domain.metrics import TIME_WINDOWS, window_metrics
 from src.domain.quality import window_quality
-from src.domain.readings import EARLIEST, clean
+from src.domain.readings import EARLIEST, MEASUREMENTS, clean
 from src.domain.vouching import LAG_DAYS, LEAD_DAYS
 from src.processing.ingest.counting import with_counting
 from src.processing.warehouse.channels import stated_channels
@@ -214,7 +214,8 @@ def write_span(connection: Connection, span: Span, *, moves_watermarks: bool = T
 
 
 def _with_increments(frame: pd.DataFrame, channels: pd.DataFrame | None, zone: ZoneInfo) -> pd.DataFrame:
-    """Readings in which volumes that are registers' readings are what flowed since the previous one."""
+    """Readings in which volumes that are registers' readings are what flowed since the previous one; is_register says
+    where one was read."""
     if channels is None or "volume_counter" not in channels:
         return frame
     row = np.flatnonzero(frame["node_id"].isin(channels.index[channels["volume_counter"]]))
@@ -228,8 +229,10 @@ def _with_increments(frame: pd.DataFrame, channels: pd.DataFrame | None, zone: Z
         own["volume"].to_numpy(dtype="float64"),
     )
     volume = frame["volume"].to_numpy(dtype="float64", copy=True)
+    is_register = np.zeros(len(frame), dtype=bool)
+    is_register[row] = own["volume"].notna()
     volume[row] = amounts
-    return frame.assign(volume=volume)
+    return frame.assign(volume=volume, is_register=is_register)
 
 
 def versions_of(node_ids: Sequence[str], channels: pd.DataFrame | None) -> list[str]:
@@ -304,9 +307,22 @@ def _advance_watermarks(connection: Connection, raw: pd.DataFrame, readings: pd.
     if last_row.empty:
         return
     last_reading = readings.groupby("node_id", observed=True)["timestamp"].max().to_dict()
+    latest = pd.DataFrame(
+        {
+            name: readings["timestamp"][readings[name].notna()].groupby(readings["node_id"], observed=True).max()
+            for name in MEASUREMENTS
+        }
+    ).min(axis=1)
+    last_of_each = {node_id: instant for node_id, instant in latest.items() if pd.notna(instant)}
     statement = insert_or_update(ingestion_watermarks).values(
         [
-            {"node_id": node_id, "last_row": instant, "last_reading": last_reading.get(node_id), "updated_at": as_of}
+            {
+                "node_id": node_id,
+                "last_row": instant,
+                "last_reading": last_reading.get(node_id),
+                "last_of_each": last_of_each.get(node_id),
+                "updated_at": as_of,
+            }
             for node_id, instant in last_row.items()
         ]
     )
@@ -317,6 +333,7 @@ def _advance_watermarks(connection: Connection, raw: pd.DataFrame, readings: pd.
             set_={
                 "last_row": func.greatest(kept.last_row, new.last_row),
                 "last_reading": func.greatest(kept.last_reading, new.last_reading),
+                "last_of_each": case((new.last_row >= kept.last_row, new.last_of_each), else_=kept.last_of_each),
                 "updated_at": new.updated_at,
             },
         )

@@ -14,7 +14,7 @@ import pyarrow as pa
 from google.cloud import bigquery, bigquery_storage
 
 from src.domain.forecasting.series import WEATHER
-from src.domain.placeholders import PLACEHOLDERS
+from src.domain.placeholders import ALWAYS
 from src.domain.readings import VALID_RANGE
 from src.domain.units import UNITS, conversion
 from src.processing.warehouse.client import Warehouse, WarehouseError, run_query, sentences
@@ -127,7 +127,7 @@ def read_hourly_flow(
             *_span(start, end),
             bigquery.ArrayQueryParameter("nodes", "STRING", _flow_channels(node_ids, channels)),
             bigquery.ArrayQueryParameter("node_ids", "STRING", list(node_ids)),
-            bigquery.ArrayQueryParameter("placeholders", "FLOAT64", list(PLACEHOLDERS)),
+            bigquery.ArrayQueryParameter("placeholders", "FLOAT64", list(ALWAYS)),
             bigquery.ScalarQueryParameter("score", "FLOAT64", settings.minimum_quality_score),
         ],
     )

@@ -25,16 +25,19 @@ class Watermark:
         last_arrival: the latest arrival among them; None: never stamped, or a first load was interrupted.
         recent_rows: how many of them had arrived within LATE_ARRIVAL_MARGIN_MINUTES up to `last_arrival`; None: nobody
             has counted.
+        last_of_each: the earliest of the last readings of each measurement; None: not known.
     """
 
     last_row: datetime
     last_arrival: datetime | None
     recent_rows: int | None = None
+    last_of_each: datetime | None = None
 
     def until(self, now: datetime) -> Watermark:
         """The watermark without what lies after an instant."""
         arrival = None if self.last_arrival is None else min(self.last_arrival, now)
-        return Watermark(min(self.last_row, now), arrival, self.recent_rows)
+        of_each = None if self.last_of_each is None else min(self.last_of_each, now)
+        return Watermark(min(self.last_row, now), arrival, self.recent_rows, of_each)
 
 
 @dataclass(frozen=True)

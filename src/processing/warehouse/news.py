@@ -161,17 +161,18 @@ def _again(row: Any, mark: Watermark, question: Question) -> NodeNews | None:
     # What is stamped says itself what is new; of the rest, nobody can tell but by reading it again.
     first = min(filter(None, [row.first_late, row.first_new, uncounted]), default=None)
     again = [near] if row.unstamped or first is None else []
-    read_from = max(question.since, min([*again, *([_before(first, mark.last_row)] if first else [])]))
+    read_from = max(question.since, min([*again, *([_before(first, mark)] if first else [])]))
     # Of the days before the near ones, as many readings as their share of the time.
     before = max((near - BEFORE - question.since) / timedelta(days=1), 0.0)
     share = min(max((near - read_from) / timedelta(days=1) / before, 0.0), 1.0) if before else 1.0
     return _of(row, read_from, row.near + round(share * (row.readings - row.near)))
 
 
-def _before(first: datetime, last_row: datetime) -> datetime:
-    """An instant no later than the row before the first new one, or as far back as that one may tell something of."""
+def _before(first: datetime, mark: Watermark) -> datetime:
+    """An instant no later than the reading of each measurement before the first new row, or as far back as that row may
+    tell something of."""
     reach = first - timedelta(days=LAG_DAYS + 1)
-    return reach if first <= last_row else max(reach, last_row)
+    return reach if first <= mark.last_row else max(reach, min(mark.last_row, mark.last_of_each or mark.last_row))
 
 
 def _of(row: Any, read_from: datetime, readings: int) -> NodeNews:
