@@ -230,7 +230,12 @@ def _with_vouched(result: Arrays, vouched: Mapping[str, Vouched], rows: Rows, ed
         result[name] = np.full(len(every), np.nan)
     at = np.searchsorted(every, keys["flow"])
     result["total_volume"][at], result["estimated_volume"][at] = vouched["flow"].amount, vouched["flow"].estimated
-    return result
+    if len(every) == len(key):
+        return result
+    # Of days after a node's last reading nothing is told yet, whatever others have told of them.
+    last = rows.day[np.searchsorted(rows.node, result["node"], side="right") - 1]
+    is_told = (result["reading_count"] > 0) | (result["window_start"] < rows.starts[last + 1])
+    return {name: values[is_told] for name, values in result.items()}
 
 
 def _covered(spans: Spans, node: Integers, window_start: Integers) -> Floats:

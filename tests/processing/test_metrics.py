@@ -77,7 +77,10 @@ def brute_force(rows: list[dict]) -> dict[tuple, dict]:
         def window(name: str, instant: datetime, day, cadence: float | None, node=node, spans=spans) -> dict:
             begin, end = _edges(name, instant, day)
             made = {"window_end": end, "begin": begin, "readings": [], "cadence_seconds": cadence, "spans": spans}
-            return windows.setdefault((node, name, begin), made)
+            there = windows.setdefault((node, name, begin), made)
+            if there["cadence_seconds"] is None and not there["readings"]:
+                there["cadence_seconds"] = cadence
+            return there
 
         for index, r in enumerate(readings):
             r["steps"] = _steps(readings[max(0, index - 2) : index + 1], cadence[r["day"]])
@@ -245,7 +248,13 @@ def _pace(by_day: dict, day) -> tuple[float | None, float | None, bool]:
     ]
     if len(both) < 6 or share(both) >= 0.7:
         return cadence, limit, False
-    *_, second, longest = sorted(both)
+    # For how long a value holds, that counts which begins on the day, too.
+    overnight = [
+        (b - a).total_seconds()
+        for a, b in pairwise(sorted(t for times in by_day.values() for t in times))
+        if (a.astimezone(ROME).date(), b.astimezone(ROME).date()) == (day, day + timedelta(days=1))
+    ]
+    *_, second, longest = sorted(both + overnight)
     return cadence, min(max(limit, 1.1 * (longest if longest <= 2 * second else second)), 23 * 3600), True
 
 
