@@ -33,7 +33,7 @@ from src.processing.nodes import Node, import_nodes
 NOW = datetime(2025, 6, 24, tzinfo=UTC)
 MOST_SECONDS = 600
 # What a channel is said to be: by node and measurement the kinds, with what else is said of each.
-Said = dict[tuple[str, str, str], str]
+Judged = dict[tuple[str, str, str], str]
 GOALS: dict[Habit, float] = {"on change": 0.01, "sparse": 0.05, "catch-up": 0.01, "lost 10": 0.02, "lost 30": 0.02}
 MOST_HOUR_RATIO = 1.1
 # Bands of volumes are intervals at 95 %.
@@ -97,7 +97,7 @@ def balances_of(database: Engine) -> pd.DataFrame:
     return pd.read_sql(text(query), database)
 
 
-def said_of_channels(database: Engine) -> Said | None:
+def judged_channels(database: Engine) -> Judged | None:
     """What the service says of channels; None where it keeps no book of them."""
     if not inspect(database).has_table("node_channels", SCHEMA):
         return None
@@ -105,16 +105,16 @@ def said_of_channels(database: Engine) -> Said | None:
         "SELECT node_id, measurement, is_connected IS FALSE AS is_dead, copy_of, unit_questioned IS TRUE AS is_odd, "
         "coalesce(likely_unit, '') AS likely_unit FROM water_infrastructure.node_channels"
     )
-    said: Said = {}
+    judged: Judged = {}
     with database.connect() as connection:
         for row in connection.execute(query):
             if row.is_dead:
-                said[row.node_id, row.measurement, "dead"] = ""
+                judged[row.node_id, row.measurement, "dead"] = ""
             if row.copy_of is not None:
-                said[row.node_id, row.measurement, f"copy of {row.copy_of}"] = ""
+                judged[row.node_id, row.measurement, f"copy of {row.copy_of}"] = ""
             if row.is_odd:
-                said[row.node_id, row.measurement, "unit"] = row.likely_unit
-    return said
+                judged[row.node_id, row.measurement, "unit"] = row.likely_unit
+    return judged
 
 
 # --- what it says beside what was
@@ -170,23 +170,23 @@ def balance_row(inlet: Meter, customers: Meter, goal: float, balances: pd.DataFr
     return replace(row, goal=f"{row.goal}, no day unknown", met=False, figure=1.0) if unknown else row
 
 
-def channel_rows(meters: Iterable[Meter], said: Said | None) -> list[Row]:
+def channel_rows(meters: Iterable[Meter], judged: Judged | None) -> list[Row]:
     """Every channel with which something is wrong."""
     rows = []
     for meter in meters:
         for measurement, wrong in meter.wrong.items():
-            more = None if said is None else said.get((meter.node_id, measurement, wrong))
-            got = "not available" if said is None else "not found" if more is None else f"found {more}".strip()
+            more = None if judged is None else judged.get((meter.node_id, measurement, wrong))
+            got = "not available" if judged is None else "not found" if more is None else f"found {more}".strip()
             found = more is not None
             rows.append(Row(meter.node_id, f"{measurement}: {wrong}", "found", got, "", found, found))
     return rows
 
 
-def wrongly_said_rows(meters: Iterable[Meter], said: Said) -> list[Row]:
+def wrongly_judged_rows(meters: Iterable[Meter], judged: Judged) -> list[Row]:
     """What is said of channels that are as they should be, or is another thing than what is wrong with them."""
     by_id = {meter.node_id: meter for meter in meters}
     rows = []
-    for (node_id, measurement, what), more in sorted(said.items()):
+    for (node_id, measurement, what), more in sorted(judged.items()):
         meter = by_id[node_id]
         # Of a channel that a node does not have, it may well be said that it is not connected.
         if measurement in meter.open or measurement not in meter.measured or meter.wrong.get(measurement) == what:
@@ -205,7 +205,7 @@ def _row(meter: Meter, what: str, wanted: str, got: str, error: float, goal: flo
 
 def figures_of(meters: Sequence[Meter], database: Engine) -> tuple[list[Row], dict[str, float | int | None]]:
     """The table's rows and the last line's figures: of each kind of error the worst, of channels how many."""
-    hours, balances, said = volumes_of(database), balances_of(database), said_of_channels(database)
+    hours, balances, judged = volumes_of(database), balances_of(database), judged_channels(database)
 
     def of(habit: Habit) -> list[Meter]:
         return [meter for meter in meters if meter.habit == habit]
@@ -225,12 +225,12 @@ def figures_of(meters: Sequence[Meter], database: Engine) -> tuple[list[Row], di
         "volume_error_sparse": _worst(sparse),
         "catch_up_max_hour_ratio": _worst(largest),
     }
-    channels = channel_rows(meters, said)
+    channels = channel_rows(meters, judged)
     for wrong, name in FOUND.items():
         own = [row for row in channels if row.what.endswith(f": {wrong}")]
-        result[name] = None if said is None else int(sum(row.figure for row in own))
-    wrongly = [] if said is None else wrongly_said_rows(meters, said)
-    result["channels_wrongly_questioned"] = None if said is None else len(wrongly)
+        result[name] = None if judged is None else int(sum(row.figure for row in own))
+    wrongly = [] if judged is None else wrongly_judged_rows(meters, judged)
+    result["channels_wrongly_questioned"] = None if judged is None else len(wrongly)
     result |= {"balance_error_lost_10": _worst(lost_10), "balance_error_lost_30": _worst(lost_30)}
     return [*changing, *sparse, *caught_up, *largest, *lost_10, *lost_30, *channels, *wrongly], result
 

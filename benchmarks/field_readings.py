@@ -84,12 +84,12 @@ def on_change(name: str, *, share: float, silent_hours: float, seed: int) -> Met
     instants, random = _instants(1), np.random.default_rng(seed)
     # The water of a quarter of an hour, and what single minutes do around it.
     flow = np.repeat(demand(_instants(15), random), 15) * np.exp(random.normal(0, 0.004, len(instants)))
-    told = [0]
+    reported = [0]
     for minute, value in enumerate(flow):
-        last = flow[told[-1]]
-        if abs(value - last) > share * last or minute - told[-1] >= 60 * silent_hours:
-            told.append(minute)
-    readings = _readings(name, instants[told], {"flow_rate": flow[told]})
+        last = flow[reported[-1]]
+        if abs(value - last) > share * last or minute - reported[-1] >= 60 * silent_hours:
+            reported.append(minute)
+    readings = _readings(name, instants[reported], {"flow_rate": flow[reported]})
     return Meter(readings, "inlet", "on change", by_hour(instants, flow, 1))
 
 

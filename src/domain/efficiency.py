@@ -148,10 +148,10 @@ def largest_meters(meters: pd.DataFrame) -> pd.DataFrame:
     Returns:
         A row per window_start and district_id with largest_meters, a list of node_ids.
     """
-    told = meters[meters["role"].isin(["inlet", "outlet", "consumption"]) & meters["volume"].notna()]
-    told = told.assign(is_consumption=told["role"] == "consumption", size=told["volume"].abs())
+    measured = meters[meters["role"].isin(["inlet", "outlet", "consumption"]) & meters["volume"].notna()]
+    measured = measured.assign(is_consumption=measured["role"] == "consumption", size=measured["volume"].abs())
     keys = ["window_start", "district_id"]
-    largest = told.sort_values("size", kind="stable").drop_duplicates([*keys, "is_consumption"], keep="last")
+    largest = measured.sort_values("size", kind="stable").drop_duplicates([*keys, "is_consumption"], keep="last")
     return (
         largest.sort_values("is_consumption").groupby(keys)["node_id"].agg(list).rename("largest_meters").reset_index()
     )

@@ -47,21 +47,24 @@ def rolling_balances(daily: pd.DataFrame, edges: pd.DatetimeIndex, days: int, ap
         last day.
     """
     found = [
-        _of_district(own.set_index("window_start").reindex(edges[:-1]), edges, days, apparent_share).assign(
+        _of_district(of_district.set_index("window_start").reindex(edges[:-1]), edges, days, apparent_share).assign(
             district_id=district_id
         )
-        for district_id, own in daily.groupby("district_id")
+        for district_id, of_district in daily.groupby("district_id")
     ]
     return pd.concat(found, ignore_index=True)
 
 
-def _of_district(own: pd.DataFrame, edges: pd.DatetimeIndex, days: int, apparent_share: float) -> pd.DataFrame:
+def _of_district(daily: pd.DataFrame, edges: pd.DatetimeIndex, days: int, apparent_share: float) -> pd.DataFrame:
     length = ((edges[1:] - edges[:-1]) / pd.Timedelta(days=1)).to_numpy()
-    volumes = {name: own[f"{name}_volume"].to_numpy("float64") for name in ("input", "output", "loss")}
+    volumes = {name: daily[f"{name}_volume"].to_numpy("float64") for name in ("input", "output", "loss")}
     balanced = _Known(np.isfinite(volumes["loss"]), length, days)
     found = pd.DataFrame({"window_start": edges[:-days], "window_end": edges[days:], "known_days": balanced.count})
     for name, values in volumes.items():
-        margin, of_meters = own[f"{name}_margin"].to_numpy("float64"), own[f"{name}_meter_margin"].to_numpy("float64")
+        margin, of_meters = (
+            daily[f"{name}_margin"].to_numpy("float64"),
+            daily[f"{name}_meter_margin"].to_numpy("float64"),
+        )
         own_days = _Known(np.isfinite(values), length, days)
         # A loss is a difference: where it is known, both its sides are told of the days on which both are known.
         for figure, paired, alone in (
@@ -72,21 +75,21 @@ def _of_district(own: pd.DataFrame, edges: pd.DatetimeIndex, days: int, apparent
     found["efficiency_percentage"] = (
         100 * found["output_volume"] / found["input_volume"].where(found["input_volume"] > 0)
     )
-    coverage = own["coverage"].to_numpy("float64")
+    coverage = daily["coverage"].to_numpy("float64")
     found["coverage"] = _sums(np.nan_to_num(coverage) * length, days) / _sums(length, days)
     either = _Known(np.isfinite(volumes["input"]) | np.isfinite(volumes["output"]), length, days)
-    estimated = (_estimated(own, volumes, of, days) for of in (balanced, either))
+    estimated = (_estimated(daily, volumes, of, days) for of in (balanced, either))
     is_told = found[["input_volume", "output_volume"]].notna().any(axis=1)
     found["estimated_share"] = pd.Series(np.where(balanced.is_enough, *estimated)).where(is_told)
-    found["method"] = pd.Series(_methods(own["method"], days), dtype=object)
-    is_metered = (own["method"] == METERED).to_numpy()
+    found["method"] = pd.Series(_methods(daily["method"], days), dtype=object)
+    is_metered = (daily["method"] == METERED).to_numpy()
     real = volumes["loss"] * np.where(is_metered, 1 - apparent_share, 1.0)
     found["real_loss_volume"] = balanced.total(real)
     shares = {METERED: apparent_share, NIGHT_FLOW: 0.0}
     found["apparent_loss_share"] = [shares.get(method, np.nan) for method in found["method"]]
-    found["reason"] = pd.Series(_reasons(own, balanced, found, days), dtype=object)
+    found["reason"] = pd.Series(_reasons(daily, balanced, found, days), dtype=object)
     for name in ("active_nodes", "total_nodes"):
-        found[name] = own[name].to_numpy("float64")[days - 1 :]
+        found[name] = daily[name].to_numpy("float64")[days - 1 :]
     return found
 
 
@@ -106,7 +109,7 @@ class _Known:
         return self._sum(values) * self.scale
 
     def margin(self, values: Numbers, margin: Numbers, of_meters: Numbers) -> Numbers:
-        """Of that total, at 95 %; NaN where a day's own is not known."""
+        """Of that total, at 95 %; NaN where that of a day is not known."""
         # What of a margin is the meters' was not always told: then all of it is taken to be.
         of_meters = np.where(np.isfinite(of_meters), of_meters, margin)
         systematic = self._sum(of_meters)
@@ -132,11 +135,11 @@ def _sums(values: Numbers, days: int) -> Numbers:
     return found
 
 
-def _estimated(own: pd.DataFrame, volumes: dict[str, Numbers], known: _Known, days: int) -> Numbers:
+def _estimated(daily: pd.DataFrame, volumes: dict[str, Numbers], known: _Known, days: int) -> Numbers:
     """The share of the water that was estimated: on known days as these say, of missing ones all."""
-    share = own["estimated_share"].to_numpy("float64")
-    told = known.mask & np.isfinite(share)
-    water = np.where(told, np.nan_to_num(volumes["input"]) + np.nan_to_num(volumes["output"]), 0.0)
+    share = daily["estimated_share"].to_numpy("float64")
+    has_share = known.mask & np.isfinite(share)
+    water = np.where(has_share, np.nan_to_num(volumes["input"]) + np.nan_to_num(volumes["output"]), 0.0)
     water = np.maximum(water, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         of_known = _sums(water * np.nan_to_num(share), days) / _sums(water, days)
@@ -149,17 +152,17 @@ def _methods(methods: pd.Series, days: int) -> list[BalanceMethod | None]:
     metered, by_night = (
         _sums((methods == name).to_numpy().astype("float64"), days) > 0 for name in (METERED, NIGHT_FLOW)
     )
-    told: dict[tuple[bool, bool], BalanceMethod | None] = {
+    names: dict[tuple[bool, bool], BalanceMethod | None] = {
         (True, True): _MIXED, (True, False): METERED, (False, True): NIGHT_FLOW, (False, False): None,
     }  # fmt: skip
-    return [told[bool(one), bool(other)] for one, other in zip(metered, by_night, strict=True)]
+    return [names[bool(one), bool(other)] for one, other in zip(metered, by_night, strict=True)]
 
 
-def _reasons(own: pd.DataFrame, balanced: _Known, found: pd.DataFrame, days: int) -> list[str | None]:
+def _reasons(daily: pd.DataFrame, balanced: _Known, found: pd.DataFrame, days: int) -> list[str | None]:
     """Why a window has no loss, or one that cannot be."""
-    reasons = own["reason"].to_numpy(dtype=object)
-    told = ~balanced.mask & own["reason"].notna().to_numpy()
-    latest = np.maximum.accumulate(np.where(told, np.arange(len(told)), -1))[days - 1 :]
+    reasons = daily["reason"].to_numpy(dtype=object)
+    has_reason = ~balanced.mask & daily["reason"].notna().to_numpy()
+    latest = np.maximum.accumulate(np.where(has_reason, np.arange(len(has_reason)), -1))[days - 1 :]
     is_impossible = (found["loss_volume"] < -found["loss_margin"].fillna(0.0)).to_numpy()
     sentences: list[str | None] = []
     for first in range(len(found)):
@@ -169,7 +172,7 @@ def _reasons(own: pd.DataFrame, balanced: _Known, found: pd.DataFrame, days: int
             if latest[first] >= first:
                 sentence += f"; of the last of the others: {reasons[latest[first]]}"
         elif is_impossible[first]:
-            of_days = own["largest_meters"].iloc[first : first + days].dropna()
+            of_days = daily["largest_meters"].iloc[first : first + days].dropna()
             often = Counter(tuple(names) for names in of_days).most_common(1)
             sentence = impossible(often[0][0] if often else ())
         sentences.append(sentence)

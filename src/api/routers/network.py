@@ -49,8 +49,8 @@ async def network_efficiency(
     before = instant_from(cursor)
     # A page begins where the one before stopped, also where the default span has moved on with the clock.
     query, first, longest = queries.NETWORK_EFFICIENCY, min(start, before or start), LONGEST.get(time_window)
-    asked: list[object] = [time_window, first, end, before, district_id]
+    bound: list[object] = [time_window, first, end, before, district_id]
     if longest is not None:
-        query, asked = queries.ROLLING_EFFICIENCY, [time_window, start, end, before, district_id, longest]
-    rows, more = await page(database_of(request), query, *asked, limit=limit)
+        query, bound = queries.ROLLING_EFFICIENCY, [time_window, start, end, before, district_id, longest]
+    rows, more = await page(database_of(request), query, *bound, limit=limit)
     return as_json(rows, next_link(request, cursor_of(rows[-1]["window_start"])) if more else None)

@@ -196,16 +196,16 @@ def _as_stated(facts: Facts, measurement: str, metadata: Mapping[str, Any], conv
     stated = {name: value if isinstance(value := metadata.get(name), Mapping) else {} for name in _STATED}
     connected = stated["connected"].get(measurement)
     if isinstance(connected, bool):
-        said = f"stated in the node file: {'' if connected else 'not '}connected"
-        facts = replace(facts, is_connected=connected, evidence=(*facts.evidence, said))
+        sentence = f"stated in the node file: {'' if connected else 'not '}connected"
+        facts = replace(facts, is_connected=connected, evidence=(*facts.evidence, sentence))
         if connected:
             facts = replace(facts, copy_of=None)
     if facts.unit_questioned and (measurement in stated["units"] or measurement in stated["ranges"]):
-        said = "unit or range stated in the node file: not questioned"
-        facts = replace(facts, unit_questioned=False, likely_unit=None, evidence=(*facts.evidence, said))
+        sentence = "unit or range stated in the node file: not questioned"
+        facts = replace(facts, unit_questioned=False, likely_unit=None, evidence=(*facts.evidence, sentence))
     elif facts.unit_questioned and measurement in conventions.ranges:
-        said = "range stated in the settings: not questioned"
-        facts = replace(facts, unit_questioned=False, likely_unit=None, evidence=(*facts.evidence, said))
+        sentence = "range stated in the settings: not questioned"
+        facts = replace(facts, unit_questioned=False, likely_unit=None, evidence=(*facts.evidence, sentence))
     return facts
 
 
