@@ -97,9 +97,10 @@ NETWORK_EFFICIENCY, ROLLING_EFFICIENCY = (
     )
     for within, limit in (
         ("window_start >= $2 AND window_start < least($3, $4::timestamptz)", "$6"),
-        # Those that end in the span; none of them is longer than $6.
+        # Those that end in the span; none is longer than $6, or shorter by more than clocks are set forward and back.
         (
-            """window_start >= $2::timestamptz - $6::interval AND window_start < least($3, $4::timestamptz)
+            """window_start >= $2::timestamptz - $6::interval
+            AND window_start < least($3::timestamptz - $6::interval + interval '3 hours', $4::timestamptz)
             AND window_end > $2 AND window_end <= $3""",
             "$7",
         ),

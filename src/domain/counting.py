@@ -69,29 +69,26 @@ def turning_round(signals: Signals, backward: pd.DataFrame) -> list[str]:
 
     Args:
         signals: the weeks looked at, of whole nodes.
-        backward: a row per node with negative flow: node_id, days on which it came, readings, size (the median over
-            these days of the lowest, L/s).
+        backward: a row per node and day (UTC) with negative flow: node_id, day, readings, lowest (L/s).
     """
-    place = {
-        str(node_id): column
-        for column, (node_id, name) in enumerate(
-            zip(signals.listed["node_id"], signals.listed["measurement"], strict=True)
-        )
-        if name == "flow_rate"
-    }
+    flows = np.flatnonzero(signals.listed["measurement"] == "flow_rate")
+    place = dict(zip(signals.listed["node_id"].iloc[flows], flows, strict=True))
+    day_of_hour = signals.hours.floor("D")
     found = []
-    for row in backward.to_dict("records"):
-        column = place.get(str(row["node_id"]))
+    for node_id, of_node in backward.groupby("node_id", observed=True):
+        column = place.get(node_id)
         if column is None:
             continue
         mean = signals.mean[:, column]
         known = np.isfinite(mean)
-        days, size = known.sum() / 24, np.quantile(np.abs(mean[known]), 0.9)
         forth = known.sum() * 3600 / np.nanmedian(signals.cadence[known, column])
-        share = row["readings"] / (row["readings"] + forth)
-        is_fair = LEAST_SHARE <= share <= 1 - LEAST_SHARE and abs(row["size"]) > 0.05 * size > 0
-        if is_fair and row["days"] >= max(LEAST_DAYS, days / 2):
-            found.append(str(row["node_id"]))
+        share = of_node["readings"].sum() / (of_node["readings"].sum() + forth)
+        size = np.quantile(np.abs(mean[known]), 0.9)
+        is_fair = LEAST_SHARE <= share <= 1 - LEAST_SHARE and abs(of_node["lowest"].median()) > 0.05 * size > 0
+        days = day_of_hour[known].union(pd.DatetimeIndex(of_node["day"]))
+        turning = of_node["day"].isin(day_of_hour[known & (mean > 0.05 * size)]).sum()
+        if is_fair and len(days.unique()) >= LEAST_DAYS and turning >= len(days.unique()) / 2:
+            found.append(str(node_id))
     return found
 
 

@@ -61,16 +61,11 @@ _REPORTING = """
 """
 # Ticks see a few days at a time; how a meter counts may show in weeks only.
 _BACKWARD = """
-    SELECT node_id, count(*) AS days, sum(readings) AS readings,
-        percentile_cont(0.5) WITHIN GROUP (ORDER BY lowest) AS size
-    FROM (
-        SELECT node_id, date_trunc('day', quarter_start, 'UTC') AS day, sum(readings) AS readings, min(lowest) AS lowest
-        FROM water_infrastructure.rejected_readings
-        WHERE node_id = ANY(%(nodes)s) AND quarter_start >= %(start)s AND quarter_start < %(end)s
-            AND reason = 'flow_rate_negative'
-        GROUP BY 1, 2
-    ) AS by_day
-    GROUP BY node_id
+    SELECT node_id, date_trunc('day', quarter_start, 'UTC') AS day, sum(readings) AS readings, min(lowest) AS lowest
+    FROM water_infrastructure.rejected_readings
+    WHERE node_id = ANY(%(nodes)s) AND quarter_start >= %(start)s AND quarter_start < %(end)s
+        AND reason = 'flow_rate_negative'
+    GROUP BY 1, 2
 """
 _DAILY_VOLUMES = """
     SELECT day.node_id, day.window_start AS timestamp, day.total_volume AS volume
@@ -181,7 +176,7 @@ def _find_counting(
     """Stores which meters turn round, by the values that were set aside as negative, and whose volumes are registers'
     readings, by their days; their windows are named as outdated then."""
     bound = {"nodes": list(node_ids), "start": span[0], "end": span[1]}
-    kinds = {"node_id": "text", "days": "number", "readings": "number", "size": "number"}
+    kinds = {"node_id": "text", "day": "instant", "readings": "number", "lowest": "number"}
     backward = read_rows(connection, _BACKWARD, bound, kinds)
     volumes = read_rows(
         connection, _DAILY_VOLUMES, bound, {"node_id": "text", "timestamp": "instant", "volume": "number"}
