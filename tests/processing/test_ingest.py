@@ -138,3 +138,11 @@ def test_what_is_set_aside_is_counted_by_node_and_quarter_of_an_hour_until_it_is
     put(stack, readings)
     run_cycle(stack, START + timedelta(hours=7, minutes=30))
     assert table(database, "rejected_readings").empty
+
+
+def test_as_many_nodes_as_a_chunk_may_hold_are_taken_in_together(stack: Settings, database: Engine):
+    nodes = [f"n{number:03d}" for number in range(300)]
+    put(stack, readings_of(nodes, days=0.25, minutes=60))
+    job = run_cycle(stack, START + timedelta(days=1))
+    assert (job["status"], job["error_message"]) == ("completed", None)
+    assert table(database, "ingestion_watermarks")["last_of_each"].notna().sum() == len(nodes)

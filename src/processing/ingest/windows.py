@@ -307,13 +307,11 @@ def _advance_watermarks(connection: Connection, raw: pd.DataFrame, readings: pd.
     if last_row.empty:
         return
     last_reading = readings.groupby("node_id", observed=True)["timestamp"].max().to_dict()
-    latest = pd.DataFrame(
-        {
-            name: readings["timestamp"][readings[name].notna()].groupby(readings["node_id"], observed=True).max()
-            for name in MEASUREMENTS
-        }
-    ).min(axis=1)
-    last_of_each = {node_id: instant for node_id, instant in latest.items() if pd.notna(instant)}
+    last_of_each: dict[Any, pd.Timestamp] = {}
+    for name in MEASUREMENTS:
+        measured = readings[readings[name].notna()].groupby("node_id", observed=True)["timestamp"].max()
+        for node_id, instant in measured.items():
+            last_of_each[node_id] = min(instant, last_of_each.get(node_id, instant))
     statement = insert_or_update(ingestion_watermarks).values(
         [
             {
