@@ -24,7 +24,8 @@ _HOURS = """
     FROM unnest(CAST(%(nodes)s AS text[])) WITH ORDINALITY AS listed (node_id, place)
     CROSS JOIN LATERAL (
         SELECT window_start, cadence_seconds, {figures} FROM water_infrastructure.computed_metrics
-        WHERE node_id = listed.node_id AND time_window = '1hour' AND window_start >= %(start)s AND window_start < %(end)s
+        WHERE node_id = listed.node_id AND time_window = '1hour'
+            AND window_start >= %(start)s AND window_start < %(end)s
         OFFSET 0
     ) AS hour
 """
