@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from uuid import UUID, uuid4
 
+import numpy as np
 import pandas as pd
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, delete, insert, text
 
+from src.db.tables import anomalies
 from src.processing.conclusions import anomalies as detect
 from src.processing.conclusions import conclude
+from src.processing.conclusions.counts import Span, count_events
 from src.processing.conclusions.extent import Progress
 from src.settings import Settings
 from tests.system import START, metrics, put, readings_of, run_cycle, table
@@ -108,6 +112,42 @@ def test_windows_and_the_network_count_the_events_they_lie_under(
     assert windows["anomaly_count"].sum() == len(under)
     network = table(database, "network_metrics").set_index("time_range")["anomaly_count"]
     assert (network["24h"], network["6h"]) == (1, 0)
+
+
+def test_however_events_come_and_go_each_window_has_the_count_of_those_over_it(
+    stack: Settings, database: Engine, readings: pd.DataFrame
+):
+    put(stack, readings)
+    run_cycle(stack, START + timedelta(days=4))
+    random = np.random.default_rng(3)
+    known: dict[UUID, Span] = {}
+    for _ in range(12):
+        gone = [key for key in known if random.random() < 0.3]
+        spans = [known.pop(key) for key in gone]
+        new = {}
+        for _ in range(3):
+            begin = START + float(random.uniform(0, 90)) * HOUR
+            new[uuid4()] = Span(str(random.choice(NODES)), begin, begin + float(random.exponential(8)) * HOUR)
+        known |= new
+        with database.begin() as connection:
+            connection.execute(delete(anomalies).where(anomalies.c.anomaly_id.in_(gone)))
+            rows = [
+                {"anomaly_id": key, "node_id": span.node_id, "timestamp": span.first, "end": span.last}
+                | {"anomaly_type": "burst", "severity": "info", "detection_method": "test"}
+                for key, span in new.items()
+            ]
+            connection.execute(insert(anomalies), rows)
+            count_events(connection, [*spans, *new.values()])
+        windows = metrics(database)
+        over = [
+            sum(
+                span.node_id == node and span.first < end and span.last > max(start, span.first)
+                for span in known.values()
+            )
+            for node, start, end in zip(windows["node_id"], windows["window_start"], windows["window_end"], strict=True)
+        ]
+        assert windows["anomaly_count"].tolist() == over
+    assert max(over) > 1
 
 
 def test_what_somebody_resolved_stays_resolved(stack: Settings, database: Engine, readings: pd.DataFrame):

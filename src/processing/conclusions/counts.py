@@ -33,7 +33,9 @@ _COUNTED = text(
             count(*) AS events
         FROM reach
         JOIN water_infrastructure.anomalies AS event ON event.node_id = reach.node_id
-            AND event.timestamp < reach.highest AND (event."end" IS NULL OR event."end" > reach.lowest)
+            -- Of a day that the span ends in, what begins later counts as well.
+            AND event.timestamp < reach.highest + interval '25 hours'
+            AND (event."end" IS NULL OR event."end" > reach.lowest)
         CROSS JOIN LATERAL (
             SELECT node_id, time_window, window_start, window_end, anomaly_count
             FROM water_infrastructure.computed_metrics
@@ -165,12 +167,13 @@ def count_events(connection: Connection, spans: Iterable[Span]) -> datetime | No
     bound = {"nodes": nodes, "firsts": firsts, "lasts": lasts, "lowest": first - _LONGEST_WINDOW, "highest": last}
     connection.execute(_COUNTED, bound)
     connection.execute(text("ANALYZE counted"))
-    # Where late readings have changed an event of long ago, its windows may be compressed.
-    allow_decompression(connection)
-    connection.execute(_LOOK_UP)
-    for week in connection.execute(_WEEKS).all():
-        connection.execute(_UPDATED, week._asdict())
-    connection.execute(_AS_BEFORE)
+    if weeks := connection.execute(_WEEKS).all():
+        # Where late readings have changed an event of long ago, its windows may be compressed.
+        allow_decompression(connection)
+        connection.execute(_LOOK_UP)
+        for week in weeks:
+            connection.execute(_UPDATED, week._asdict())
+        connection.execute(_AS_BEFORE)
     connection.execute(text("DROP TABLE counted"))
     return first
 

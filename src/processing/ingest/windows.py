@@ -206,7 +206,7 @@ def write_span(connection: Connection, span: Span, *, moves_watermarks: bool = T
     return Ingested(
         int(span.raw["timestamp"].between(pd.Timestamp(first), pd.Timestamp(end), inclusive="left").sum()),
         Counter({str(reason): count for reason, count in rejections["reason"].value_counts().items()}),
-        Counter({str(name): int(count) for name, count in rows["time_window"].value_counts().items()}),
+        Counter({str(name): int(count) for name, count in rows["time_window"].value_counts().items() if count}),
         replaced.rows,
         stages.seconds,
         {node_id: hour.astimezone(UTC).isoformat() for node_id, hour in touched.items()},
