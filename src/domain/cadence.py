@@ -97,8 +97,8 @@ def cadence_by_day(day: Integers, seconds: Floats) -> tuple[Integers, Floats]:
 
 def _cadence_by_day(day: Integers, seconds: Floats) -> tuple[Integers, Floats, Integers, Floats]:
     """As `cadence_by_day`, with the number of intervals within each node-day and the share of the most frequent."""
-    days = np.unique(day)
-    overnight = np.concatenate([[True], day[1:] != day[:-1]])
+    overnight = np.concatenate([[True], day[1:] != day[:-1]])[: len(day)]
+    days = day[overnight]
     own = np.isfinite(seconds) & (seconds > 0) & ~overnight
     crossing = np.isfinite(seconds) & (seconds > 0) & overnight
 

@@ -7,7 +7,7 @@ it (see `vouching`), never on how many were read together, so that any chunking 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -18,7 +18,8 @@ import pandas as pd
 
 from src.domain.cadence import GAP_CADENCES, GAP_SECONDS
 from src.domain.days import day_starts, epoch_microseconds
-from src.domain.vouching import SECOND, Rows, Spans, Vouched, accounting, over_windows, sampled
+from src.domain.spreading import Vouched, coverage, over_windows
+from src.domain.vouching import SECOND, Rows, Spans, accounting, sampled
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -30,6 +31,7 @@ FIVE_MINUTES, HOUR = 300 * SECOND, 3600 * SECOND
 TIME_WINDOWS = ("5min", "1hour", "1day")
 # Measurement -> the stem of its columns, in the order of the table.
 _MEASURED = {"flow_rate": "flow", "pressure": "pressure", "temperature": "temperature"}
+_STEPS = ("change", "spike")
 
 COLUMNS = [
     "node_id", "time_window", "window_start", "window_end",
@@ -101,23 +103,27 @@ def window_metrics(readings: pd.DataFrame, start: datetime, zone: ZoneInfo) -> p
         five |= _steps(stem, values[measurement], follows, follows_two, five["first_reading"])
     edges = np.arange(starts[0] // HOUR * HOUR, starts[-1] + HOUR, HOUR)
     hours = _rolled_up(five, (five["window_start"] - edges[0]) // HOUR)
-    hours = _with_vouched(hours, {stem: over_windows(own, edges) for stem, own in spans.items()}, rows, edges)
-    daily = _with_vouched(
-        _rolled_up(five, five["day"]), {stem: over_windows(own, starts) for stem, own in spans.items()}, rows, starts
-    )
+    hours = _with_vouched(hours, over_windows(spans, edges), rows, edges)
+    daily = _with_vouched(_rolled_up(five, five["day"]), over_windows(spans, starts), rows, starts)
 
+    # Five minutes hold too few readings for steps to mean much, and are many rows.
+    five |= {column: np.broadcast_to(np.nan, len(five["node"])) for column in five if column.endswith(_STEPS)}
     first = epoch_microseconds([start])[0]
-    parts = []
-    for name, part in zip(TIME_WINDOWS, (five, hours, daily), strict=True):
-        kept = part["window_end"] > first
-        parts.append({column: part[column][kept] for column in ("node", *COLUMNS) if column in part})
-        if name == "5min":
-            # Five minutes hold too few readings for steps to mean much, and are many rows.
-            count = int(kept.sum())
-            parts[-1] |= {column: np.full(count, np.nan) for column in part if column.endswith(("change", "spike"))}
-        parts[-1]["time_window"] = np.full(int(kept.sum()), TIME_WINDOWS.index(name), dtype=np.int8)
-    merged = {column: np.concatenate([part[column] for part in parts]) for column in parts[0]}
-    return _as_frame(merged, nodes.cat.categories)
+    return _as_frame(_one_below_the_other((five, hours, daily), first), nodes.cat.categories)
+
+
+def _one_below_the_other(parts: Sequence[Arrays], first: int) -> Arrays:
+    """The columns of all window sizes, without the windows that end before or at `first`."""
+    wanted = [part["window_end"] > first for part in parts]
+    ends = np.cumsum([np.count_nonzero(mask) for mask in wanted])
+    merged: Arrays = {}
+    for column in parts[-1]:
+        merged[column] = np.empty(ends[-1], parts[-1][column].dtype)
+        for part, mask, end, count in zip(parts, wanted, ends, np.diff(ends, prepend=0), strict=True):
+            into = merged[column][end - count : end]
+            into[:] = part[column] if count == len(mask) else part[column][mask]
+    merged["time_window"] = np.repeat(np.arange(len(parts), dtype=np.int8), np.diff(ends, prepend=0))
+    return merged
 
 
 def _with_flow_of_volume(rows: Rows, flow: Floats, volume: Floats, spans: Spans) -> Floats:
@@ -154,18 +160,19 @@ def _five_minute(rows: Rows, values: Mapping[str, Floats], spans: Mapping[str, S
         "total_volume": _sum_of_known(amounts, starts),
         "estimated_volume": np.where(np.isnan(amounts[starts]), np.nan, 0.0),
     }
+    for stem, covered in coverage(spans, result["node"], result["window_start"], FIVE_MINUTES).items():
+        result[f"{stem}_coverage"] = covered
     for measurement, stem in _MEASURED.items():
         own = values[measurement]
-        result[f"{stem}_coverage"] = _covered(spans[stem], result["node"], result["window_start"])
         present = ~np.isnan(own)
         zeroed = np.where(present, own, 0.0)
-        count = np.add.reduceat(present.astype(np.int64), starts)
+        count = _per_group(np.add, present.astype(np.int64), starts)
         with np.errstate(invalid="ignore"):
-            mean = np.add.reduceat(zeroed, starts) / np.where(count, count, np.nan)
+            mean = _per_group(np.add, zeroed, starts) / np.where(count, count, np.nan)
         deviation = np.where(present, own - np.repeat(mean, sizes), 0.0)
         result |= _statistics(
-            measurement, stem, count, mean, np.add.reduceat(deviation * deviation, starts),
-            np.fmin.reduceat(own, starts), np.fmax.reduceat(own, starts),
+            measurement, stem, count, mean, _per_group(np.add, deviation * deviation, starts),
+            _per_group(np.fmin, own, starts), _per_group(np.fmax, own, starts),
         )  # fmt: skip
     return result
 
@@ -180,21 +187,21 @@ def _rolled_up(rows: Arrays, key: Integers) -> Arrays:
     sizes = np.diff(np.append(starts, len(key)))
     result: Arrays = {name: rows[name][starts] for name in ("node", "cadence_seconds")}
     result["window"] = key[starts]
-    result["reading_count"] = np.add.reduceat(rows["reading_count"], starts)
+    result["reading_count"] = _per_group(np.add, rows["reading_count"], starts)
     for measurement, stem in _MEASURED.items():
-        counts = rows[f"{stem}_count"].astype(np.int64)
+        counts = rows[f"{stem}_count"]
         means = np.where(counts, rows[f"avg_{measurement}"], 0.0)
         within = np.where(counts > 1, rows[f"{stem}_variance"] * (counts - 1), 0.0)
-        count = np.add.reduceat(counts, starts)
+        count = _per_group(np.add, counts, starts)
         with np.errstate(invalid="ignore"):
-            mean = np.add.reduceat(counts * means, starts) / np.where(count, count, np.nan)
+            mean = _per_group(np.add, counts * means, starts) / np.where(count, count, np.nan)
         between = np.where(counts, counts * (means - np.repeat(mean, sizes)) ** 2, 0.0)
         result |= _statistics(
-            measurement, stem, count, mean, np.add.reduceat(within + between, starts),
-            np.fmin.reduceat(rows[f"min_{measurement}"], starts), np.fmax.reduceat(rows[f"max_{measurement}"], starts),
+            measurement, stem, count, mean, _per_group(np.add, within + between, starts),
+            _per_group(np.fmin, rows[f"min_{measurement}"], starts), _per_group(np.fmax, rows[f"max_{measurement}"], starts),
         )  # fmt: skip
         for kind in ("change", "spike"):
-            result[f"max_{stem}_{kind}"] = np.fmax.reduceat(rows[f"max_{stem}_{kind}"], starts)
+            result[f"max_{stem}_{kind}"] = _per_group(np.fmax, rows[f"max_{stem}_{kind}"], starts)
     return result
 
 
@@ -225,6 +232,9 @@ def _with_vouched(result: Arrays, vouched: Mapping[str, Vouched], rows: Rows, ed
         result[f"{stem}_coverage"][at] = found.seconds / seconds[at]
         by_time = ~np.isnan(found.mean)
         for statistic, values in (("avg", found.mean), ("min", found.low), ("max", found.high)):
+            # Where an hour is one reading, its statistics are the very columns of the five minutes.
+            of_readings = result[f"{statistic}_{measurement}"]
+            result[f"{statistic}_{measurement}"] = np.array(of_readings)
             result[f"{statistic}_{measurement}"][at[by_time]] = values[by_time]
     for name in ("total_volume", "estimated_volume"):
         result[name] = np.full(len(every), np.nan)
@@ -238,27 +248,6 @@ def _with_vouched(result: Arrays, vouched: Mapping[str, Vouched], rows: Rows, ed
     return {name: values[is_told] for name, values in result.items()}
 
 
-def _covered(spans: Spans, node: Integers, window_start: Integers) -> Floats:
-    """The share of each five-minute window that spans vouch for."""
-    if not len(spans.node):
-        return np.zeros(len(node))
-    first = min(int(window_start.min()), int(spans.begin.min()))
-    width = max(int(window_start.max()) + FIVE_MINUTES, int(spans.end.max())) - first + 1
-    begins = spans.node * width + (spans.begin - first)
-    lengths = spans.end - spans.begin
-    before = np.concatenate([[0], np.cumsum(lengths)])
-
-    def vouched_until(instant: Integers) -> Integers:
-        at = np.searchsorted(begins, node * width + (instant - first), side="left")
-        last = np.maximum(at - 1, 0)
-        of_node = (at > 0) & (spans.node[last] == node)
-        reached = np.minimum(instant - spans.begin[last], lengths[last])
-        return np.where(of_node, before[last] + reached, before[at])
-
-    vouched = vouched_until(window_start + FIVE_MINUTES) - vouched_until(window_start)
-    return np.minimum(vouched / FIVE_MINUTES, 1.0)
-
-
 def _steps(
     stem: str, values: Floats, follows: npt.NDArray[np.bool_], follows_two: npt.NDArray[np.bool_], starts: Integers
 ) -> Arrays:
@@ -270,9 +259,15 @@ def _steps(
     taken_back = np.where(step * before < 0, np.minimum(np.abs(step), np.abs(before)), 0.0)
     taken_back[~follows_two | np.isnan(step) | np.isnan(before)] = np.nan
     return {
-        f"max_{stem}_change": np.fmax.reduceat(np.abs(step), starts),
-        f"max_{stem}_spike": np.fmax.reduceat(taken_back, starts),
+        f"max_{stem}_change": _per_group(np.fmax, np.abs(step), starts),
+        f"max_{stem}_spike": _per_group(np.fmax, taken_back, starts),
     }
+
+
+def _per_group(reduction: np.ufunc, values: npt.NDArray[Any], starts: Integers) -> npt.NDArray[Any]:
+    """The values of each group reduced to one; as they are where each group is one value, as at a usual cadence."""
+    reduced: npt.NDArray[Any] = values if len(starts) == len(values) else reduction.reduceat(values, starts)
+    return reduced
 
 
 def _group_starts(node: npt.NDArray[Any], key: npt.NDArray[Any]) -> Integers:
@@ -282,8 +277,8 @@ def _group_starts(node: npt.NDArray[Any], key: npt.NDArray[Any]) -> Integers:
 def _sum_of_known(values: Floats, starts: Integers) -> Floats:
     """Sums per group over what is known; NaN where nothing is."""
     known = ~np.isnan(values)
-    sums = np.add.reduceat(np.where(known, values, 0.0), starts)
-    return np.where(np.add.reduceat(known.astype(np.int64), starts) > 0, sums, np.nan)
+    sums = _per_group(np.add, np.where(known, values, 0.0), starts)
+    return np.where(_per_group(np.add, known.astype(np.int64), starts) > 0, sums, np.nan)
 
 
 def _statistics(
@@ -303,10 +298,8 @@ def _as_frame(columns: Arrays, node_ids: pd.Index) -> pd.DataFrame:
     promised = np.maximum(seconds / columns["cadence_seconds"], 1.0)
     columns["data_completeness"] = np.minimum(100.0, 100.0 * columns["reading_count"] / promised)
     for edge in ("window_start", "window_end"):
-        columns[edge] = columns[edge].astype("datetime64[us]")
-    frame = pd.DataFrame({name: columns[name] for name in COLUMNS if name in columns})
-    frame["node_id"] = pd.Categorical.from_codes(columns["node"], node_ids)
-    frame["time_window"] = pd.Categorical.from_codes(columns["time_window"], pd.Index(TIME_WINDOWS))
-    for edge in ("window_start", "window_end"):
-        frame[edge] = frame[edge].dt.tz_localize("UTC")
-    return frame[COLUMNS]
+        columns[edge] = pd.DatetimeIndex(columns[edge].astype("datetime64[us]"), tz="UTC")
+    columns["node_id"] = pd.Categorical.from_codes(columns["node"], node_ids)
+    columns["time_window"] = pd.Categorical.from_codes(columns["time_window"], pd.Index(TIME_WINDOWS))
+    # As they are: gathered in one block they would all be copied.
+    return pd.DataFrame({name: columns[name] for name in COLUMNS}, copy=False)

@@ -84,8 +84,8 @@ class Rows:
         self.elapsed = _seconds_since_previous(node, instant)
         self.elapsed[instant - np.nan_to_num(self.elapsed) * SECOND < starts[np.maximum(day - 1, 0)]] = np.nan
         node_day = node * (len(starts) + 1) + day
-        days, paces = pace_by_day(node_day, self.elapsed)
-        self.pace = paces.at(np.searchsorted(days, node_day))
+        _, paces = pace_by_day(node_day, self.elapsed)
+        self.pace = paces.at(np.cumsum(np.diff(node_day, prepend=node_day[:1]) != 0))
 
     def signal(self, present: Booleans) -> Signal:
         """The rows in which something is there, with its own pace: others may report more often, or go on while it is
@@ -219,80 +219,3 @@ def _rate_of_day(signal: Signal, amounts: Floats, since: Floats, stretched: Bool
     with np.errstate(invalid="ignore", divide="ignore"):
         rates: Floats = (1000 * total / time)[group]
     return rates
-
-
-@dataclass(frozen=True)
-class Vouched:
-    """What spans say of windows, one entry per node and window with any vouched time, in that order.
-
-    `seconds` of the window that are vouched for; `amount` m³ (NaN: no water measured) and how much of it is
-    `estimated`; `mean`, `low` and `high` by time, NaN where means go by readings; `reading`, a row whose span lies in
-    it.
-    """
-
-    node: Integers
-    window: Integers
-    seconds: Floats
-    amount: Floats
-    estimated: Floats
-    mean: Floats
-    low: Floats
-    high: Floats
-    reading: Integers
-
-
-def over_windows(spans: Spans, edges: Integers) -> Vouched:
-    """Spreads spans over windows between edges (epoch µs, ascending); what lies outside all of them is left out.
-
-    `window` numbers the windows by their first edge.
-    """
-    first = np.searchsorted(edges, spans.begin, side="right") - 1
-    last = np.searchsorted(edges, spans.end, side="left") - 1
-    pieces = np.maximum(last - first + 1, 1)
-    if (pieces > 1).any():
-        piece = np.repeat(np.arange(len(first)), pieces)
-        window = np.arange(len(piece)) - np.repeat(np.cumsum(pieces) - pieces, pieces) + first[piece]
-    else:
-        piece, window = np.arange(len(first)), first
-    inside = (window >= 0) & (window < len(edges) - 1)
-    if not inside.all():
-        piece, window = piece[inside], window[inside]
-    begin = np.maximum(spans.begin[piece], edges[window])
-    end = np.minimum(spans.end[piece], edges[window + 1])
-    node = spans.node[piece]
-    # Amounts counted backward and samples held forward may lie in each other where a meter changes between both.
-    order_is_kept = ((node[1:] > node[:-1]) | ((node[1:] == node[:-1]) & (window[1:] >= window[:-1]))).all()
-    if not order_is_kept:
-        order = np.lexsort((window, node))
-        piece, window, begin, end, node = piece[order], window[order], begin[order], end[order], node[order]
-    if not len(node):
-        none, no = np.empty(0), np.empty(0, np.int64)
-        return Vouched(no, no, none, none, none, none, none, none, no)
-    starts = np.flatnonzero(np.concatenate([[True], (node[1:] != node[:-1]) | (window[1:] != window[:-1])]))
-    seconds = (end - begin) / SECOND
-    whole = (spans.end - spans.begin)[piece] / SECOND
-    amount = spans.amount[piece] * (seconds / whole)
-    partly = spans.stretched[piece] & (seconds < whole)
-    has_water = ~np.isnan(amount)
-    sums = np.add.reduceat(np.where(has_water, amount, 0.0), starts)
-    total = np.where(np.add.reduceat(has_water.astype(np.int64), starts) > 0, sums, np.nan)
-    nothing = np.full(len(starts), np.nan)
-    mean, low, high = nothing, nothing, nothing
-    if spans.weighted.any():
-        value = spans.value[piece]
-        by_time = np.add.reduceat(spans.weighted[piece].astype(np.int64), starts) > 0
-        time = np.add.reduceat(seconds, starts)
-        mean = np.where(by_time, np.add.reduceat(value * seconds, starts) / time, np.nan)
-        low = np.where(by_time, np.fmin.reduceat(value, starts), np.nan)
-        high = np.where(by_time, np.fmax.reduceat(value, starts), np.nan)
-    return Vouched(
-        node[starts],
-        window[starts],
-        np.minimum(np.add.reduceat(seconds, starts), (edges[window[starts] + 1] - edges[window[starts]]) / SECOND),
-        total,
-        np.where(np.isnan(total), np.nan, np.add.reduceat(np.where(partly & has_water, amount, 0.0), starts)),
-        mean,
-        low,
-        high,
-        spans.reading[piece[starts]],
-    )
