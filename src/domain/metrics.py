@@ -198,7 +198,8 @@ def _rolled_up(rows: Arrays, key: Integers) -> Arrays:
         between = np.where(counts, counts * (means - np.repeat(mean, sizes)) ** 2, 0.0)
         result |= _statistics(
             measurement, stem, count, mean, _per_group(np.add, within + between, starts),
-            _per_group(np.fmin, rows[f"min_{measurement}"], starts), _per_group(np.fmax, rows[f"max_{measurement}"], starts),
+            _per_group(np.fmin, rows[f"min_{measurement}"], starts),
+            _per_group(np.fmax, rows[f"max_{measurement}"], starts),
         )  # fmt: skip
         for kind in ("change", "spike"):
             result[f"max_{stem}_{kind}"] = _per_group(np.fmax, rows[f"max_{stem}_{kind}"], starts)
@@ -297,9 +298,11 @@ def _as_frame(columns: Arrays, node_ids: pd.Index) -> pd.DataFrame:
     seconds = (columns["window_end"] - columns["window_start"]) / SECOND
     promised = np.maximum(seconds / columns["cadence_seconds"], 1.0)
     columns["data_completeness"] = np.minimum(100.0, 100.0 * columns["reading_count"] / promised)
+    named: dict[str, Any] = {
+        "node_id": pd.Categorical.from_codes(columns["node"], node_ids),
+        "time_window": pd.Categorical.from_codes(columns["time_window"], pd.Index(TIME_WINDOWS)),
+    }
     for edge in ("window_start", "window_end"):
-        columns[edge] = pd.DatetimeIndex(columns[edge].astype("datetime64[us]"), tz="UTC")
-    columns["node_id"] = pd.Categorical.from_codes(columns["node"], node_ids)
-    columns["time_window"] = pd.Categorical.from_codes(columns["time_window"], pd.Index(TIME_WINDOWS))
+        named[edge] = pd.DatetimeIndex(columns[edge].astype("datetime64[us]"), tz="UTC")
     # As they are: gathered in one block they would all be copied.
-    return pd.DataFrame({name: columns[name] for name in COLUMNS}, copy=False)
+    return pd.DataFrame({name: named.get(name, columns.get(name)) for name in COLUMNS}, copy=False)

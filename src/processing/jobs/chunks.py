@@ -93,14 +93,17 @@ def _chunk(group: Sequence[NodeNews], end: datetime) -> Chunk:
 def slice_end(chunk: Row[Any], most_readings: int, zone: ZoneInfo) -> datetime:
     """Where the chunk's next slice ends: whole local days that should hold about `most_readings`, at least one.
 
-    The days that are read around it count, too. What is expected is a mean: where an earlier slice had to be shorter,
-    this one is at most twice as long as that.
+    The days that are read around it count, too: those before are expected with the chunk's readings, and after its end
+    none are read. What is expected is a mean: where an earlier slice had to be shorter, this one is at most twice as
+    long as that.
     """
-    span = max((chunk.read_end - chunk.read_start) / timedelta(days=1), 1.0)
-    days = int(most_readings / max(chunk.expected_readings / span, 1)) - LEAD_DAYS - LAG_DAYS
-    days = max(1, min(days, 2 * chunk.result_summary.get("days", 36_500), 36_500))
+    span = max((chunk.read_end - chunk.read_start) / timedelta(days=1), 1.0) + LEAD_DAYS
+    fitting = int(most_readings / max(chunk.expected_readings / span, 1)) - LEAD_DAYS
+    at_most = min(2 * chunk.result_summary.get("days", 36_500), 36_500)
     read_end: datetime = chunk.read_end
-    return min(day_start(chunk.resume_from, zone, days), read_end)
+    if day_start(chunk.resume_from, zone, max(1, min(fitting, at_most))) >= read_end:
+        return read_end
+    return day_start(chunk.resume_from, zone, max(1, min(fitting - LAG_DAYS, at_most)))
 
 
 def days_between(start: datetime, end: datetime) -> int:
