@@ -59,6 +59,17 @@ _REPORTING = """
     WHERE seconds IS NOT NULL
     GROUP BY node_id, measurement HAVING count(*) >= 6
 """
+_WITH_HOURS = """
+    SELECT listed.node_id
+    FROM unnest(CAST(%(nodes)s AS text[])) AS listed (node_id)
+    CROSS JOIN LATERAL (
+        SELECT FROM water_infrastructure.computed_metrics
+        WHERE node_id = listed.node_id AND time_window = '1hour'
+            AND window_start >= %(start)s AND window_start < %(end)s
+        LIMIT 1
+    ) AS hour
+    ORDER BY 1
+"""
 # Ticks see a few days at a time; how a meter counts may show in weeks only.
 _BACKWARD = """
     SELECT node_id, date_trunc('day', quarter_start, 'UTC') AS day, sum(readings) AS readings, min(lowest) AS lowest
@@ -87,9 +98,11 @@ _SET_ASIDE = """
 
 
 def learn_channels(runtime: Runtime, share: Share, extent: Extent, as_of: datetime) -> Iterator[Progress]:
-    """Learns the channels of those of a share's nodes of which nothing is stored for the week of `as_of`; how many
-    channels were written. Whatever hours a job has touched, what is stored for a week stays."""
+    """Learns the channels of those of a share's nodes of which nothing is stored for the week of `as_of`, and which
+    have hours before it; how many channels were written. Whatever hours a job has touched, what is stored for a week
+    stays."""
     monday = monday_of(as_of, runtime.zone)
+    start = monday - LOOKED_AT
     with runtime.database.connect() as connection:
         network = active_nodes(connection, share.node_ids)
         channels = node_channels.c
@@ -100,14 +113,16 @@ def learn_channels(runtime: Runtime, share: Share, extent: Extent, as_of: dateti
             channels.valid_from >= monday,
         )
         known = set(connection.scalars(learned_of))
-    missing = [node_id for node_id in network.index if node_id not in known]
+        unknown = [node_id for node_id in network.index if node_id not in known]
+        bound = {"nodes": unknown, "start": start, "end": monday}
+        missing = list(read_rows(connection, _WITH_HOURS, bound, {"node_id": "text"})["node_id"].astype(str))
     for first in range(0, len(missing), _PART):
         part = missing[first : first + _PART]
 
         def learned(part: Sequence[str] = part) -> int:
             with runtime.database.begin() as connection:
                 share.hold(connection, _LEARNING)
-                return _learn(connection, network, part, monday, as_of, runtime.conventions)
+                return _learn(connection, network, part, (start, monday), as_of, runtime.conventions)
 
         yield Progress(as_of, patiently(runtime, learned, "channels of a week"))
 
@@ -116,11 +131,11 @@ def _learn(
     connection: Connection,
     network: pd.DataFrame,
     node_ids: Sequence[str],
-    monday: datetime,
+    span: tuple[datetime, datetime],
     as_of: datetime,
     conventions: Conventions,
 ) -> int:
-    start = monday - LOOKED_AT
+    start, monday = span
     signals = hourly_signals(connection, network, node_ids, start, monday, start, balanced=False, all_channels=True)
     kinds = {"node_id": "text", "reason": "text", "readings": "number", "lowest": "number", "highest": "number"}
     set_aside = read_rows(connection, _SET_ASIDE, {"nodes": list(node_ids), "start": start, "end": monday}, kinds)
@@ -138,7 +153,7 @@ def _learn(
         for row in paces.to_dict("records")
     }
     facts = facts_of(signals, set_aside, reporting)
-    _find_counting(connection, node_ids, signals, (start, monday), as_of)
+    _find_counting(connection, node_ids, signals, span, as_of)
     metadata: dict[Any, Any] = network["metadata"].to_dict()
     rows = []
     for node_id in node_ids:

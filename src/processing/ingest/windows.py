@@ -181,11 +181,13 @@ def write_span(connection: Connection, span: Span, *, moves_watermarks: bool = T
     rejections = cleaned.rejections[~(cleaned.rejections["timestamp"] >= pd.Timestamp(end))]
     stages.ended("clean")
     rows = window_metrics(cleaned.frame, first, span.zone)
+    # The last reading may vouch for windows that have not begun.
+    wanted = (rows["reading_count"] > 0) | (rows["window_start"] < pd.Timestamp(span.as_of))
     if not span.open_ended:
         # The hour across local midnight, where the zone's offset is no whole hour, is the next span's.
-        rows = rows[rows["window_end"] <= pd.Timestamp(end)]
-    # The last reading may vouch for windows that have not begun.
-    rows = rows[(rows["reading_count"] > 0) | (rows["window_start"] < pd.Timestamp(span.as_of))]
+        wanted &= rows["window_end"] <= pd.Timestamp(end)
+    if not wanted.all():
+        rows = rows[wanted]
     rows = rows.assign(quality_score=window_quality(rows, rejections))
     rows = rows.assign(computed_at=pd.Timestamp(span.as_of), computation_version=COMPUTATION_VERSION)
     if channels is not None:
