@@ -74,6 +74,20 @@ def channels_of(
     return pd.DataFrame(columns, index=pd.Index(list(node_ids), name="node_id")).astype(kinds)
 
 
+def unusable(
+    node_ids: Sequence[str], stated: Mapping[str, Mapping[str, Any]], conventions: Conventions
+) -> dict[str, str]:
+    """The nodes whose statements `channels_of` refuses, with what it says of each."""
+    problems = {}
+    for node_id in node_ids:
+        try:
+            for name in MEASUREMENTS:
+                _channel(node_id, name, stated.get(node_id, {}), conventions)
+        except ValueError as error:
+            problems[node_id] = str(error)
+    return problems
+
+
 def described(channels: pd.DataFrame | None, node_ids: Sequence[str]) -> list[str]:
     """A text for each node that differs where its readings are taken for something else; empty: the defaults."""
     if channels is None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,8 @@ from google.cloud import bigquery
 from sqlalchemy import Engine, bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 
-from src.domain.channels import Conventions, channels_of
+from src.domain.channels import Conventions, channels_of, unusable
+from src.processing.ingest.outdated import find_outdated
 from src.processing.warehouse.client import WarehouseError, connect
 from src.processing.warehouse.history import read_hourly_flow
 from src.processing.warehouse.reader import Reader
@@ -123,6 +125,12 @@ def test_a_node_whose_statement_cannot_be_used_is_named_and_the_others_are_proce
     assert (job["processed_items"], job["failed_items"]) == (1, 1)
     assert "'furlong' is no unit of flow rate" in job["error_message"]
     assert set(metrics(database)["node_id"]) == {"good"}
+    # Units that have changed since are still looked for among the others.
+    state(database, "good", units={"flow_rate": "m3/h"})
+    with database.connect() as connection:
+        outdated = find_outdated(connection, Conventions(), AS_OF, 100_000, ZoneInfo("Europe/Rome"))
+    assert outdated is not None
+    assert outdated.node_ids == ["good"]
 
 
 def test_the_node_file_takes_units_and_ranges_that_mean_something_and_names_the_others(
@@ -224,8 +232,12 @@ def test_models_learn_from_the_products_units_and_from_nothing_else(stack: Setti
     nodes = ["n", "two, way", "usual"]
     stated = {"n": {"units": {"flow_rate": "m3/h"}}, "two, way": {"ranges": {"flow_rate": {"low": -20_000}}}}
     channels = channels_of(nodes, stated, Conventions())
-    flow = read_hourly_flow(connect(stack), stack, nodes, START, AS_OF, channels).of(nodes)
+    read = read_hourly_flow(connect(stack), stack, nodes, START, AS_OF, channels, left_out=["stated wrongly"])
+    flow = read.of([*nodes, "stated wrongly"])
     assert [set(flow[node].round(9)) for node in nodes] == [{10.0}, {18.0}, {36.0}]
+    assert flow["stated wrongly"].isna().all()
+    wrong = {"n": {"ranges": {"flow_rate": "up to 40"}}, "usual": {"units": "m3/h"}}
+    assert list(unusable(nodes, wrong, Conventions())) == ["n"]
 
 
 def test_placeholders_raise_no_event_and_quality_names_them(stack: Settings, database: Engine):

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Row, bindparam, text
 
-from src.domain.channels import Conventions, channels_of
+from src.domain.channels import Conventions, channels_of, unusable
 from src.domain.days import day_start
 from src.processing.ingest.windows import versions_of
 from src.processing.warehouse.channels import stated_channels
@@ -57,14 +57,17 @@ def find_outdated(
 ) -> Outdated | None:
     """Looks for such windows of these nodes (None: of all) within retention; None where there are none.
 
-    Raises:
-        ValueError: if what is stated of a node cannot be used.
+    Nodes of which something unusable is stated are left out: no reading of theirs is taken in either.
     """
     rows: Sequence[Row[Any]] = connection.execute(
         _STORED, {"nodes": None if node_ids is None else list(node_ids)}
     ).all()
     listed = sorted({row.node_id for row in rows})
-    channels = channels_of(listed, stated_channels(connection, listed), conventions)
+    stated = stated_channels(connection, listed)
+    problems = unusable(listed, stated, conventions)
+    listed = [node_id for node_id in listed if node_id not in problems]
+    rows = [row for row in rows if row.node_id not in problems]
+    channels = channels_of(listed, stated, conventions)
     expected = dict(zip(listed, versions_of(listed, channels), strict=True))
     kept_from = day_start(now - timedelta(days=retention_days), zone)
     wrong = [row for row in rows if row.computation_version != expected[row.node_id] and row.last > kept_from]

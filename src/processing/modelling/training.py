@@ -13,7 +13,7 @@ import redis
 from sqlalchemy import Connection, Row, select
 
 from src.db.tables import job_chunks
-from src.domain.channels import channels_of
+from src.domain.channels import channels_of, unusable
 from src.domain.forecasting.boosting import MEMBERS
 from src.domain.forecasting.model import LEARNED, USUAL, NotEnoughHistory, Trained, seasonal, train
 from src.domain.forecasting.series import history_of, public_holidays
@@ -177,9 +177,14 @@ def _flow_of(runtime: Runtime, chunk: Row[Any]) -> tuple[pd.DataFrame, int]:
                 nodes |= set(pool.node_ids)
         node_ids = sorted(nodes)
         with runtime.database.connect() as connection:
-            channels = channels_of(node_ids, stated_channels(connection, node_ids), runtime.conventions)
+            stated = stated_channels(connection, node_ids)
+        problems = unusable(node_ids, stated, runtime.conventions)
+        for problem in problems.values():
+            logger(__name__).warning("a node is left out of a training", problem=problem)
+        usable = [node_id for node_id in node_ids if node_id not in problems]
+        channels = channels_of(usable, stated, runtime.conventions)
         warehouse, settings = runtime.warehouse(), runtime.settings
-        read = read_hourly_flow(warehouse, settings, node_ids, chunk.read_start, chunk.read_end, channels)
+        read = read_hourly_flow(warehouse, settings, usable, chunk.read_start, chunk.read_end, channels, problems)
         bytes_processed = read.bytes_processed
     flow = read.of(chunk.node_ids)
     if any(pool.chunk_number != chunk.chunk_number for pool in waiting):

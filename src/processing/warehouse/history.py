@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -79,6 +79,7 @@ def read_hourly_flow(
     start: datetime,
     end: datetime,
     channels: pd.DataFrame | None = None,
+    left_out: Collection[str] = (),
 ) -> HourlyFlow:
     """Mean flow of every hour of [start, end), L/s, of readings that are possible, measured and trusted.
 
@@ -86,6 +87,7 @@ def read_hourly_flow(
 
     Args:
         channels: units and ranges, as of `domain.channels.channels_of`; None: the defaults.
+        left_out: further nodes, whose flow is not read and stays unknown.
 
     Raises:
         WarehouseError: with a sentence that says what to do; where BIGQUERY_MAXIMUM_BYTES_BILLED does not suffice, too.
@@ -131,7 +133,7 @@ def read_hourly_flow(
             bigquery.ScalarQueryParameter("score", "FLOAT64", settings.minimum_quality_score),
         ],
     )
-    read = HourlyFlow(node_ids, start, end, bytes_processed)
+    read = HourlyFlow([*node_ids, *left_out], start, end, bytes_processed)
     with sentences(settings):
         for batch in rows.to_arrow_iterable(
             _fast_way(warehouse, settings), max_queue_size=_WAITING, timeout=warehouse.timeout
