@@ -172,8 +172,9 @@ def _judge_part(
     write_events(connection, changed)
     by_id = {event.anomaly_id: event for event in changed}
     after = [by_id.get(event.anomaly_id) or before[event.anomaly_id] for event in watch.stored]
-    # The windows of the running hour lie under what is open, too.
-    counted = count_events(connection, changed_spans(before, after, part.first, max(as_of, end) if is_last else end))
+    # The windows of the running hour lie under what is open, too, up to one that begins with the last reading.
+    last = max(as_of + timedelta(microseconds=1), end) if is_last else end
+    counted = count_events(connection, changed_spans(before, after, part.first, last))
     return Judged(len(changed), counted)
 
 
