@@ -114,6 +114,21 @@ def test_windows_and_the_network_count_the_events_they_lie_under(
     assert (network["24h"], network["6h"]) == (1, 0)
 
 
+def test_the_window_that_begins_with_the_last_reading_lies_under_what_is_open(
+    stack: Settings, database: Engine, readings: pd.DataFrame
+):
+    begin, now = START + timedelta(days=2), START + timedelta(days=2, hours=5)
+    low = missing(readings, "n3", begin, now + HOUR)
+    put(stack, readings.assign(pressure=readings["pressure"].clip(3, 6).where(~low, 1.0)))
+    run_cycle(stack, now)
+    assert events(database)["anomaly_type"].tolist() == ["low_pressure"]
+    assert events(database)["end"].isna().all()
+    windows = metrics(database).query("node_id == 'n3'")
+    under = windows["window_end"] > pd.Timestamp(begin)
+    assert windows["window_start"].max() == pd.Timestamp(now)
+    assert windows["anomaly_count"].tolist() == under.astype(int).tolist()
+
+
 def test_however_events_come_and_go_each_window_has_the_count_of_those_over_it(
     stack: Settings, database: Engine, readings: pd.DataFrame
 ):
