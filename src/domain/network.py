@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+# From this share of the time on, what was measured is all there was.
+_ALL_THE_TIME = 0.995
+# So many nodes are named; of more, how many.
+_MOST_NAMED = 5
+
 
 @dataclass(frozen=True)
 class NetworkMetrics:
-    """Flow L/s, pressure bar, volume m³; None where nothing was measured. `flow_basis` says whose flow was added up,
-    `reason` why channels were left out, and with it why a figure may be missing."""
+    """Flow L/s, pressure bar, volume m³; None where that is not known. `flow_basis` says whose flow was added up,
+    `reason` what is missing in the figures, and why one is None."""
 
     active_nodes: int
     flow_basis: str
@@ -27,13 +32,17 @@ def network_metrics(per_node: pd.DataFrame) -> NetworkMetrics:
 
     An inlet through which one district feeds another moves water within the network. Water that passes an inlet meter
     passes district and customer meters again, so all meters are added up only where the metadata name no inlet, and
-    `flow_basis` says so. What tanks report as pressure is their level.
+    `flow_basis` says so. What tanks report as pressure is their level. Where an inlet or outlet measured nothing, what
+    came in is unknown; where one was measured part of the time, the volume is what was measured, and the reason says so
+    (a balance estimates the rest, see `efficiency`).
 
     Args:
-        per_node: one row per node that reported in the span: role, feeding_district_id (of an inlet that another
-            district feeds, else null), flow_rate (its mean over the time vouched for, L/s), pressure (likewise, bar),
-            volume (m³); NaN where it measured none; flow_left_out and pressure_left_out: whether the channel measures
-            nothing, repeats another or is in a unit that does not fit, and so enters nothing.
+        per_node: one row per node that reported in the span, and per inlet and outlet: node_id, role,
+            feeding_district_id (of an inlet that another district feeds, else null), has_reported, flow_measured (the
+            share of the span in which its flow was measured), flow_rate (its mean over the time vouched for, L/s),
+            pressure (likewise, bar), volume (m³); NaN where it measured none; flow_left_out and pressure_left_out:
+            whether the channel measures nothing, repeats another or is in a unit that does not fit, and so enters
+            nothing.
     """
     role = per_node["role"]
     flow_left_out, pressure_left_out = (per_node[f"{name}_left_out"].astype(bool) for name in ("flow", "pressure"))
@@ -42,30 +51,50 @@ def network_metrics(per_node: pd.DataFrame) -> NetworkMetrics:
         name: int((mask & per_node[column].notna()).sum())
         for name, column, mask in (("flow", "flow_rate", flow_left_out), ("pressure", "pressure", pressure_left_out))
     }
-    per_node = per_node.assign(
-        flow_rate=per_node["flow_rate"].where(~flow_left_out), volume=per_node["volume"].where(~flow_left_out)
-    )
+    flow, volume = (per_node[name].where(~flow_left_out) for name in ("flow_rate", "volume"))
+    # Of a node without a flow of its own the volume is one, too.
+    per_node = per_node.assign(flow_rate=flow, volume=volume, is_known=flow.notna() | volume.notna())
     brings = (role == "inlet") & per_node["feeding_district_id"].isna()
-    # Where inlets are known and silent, nothing else says what came in.
     by_inlets = bool(brings.any())
     counted = per_node[brings | (role == "outlet")] if by_inlets else per_node
     sign = np.where(by_inlets & (counted["role"] == "outlet"), -1.0, 1.0)
+    silent = counted[~counted["is_known"] & by_inlets]
+    totals = [(counted[name] * sign).sum(min_count=1) if silent.empty else np.nan for name in ("flow_rate", "volume")]
+    measured = float(counted.loc[counted["is_known"], "flow_measured"].mean())
+    reasons = [_silent(list(silent["node_id"])), _partly(measured) if silent.empty else None, _left_out(left_out)]
     return NetworkMetrics(
-        active_nodes=len(per_node),
+        active_nodes=int(per_node["has_reported"].sum()),
         flow_basis="inlets" if by_inlets else "all_nodes",
-        total_flow=_or_none((counted["flow_rate"] * sign).sum(min_count=1)),
+        total_flow=_or_none(totals[0]),
         avg_pressure=_or_none(pressure.mean()),
-        total_volume=_or_none((counted["volume"] * sign).sum(min_count=1)),
-        reason=_reason(left_out),
+        total_volume=_or_none(totals[1]),
+        reason="; ".join(filter(None, reasons)) or None,
     )
 
 
-def _reason(left_out: Mapping[str, int]) -> str | None:
+def _silent(node_ids: Sequence[str]) -> str | None:
+    """Which inlets and outlets measured nothing."""
+    if not node_ids:
+        return None
+    named = ", ".join(node_ids[:_MOST_NAMED]) + (
+        f" and {rest} more" if (rest := len(node_ids) - _MOST_NAMED) > 0 else ""
+    )
+    return f"what came in is unknown: nothing was measured at {named}"
+
+
+def _partly(measured: float) -> str | None:
+    """How much of the time was measured, where that is not all of it."""
+    if not measured < _ALL_THE_TIME:
+        return None
+    return f"flow was measured {100 * measured:.0f} % of the time, and total_volume is what was measured"
+
+
+def _left_out(counts: Mapping[str, int]) -> str | None:
     """Which channels were left out."""
-    parts = [f"{name} of {count} node{'s' if count > 1 else ''}" for name, count in left_out.items() if count]
+    parts = [f"{name} of {count} node{'s' if count > 1 else ''}" for name, count in counts.items() if count]
     if not parts:
         return None
-    return f"Left out: {' and '.join(parts)}, not connected, a copy or in a unit that does not fit (see their channels)"
+    return f"left out: {' and '.join(parts)}, not connected, a copy or in a unit that does not fit (see their channels)"
 
 
 def _or_none(value: float) -> float | None:

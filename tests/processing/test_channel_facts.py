@@ -189,7 +189,7 @@ def test_what_measures_nothing_enters_no_average_and_is_named_in_the_quality(sta
     assert channels.loc[("dead", "temperature"), "copy_of"] == "flow_rate"
     network = table(database, "network_metrics").set_index("time_range").loc["24h"]
     assert network["avg_pressure"] == pytest.approx(pressure[-96:].mean(), abs=0.001)
-    assert network["reason"].startswith("Left out: pressure of 1 node, ")
+    assert network["reason"].startswith("left out: pressure of 1 node, ")
     quality = table(database, "data_quality_metrics").set_index("node_id")
     assert quality.loc["sound", "validity_score"] == 1
     assert quality.loc["dead", "validity_score"] == pytest.approx(1 / 3)

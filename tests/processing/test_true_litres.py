@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -213,3 +214,29 @@ def test_what_one_district_passes_to_another_counts_once_everywhere(stack: Setti
     hours = table(database, "network_efficiency").query("time_window == '1hour'").set_index("window_start")
     assert hours.loc[pd.Timestamp(START + 1.5 * DAY), "total_input_volume"] == pytest.approx(17 * 3.6)
     assert row["total_volume"] == pytest.approx(17 * 86.4)
+    assert pd.isna(row["reason"])
+
+
+def test_the_network_says_when_its_inlets_were_not_measured_all_the_time_and_which_is_silent(
+    stack: Settings, database: Engine
+):
+    readings = readings_of(["a", "b"], days=2, minutes=15).assign(flow_rate=10.0, pressure=4.0)
+    lost = (readings["node_id"] == "b") & readings["timestamp"].between(
+        pd.Timestamp(START + 1.25 * DAY), pd.Timestamp(START + 1.75 * DAY), inclusive="left"
+    )
+    put(stack, readings[~lost])
+
+    def network_with(*inlets: str) -> pd.Series[Any]:
+        with database.begin() as connection:
+            import_nodes(connection, [Node(node_id=name, district_id="d", role="inlet") for name in inlets])
+        run_cycle(stack, START + 2 * DAY)
+        return table(database, "network_metrics").set_index("time_range").loc["24h"]
+
+    partly = network_with("a", "b")
+    assert partly["total_flow"] == pytest.approx(20.0)
+    assert partly["total_volume"] == pytest.approx(1.5 * 864, rel=0.01)
+    assert partly["reason"] == "flow was measured 75 % of the time, and total_volume is what was measured"
+    silent = network_with("a", "b", "never heard of")
+    assert silent[["total_flow", "total_volume"]].isna().all()
+    assert silent["reason"] == "what came in is unknown: nothing was measured at never heard of"
+    assert (silent["active_nodes"], silent["flow_basis"]) == (2, "inlets")

@@ -24,8 +24,11 @@ TIME_RANGES = {
     "7d": (7 * DAY, "1hour"),
     "30d": (30 * DAY, "1hour"),
 }
+# Inlets and outlets also where they reported nothing: then what came in is not known.
 _PER_NODE = """
-    SELECT nodes.role, nodes.metadata ->> 'feeding_district_id' AS feeding_district_id,
+    SELECT nodes.node_id, nodes.role, nodes.metadata ->> 'feeding_district_id' AS feeding_district_id,
+        count(windows.node_id) > 0 AS has_reported,
+        least(1, coalesce(sum(measured_seconds), 0) / :length) AS flow_measured,
         sum(avg_flow_rate * flow_seconds) FILTER (WHERE avg_flow_rate IS NOT NULL)
             / nullif(sum(flow_seconds) FILTER (WHERE avg_flow_rate IS NOT NULL), 0) AS flow_rate,
         sum(avg_pressure * pressure_seconds) FILTER (WHERE avg_pressure IS NOT NULL)
@@ -33,12 +36,13 @@ _PER_NODE = """
         sum(total_volume) AS volume,
         NOT coalesce(bool_and(flow.is_counted), true) AS flow_left_out,
         NOT coalesce(bool_and(pressure.is_counted), true) AS pressure_left_out
-    FROM ({windows}) AS windows JOIN water_infrastructure.nodes USING (node_id)
+    FROM ({windows}) AS windows RIGHT JOIN water_infrastructure.nodes ON nodes.node_id = windows.node_id
     LEFT JOIN water_infrastructure.node_channels AS flow
         ON flow.node_id = windows.node_id AND flow.measurement = 'flow_rate'
     LEFT JOIN water_infrastructure.node_channels AS pressure
         ON pressure.node_id = windows.node_id AND pressure.measurement = 'pressure'
-    GROUP BY windows.node_id, nodes.role, feeding_district_id
+    WHERE windows.node_id IS NOT NULL OR (nodes.is_active AND nodes.role IN ('inlet', 'outlet'))
+    GROUP BY nodes.node_id, nodes.role, feeding_district_id
 """
 _WINDOWS = """
     SELECT node_id, avg_flow_rate, avg_pressure, total_volume,
@@ -46,7 +50,12 @@ _WINDOWS = """
         coalesce(flow_coverage, data_completeness / 100, 1) * extract(epoch FROM window_end - window_start)
             AS flow_seconds,
         coalesce(pressure_coverage, data_completeness / 100, 1) * extract(epoch FROM window_end - window_start)
-            AS pressure_seconds
+            AS pressure_seconds,
+        -- Five minutes without a reading have no window, whatever a reading before them vouches for.
+        CASE WHEN avg_flow_rate IS NULL AND total_volume IS NULL THEN 0
+            WHEN time_window = '5min' THEN flow_count * cadence_seconds
+            ELSE coalesce(flow_coverage, data_completeness / 100, 1) * extract(epoch FROM window_end - window_start) END
+            AS measured_seconds
     FROM water_infrastructure.computed_metrics
     WHERE time_window = :window_{n} AND window_start >= :start_{n} AND window_start < :end_{n}
 """
@@ -97,7 +106,7 @@ def tiles(start: datetime, end: datetime, finest: str, zone: ZoneInfo) -> list[t
 
 
 def _per_node(connection: Connection, start: datetime, end: datetime, finest: str, zone: ZoneInfo) -> pd.DataFrame:
-    bound: dict[str, Any] = {}
+    bound: dict[str, Any] = {"length": (end - start).total_seconds()}
     parts = []
     for n, (window, first, last) in enumerate(tiles(start, end, finest, zone)):
         parts.append(_WINDOWS.format(n=n))
