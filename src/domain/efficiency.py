@@ -26,9 +26,9 @@ BALANCE = [
 ]  # fmt: skip
 # The parts of the margins that meters' errors make, which are the same day by day.
 METER_MARGINS = ["input_meter_margin", "output_meter_margin", "loss_meter_margin"]
-# What of a meter's window is not vouched for is estimated up to this share of the window; beyond it, it is unknown. A
-# meter that loses 30 % of its readings at random lacks as much on single days; one that was dead for half a day, more.
-MOST_ESTIMATED = 0.45
+# What of a meter's window is not vouched for is estimated where it is less than this share of the window; else it is
+# unknown. A meter that loses 30 % of its readings at random lacks up to 46 % on single days.
+ESTIMATED_BELOW = 0.5
 # Where that is not known either, a meter is taken to go on as it did, up to this share of the window.
 MOST_EXTENDED = 0.2
 # Half the width of a 95 % interval in standard deviations.
@@ -39,7 +39,7 @@ def water_balance(meters: pd.DataFrame) -> pd.DataFrame:
     """The balance of each district in each window, from its meters.
 
     Input is what inlets bring, less what leaves by outlets and to districts that are fed from this one, less what
-    storage took up. Of a meter that is not vouched for all the time, the rest is estimated (`MOST_ESTIMATED`,
+    storage took up. Of a meter that is not vouched for all the time, the rest is estimated (`ESTIMATED_BELOW`,
     `MOST_EXTENDED`); where that is too much, the figures that need it are unknown, and the reason names it.
 
     Margins are half of 95 % intervals: meters err each by itself, and so do estimates (AWWA M36, 4th edition, on how
@@ -121,7 +121,7 @@ def _completed(meters: pd.DataFrame) -> pd.DataFrame:
     missing = 1 - covered
     extended = (meters["volume"] * missing / covered.where(covered > 0)).where(missing <= MOST_EXTENDED)
     filled = meters["rest"].fillna(extended).where(missing > 0, 0.0)
-    whole = (meters["volume"].fillna(0.0) + filled).where(missing <= MOST_ESTIMATED)
+    whole = (meters["volume"].fillna(0.0) + filled).where(missing < ESTIMATED_BELOW)
     # Of what is extended, nobody knows the spread: as much as the part itself.
     spread = meters["rest_deviation"].fillna(filled.abs())
     is_storage = meters["role"] == "storage"
