@@ -221,7 +221,10 @@ def network_balance(districts: pd.DataFrame) -> pd.DataFrame:
         # Districts err each by itself.
         squared = districts.assign(squared=districts[name] ** 2)
         network[name] = np.sqrt(_sum_if_all_known(squared, ["window_start"], "squared"))
-    network["estimated_share"] = grouped["estimated_share"].mean()
+    metered = districts["input_volume"].abs().fillna(0.0) + districts["output_volume"].abs().fillna(0.0)
+    water = districts.assign(metered=metered, guessed=districts["estimated_share"] * metered)
+    sums = water[water["estimated_share"].notna()].groupby("window_start")[["guessed", "metered"]].sum()
+    network["estimated_share"] = sums["guessed"] / sums["metered"].where(sums["metered"] > 0)
     network["method"] = pd.Series({window: _common(methods) for window, methods in grouped["method"]}, dtype=object)
     reasons = {window: "; ".join(sorted(set(told.dropna()))) or None for window, told in grouped["reason"]}
     network["reason"] = pd.Series(reasons, dtype=object)

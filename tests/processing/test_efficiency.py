@@ -136,6 +136,18 @@ def test_what_one_district_passes_to_another_cancels_out_in_the_network():
     assert network["method"] == "metered"
 
 
+def test_what_was_estimated_of_the_network_is_weighed_by_water():
+    districts = efficiency.water_balance(
+        meters(
+            {"role": "inlet", "volume": 60.0, "coverage": 0.75, "rest": 20.0},
+            {"role": "consumption", "volume": 80.0},
+            {"role": "inlet", "volume": 400.0, "district_id": "d2"},
+            {"role": "consumption", "volume": 400.0, "district_id": "d2"},
+        )
+    )
+    assert efficiency.network_balance(districts).iloc[0]["estimated_share"] == pytest.approx(20 / 960)
+
+
 @given(
     inlets=st.lists(st.floats(0, 1e4), min_size=1, max_size=5),
     used=st.lists(st.floats(0, 1e4), min_size=1, max_size=5),

@@ -22,7 +22,7 @@ from src.domain.meter_errors import meter_error, storage_error
 from src.processing.conclusions.events import plain
 from src.processing.conclusions.extent import Extent, Progress
 from src.processing.conclusions.meters import windows_of, with_rest_of_days, with_rest_of_hours
-from src.processing.conclusions.rolling import changed_days, write_rolling
+from src.processing.conclusions.rolling import write_rolling
 from src.processing.conclusions.share import NO_DISTRICT, Share
 from src.processing.jobs.patience import patiently
 from src.processing.jobs.runtime import Runtime
@@ -70,6 +70,14 @@ _PRESSURES = text(
             WHERE channel.node_id = computed_metrics.node_id AND measurement = 'pressure' AND NOT is_counted
         )
     GROUP BY 1, 2
+    """
+)
+_STORED = text(
+    """
+    SELECT district_id, window_start, window_end, balance, active_nodes, total_nodes
+    FROM water_infrastructure.district_balances
+    WHERE time_window = :time_window AND district_id = ANY(:districts)
+        AND window_start >= :first AND window_start <= :last
     """
 )
 
@@ -125,18 +133,18 @@ def _write_span(
     hourly = _balances(connection, meters, of_hours, hours, balanced_here)
     hourly = _with_night_flow(hourly, _pressures(connection, hours, balanced_here), known, zone)
     hourly_here = hourly[hourly["window_start"] >= first_hour]
-    write_changed(connection, district_balances, _rows("1hour", hourly_here, hours))
+    write_changed(connection, district_balances, _changed(connection, _rows("1hour", hourly_here, hours)))
     written = hourly_here["window_start"].nunique()
     days = pd.DatetimeIndex([day for day in day_starts(span[0], span[1], zone) if day <= span[1]])
     if len(days) > 1:
         of_days = with_rest_of_days(windows_of(connection, meters, "1day", days), of_hours, days)
         daily = _with_nights_added(_balances(connection, meters, of_days, days, balanced_here), hourly, days)
         daily = daily.merge(efficiency.largest_meters(of_days), how="left", on=["window_start", "district_id"])
-        rows = _rows("1day", daily, days)
-        changed = changed_days(connection, rows)
-        write_changed(connection, district_balances, rows)
+        changed = _changed(connection, _rows("1day", daily, days))
+        write_changed(connection, district_balances, changed)
         if changed:
-            write_rolling(connection, zone, changed, balanced_here, known, runtime.settings.apparent_loss_share)
+            starts = sorted({row["window_start"] for row in changed})
+            write_rolling(connection, zone, starts, balanced_here, known, runtime.settings.apparent_loss_share)
         written += daily["window_start"].nunique()
     return written
 
@@ -238,6 +246,23 @@ def _rows(time_window: BalanceWindow, balances: pd.DataFrame, edges: pd.Datetime
         }
         for zone in balances.to_dict("records")
     ]
+
+
+def _changed(connection: Connection, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of these rows, all of one window size, of which something else is stored: most say what they said."""
+    if not rows:
+        return []
+    bound = {
+        "districts": sorted({row["district_id"] for row in rows}),
+        "time_window": rows[0]["time_window"],
+        "first": min(row["window_start"] for row in rows),
+        "last": max(row["window_start"] for row in rows),
+    }
+    stored = {
+        (row.district_id, row.window_start): row._asdict() | {"time_window": bound["time_window"]}
+        for row in connection.execute(_STORED, bound)
+    }
+    return [row for row in rows if stored.get((row["district_id"], row["window_start"])) != row]
 
 
 def _zone(zone: dict[Hashable, Any], *, of_day: bool) -> dict[str, Any]:

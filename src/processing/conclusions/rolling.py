@@ -34,28 +34,6 @@ _DAYS = text(
 )
 
 
-def changed_days(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[datetime]:
-    """The days of which these rows, all of days, say something else than what is stored."""
-    if not rows:
-        return []
-    starts = [row["window_start"] for row in rows]
-    bound = {"districts": sorted({row["district_id"] for row in rows}), "start": min(starts), "end": max(starts)}
-    last = {**bound, "start": max(starts), "end": max(row["window_end"] for row in rows)}
-    stored = {
-        (row.district_id, row.window_start): (row.balance, row.active_nodes, row.total_nodes)
-        for part in (bound, last)
-        for row in connection.execute(_DAYS, part)
-    }
-    return sorted(
-        {
-            row["window_start"]
-            for row in rows
-            if stored.get((row["district_id"], row["window_start"]))
-            != (row["balance"], row["active_nodes"], row["total_nodes"])
-        }
-    )
-
-
 def write_rolling(
     connection: Connection,
     zone: ZoneInfo,
