@@ -13,15 +13,21 @@ import pandas as pd
 
 from src.domain.anomalies import leaks, limits, pattern, sensor_faults
 from src.domain.anomalies.events import CRITICAL, INFO, WARNING, Finding, overlap
-from src.domain.anomalies.habits import Habits
+from src.domain.anomalies.habits import USUAL_TIMES, Habits
 from src.domain.anomalies.leaks import Leak
 from src.domain.anomalies.limits import Limits
-from src.domain.anomalies.shift import level_of
+from src.domain.anomalies.shift import LEAD_HOURS, level_of
 from src.domain.anomalies.signals import HOUR, INFLOW, LOSS, Flags, Floats, Integers, Signals
 from src.domain.anomalies.together import Detector, beside_others, unusual_together, worth_an_event
 
 # An event keeps so much of its time out of what is learned as normal; then it is the new normal.
 UNUSUAL_DAYS = timedelta(days=14)
+# Events of one kind that begin so near to the same hour of the day are one thing that comes back, unless one went on
+# for this long.
+RECURS_WITHIN, GOES_ON = timedelta(hours=3), timedelta(days=3)
+# A flow whose hours usually lie so far from what is expected, as a share of its mean, switches or turns round: its
+# steps are no sign of a leak.
+UNRULY = 0.6
 # What explains a deviation from the pattern, so that it is not told twice.
 _EXPLAINS = (
     *leaks.LEAKS, "flat_line", "spikes", "jump", "negative_flow", "out_of_range", "clock_jump",
@@ -76,6 +82,8 @@ def references(signals: Signals, habits: Habits) -> Floats:
     reference[(measurement == INFLOW) & ~district.isin(by_loss)] = inflow
     alone = is_inlet & ~district.isin(by_loss | by_inflow)
     reference[alone] = inflow.where((listed["role"] == "inlet") & (inflow > 0), mean)
+    is_unruly = pd.Series(habits.unrest > UNRULY, listed.index) & (measurement != LOSS)
+    reference = reference.mask(is_unruly)
     return np.asarray(reference.where(reference > 0), dtype=np.float64)
 
 
@@ -100,9 +108,12 @@ def detect(
     spread = habits.spread[:, cells % 24].T
     unexplained = circumstances.unexplained
     deviation = (habits.unexplained(signals.mean, cells) if unexplained is None else unexplained) * spread
+    watched, unfit = limits.fitted(circumstances.limits, habits)
+    since = signals.hours[min(LEAD_HOURS, len(signals.hours) - 1)].to_pydatetime()
     told: list[Finding] = [
         *circumstances.of_network,
-        *limits.beyond_limits(signals, circumstances.limits),
+        *limits.beyond_limits(signals, watched),
+        *limits.unfit_limits(signals, habits, circumstances.limits, unfit, since),
         *sensor_faults.flat_lines(signals, habits),
         *sensor_faults.silences(signals, habits, circumstances.outage),
         *sensor_faults.spikes_and_jumps(signals, habits),
@@ -292,15 +303,18 @@ def known_leaks(stored: Iterable[Stored], at: datetime) -> list[Leak]:
 def usable_hours(signals: Signals, stored: Iterable[Stored]) -> Flags:
     """Hours of each signal that may become a habit: those no event lies over, nor did in its first two weeks.
 
-    Events that were resolved by hand are normal: somebody said so.
+    Events that were resolved by hand are normal: somebody said so. So is what recurs (see `recurring`), whatever it was
+    called at first, and of events that say nothing of the water there is nothing to keep out.
     """
     usable = np.ones(signals.mean.shape, dtype=bool)
     if signals.hours.empty:
         return usable
-    for event in stored:
+    events = [event for event in stored if event.finding.anomaly_type != limits.UNFIT and event.resolved_by is None]
+    usual = recurring(events, signals.hours[0].to_pydatetime(), signals.hours[-1].to_pydatetime() + HOUR)
+    for event in events:
         finding = event.finding
         end = min(finding.end or finding.begin + UNUSUAL_DAYS, finding.begin + UNUSUAL_DAYS)
-        if event.resolved_by is not None or end <= signals.hours[0]:
+        if event.anomaly_id in usual or end <= signals.hours[0]:
             continue
         first, last = (int(signals.hours.searchsorted(pd.Timestamp(edge))) for edge in (finding.begin, end))
         concerned = signals.listed["node_id"] == finding.node_id
@@ -308,3 +322,36 @@ def usable_hours(signals: Signals, stored: Iterable[Stored]) -> Flags:
             concerned &= signals.listed["measurement"] == finding.measurement
         usable[first:last, np.flatnonzero(concerned)] = False
     return usable
+
+
+def recurring(events: Iterable[Stored], start: datetime, end: datetime) -> set[UUID]:
+    """The events of things that came back at the same hour of the day, within `RECURS_WITHIN` of it, at least
+    `USUAL_TIMES` times between two instants. What lasts for days does not come back, it goes on."""
+    by_subject: dict[tuple[str, str, str | None], list[Stored]] = defaultdict(list)
+    for event in events:
+        finding = event.finding
+        if start <= finding.begin < end and (_times(finding) > 1 or _lasted(finding, end) <= GOES_ON):
+            by_subject[finding.subject].append(event)
+    found: set[UUID] = set()
+    for alike in by_subject.values():
+        for event in alike:
+            times = sum(
+                _times(o.finding) for o in alike if _hours_apart(o.finding.begin, event.finding.begin) <= RECURS_WITHIN
+            )
+            if times >= USUAL_TIMES:
+                found.add(event.anomaly_id)
+    return found
+
+
+def _times(finding: Finding) -> int:
+    return int(finding.why.get("times", 1))
+
+
+def _lasted(finding: Finding, until: datetime) -> timedelta:
+    return (finding.end or until) - finding.begin
+
+
+def _hours_apart(one: datetime, other: datetime) -> timedelta:
+    """How far two instants lie apart on the dial of a day."""
+    apart = abs(one - other) % timedelta(days=1)
+    return min(apart, timedelta(days=1) - apart)

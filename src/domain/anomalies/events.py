@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from src.domain.anomalies.signals import HOUR, Flags
+from src.domain.anomalies.signals import HOUR, Flags, Integers
 from src.vocabulary import AnomalyType, DetectionMethod, Severity
 
 INFO: Severity = "info"
@@ -19,6 +19,8 @@ CRITICAL: Severity = "critical"
 SEVERITIES = INFO, WARNING, CRITICAL
 # Events of one district that begin within this time of each other belong to one incident.
 INCIDENT_HOURS = 6
+# What comes back within so many hours, as at the same hour of the next day, is the same event.
+BACK_WITHIN = 26
 
 
 @dataclass(frozen=True)
@@ -57,16 +59,17 @@ class Finding:
 @dataclass(frozen=True)
 class Run:
     """Rows of one column that belong together: from the first flagged to the last, `certain` the row that settled it,
-    `is_over` whether it has been normal for long enough since."""
+    `is_over` whether it has been normal for long enough since, `times` how often it came back."""
 
     column: int
     first: int
     last: int
     certain: int
     is_over: bool
+    times: int = 1
 
 
-def runs(flags: Flags, is_normal: Flags, quiet_hours: int, least_hours: int = 1) -> Iterator[Run]:
+def runs(flags: Flags, is_normal: Flags, quiet_hours: int, least_hours: int = 1, back_within: int = 0) -> Iterator[Run]:
     """Runs of flagged rows, column by column.
 
     Args:
@@ -74,15 +77,26 @@ def runs(flags: Flags, is_normal: Flags, quiet_hours: int, least_hours: int = 1)
         is_normal: rows × columns; what neither is flagged nor normal (nothing was measured) ends nothing.
         quiet_hours: as many normal rows end a run (hysteresis).
         least_hours: runs with fewer flagged rows are not worth telling.
+        back_within: what comes back after fewer normal rows than this is the same run.
     """
     for column in np.flatnonzero(flags.any(axis=0)):
         flagged = np.flatnonzero(flags[:, column])
         normal = np.concatenate([[0], np.cumsum(is_normal[:, column] & ~flags[:, column])])
         quiet = normal[flagged[1:]] - normal[flagged[:-1] + 1]
-        for part in np.split(flagged, np.flatnonzero(quiet >= quiet_hours) + 1):
-            if len(part) >= least_hours:
-                since = int(normal[-1] - normal[part[-1] + 1])
-                yield Run(int(column), int(part[0]), int(part[-1]), int(part[least_hours - 1]), since >= quiet_hours)
+        episodes = np.split(flagged, np.flatnonzero(quiet >= quiet_hours) + 1)
+        parts: list[list[Integers]] = []
+        for episode in episodes:
+            if len(episode) < least_hours:
+                continue
+            if parts and normal[episode[0]] - normal[parts[-1][-1][-1] + 1] < back_within:
+                parts[-1].append(episode)
+            else:
+                parts.append([episode])
+        for part in parts:
+            last = int(part[-1][-1])
+            since = int(normal[-1] - normal[last + 1])
+            certain = int(part[0][least_hours - 1])
+            yield Run(int(column), int(part[0][0]), last, certain, since >= quiet_hours, len(part))
 
 
 def span_of(run: Run, hours: pd.DatetimeIndex) -> tuple[datetime, datetime, datetime | None]:

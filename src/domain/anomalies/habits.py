@@ -28,10 +28,14 @@ ORDER = 26
 PEERS, RIDGE = 12, 0.1
 # What happened so often within the history is a habit, not a fault.
 USUAL_TIMES = 3
+# What happened on so many days, the first and the last of which lie so far apart, is ordinary operation.
+USUAL_DAYS, USUAL_SPAN = 5, 10
 # Spreads of a signal beyond which a deviation says no more.
 CLIP = 5.0
-# A spread is never taken for smaller than this share of the mean: meters are no better.
+# A spread is never taken for smaller than this share of the mean: meters are no better. Nor, where a sensor shows so
+# few different values, than the standard deviation of what is rounded to its steps.
 _LEAST_SPREAD = 0.003
+FEW_VALUES, _ROUNDING = 40, 12**-0.5
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,10 @@ class Habits:
     `memory` of the autoregressive model (n × ORDER) and `surprise`, the spread of what it does not foresee, in spreads;
     `tail`, the largest usual deviation (99.8 %) in spreads; `flat_hours`, the
     longest usual run without any change; `silent_hours`, the longest gap that happened `USUAL_TIMES` times; `change`
-    and `spike`, the largest usual ones. Spreads are robust standard deviations.
+    and `spike`, the largest usual ones; `usual_low` and `usual_high`, what hourly means went beyond on `USUAL_DAYS`
+    days that lie `USUAL_SPAN` days apart, whatever was told of them; `unrest`, how far all but 2 % of hours lie from
+    what was expected, as a share of the mean; `step`, in which the sensor's readings go up and down (0: too fine to
+    tell). Spreads are robust standard deviations.
     """
 
     history: Floats
@@ -61,6 +68,10 @@ class Habits:
     silent_hours: Floats
     change: Floats
     spike: Floats
+    usual_low: Floats
+    usual_high: Floats
+    unrest: Floats
+    step: Floats
 
     @property
     def is_known(self) -> Flags:
@@ -143,6 +154,10 @@ class Profile:
     silent_hours: Floats
     change: Floats
     spike: Floats
+    usual_low: Floats
+    usual_high: Floats
+    unrest: Floats
+    step: Floats
 
     def described(self) -> list[dict[str, Any]]:
         """One JSON-like description per signal, as of `Habits.described`: what is not known is left out."""
@@ -167,24 +182,32 @@ def profile_of(signals: Signals, cells: Integers, is_usable: Flags) -> Profile:
     mean = _quiet(np.nanmean, usable)
     expected = _by_cell(usable, cells)
     deviation = usable - expected[:, cells].T
+    step = _step(signals)
     return Profile(
         listed=signals.listed,
         deviation=deviation,
         history=np.isfinite(usable).sum(axis=0).astype(np.float64),
         mean=mean,
         expected=expected,
-        swing=np.maximum(_spread_by_hour(deviation, cells % 24), _least(mean)),
+        swing=np.maximum(_spread_by_hour(deviation, cells % 24), _least(mean, step)),
         flat_hours=longest_run(is_flat(signals) & is_usable),
         silent_hours=_usual_gap(np.isfinite(signals.mean)),
         change=_quiet(np.nanquantile, np.where(is_usable, signals.change, np.nan), 0.998),
         spike=_quiet(np.nanquantile, np.where(is_usable, signals.spike, np.nan), 0.998),
+        usual_low=_usual_extreme(signals.mean, lowest=True),
+        usual_high=_usual_extreme(signals.mean, lowest=False),
+        unrest=_unrest(deviation, mean),
+        step=step,
     )
 
 
 def known_profile(signals: Signals, cells: Integers, is_usable: Flags, habits: Habits) -> Profile:
     """The profile, as of `profile_of`, of signals whose habits were learned before: only deviations are computed."""
     usable = np.where(is_usable, signals.mean, np.nan)
-    names = ("history", "mean", "expected", "swing", "flat_hours", "silent_hours", "change", "spike")
+    names = (
+        "history", "mean", "expected", "swing", "flat_hours", "silent_hours", "change", "spike",
+        "usual_low", "usual_high", "unrest", "step",
+    )  # fmt: skip
     figures = {name: getattr(habits, name) for name in names}
     return Profile(listed=signals.listed, deviation=usable - habits.expected[:, cells].T, **figures)
 
@@ -225,7 +248,7 @@ class Relatives:
         for rank in np.flatnonzero(weights.any(axis=0)):
             explained += self._scaled(peers[:, rank]) * weights[:, rank]
         unexplained = np.asarray(deviation - swing * explained)
-        spread = np.maximum(_spread_by_hour(unexplained, hour), _least(profile.mean[columns]))
+        spread = np.maximum(_spread_by_hour(unexplained, hour), _least(profile.mean[columns], profile.step[columns]))
         scaled = unexplained / spread[:, hour].T
         memory, surprise = _autoregression(np.clip(scaled, -CLIP, CLIP))
         return Habits(
@@ -243,6 +266,10 @@ class Relatives:
             silent_hours=profile.silent_hours[columns],
             change=profile.change[columns],
             spike=profile.spike[columns],
+            usual_low=profile.usual_low[columns],
+            usual_high=profile.usual_high[columns],
+            unrest=profile.unrest[columns],
+            step=profile.step[columns],
         )
 
     def _scaled(self, columns: Integers) -> Floats:
@@ -260,9 +287,21 @@ def learn(signals: Signals, cells: Integers, is_usable: Flags) -> Habits:
     return relatives.habits(np.arange(len(signals.listed)))
 
 
-def _least(mean: Floats) -> Floats:
-    """The least spread of each signal, as a column."""
-    return np.asarray(np.maximum(np.abs(mean) * _LEAST_SPREAD, 1e-6)[:, None])
+def _least(mean: Floats, step: Floats) -> Floats:
+    """The least spread of each signal, as a column: what a meter cannot tell apart."""
+    coarse = _ROUNDING * np.nan_to_num(step)
+    return np.asarray(np.maximum(np.maximum(np.abs(mean) * _LEAST_SPREAD, coarse), 1e-6)[:, None])
+
+
+def _step(signals: Signals) -> Floats:
+    """The step in which a sensor's readings go up and down, where few of them differ; else 0."""
+    steps = np.zeros(signals.mean.shape[1])
+    for column in range(len(steps)):
+        seen = np.unique(np.concatenate([signals.low[:, column], signals.high[:, column]]))
+        seen = seen[np.isfinite(seen)]
+        if 2 <= len(seen) <= FEW_VALUES:
+            steps[column] = np.diff(seen).min()
+    return steps
 
 
 def without_peers(deviation: Floats, swing: Floats, peers: Integers, weights: Floats) -> Floats:
@@ -298,6 +337,40 @@ def _usual_gap(present: Flags) -> Floats:
         if len(gaps) >= USUAL_TIMES:
             usual[column] = gaps[-USUAL_TIMES]
     return usual
+
+
+def _usual_extreme(mean: Floats, *, lowest: bool) -> Floats:
+    """The lowest (or highest) hourly mean of a day that at least `USUAL_DAYS` days reached, which lie `USUAL_SPAN` days
+    apart or more; NaN where there are no such days."""
+    days = len(mean) // 24
+    signed = mean[: days * 24] if lowest else -mean[: days * 24]
+    extremes = _quiet_of_days(np.nanmin, signed.reshape(days, 24, mean.shape[1]))
+    usual = np.full(mean.shape[1], np.nan)
+    order = np.argsort(extremes, axis=0, kind="stable")
+    for column in range(mean.shape[1]):
+        first = last = -1
+        for count, day in enumerate(order[:, column], start=1):
+            if np.isnan(extremes[day, column]):
+                break
+            first, last = (min(first, day), max(last, day)) if count > 1 else (day, day)
+            if count >= USUAL_DAYS and last - first >= USUAL_SPAN:
+                usual[column] = extremes[day, column]
+                break
+    return usual if lowest else -usual
+
+
+def _quiet_of_days(statistic: Callable[..., Any], values: Floats) -> Floats:
+    """A statistic per day and column of days × hours × columns; NaN without a warning where all is missing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return np.asarray(statistic(values, axis=1), dtype=np.float64)
+
+
+def _unrest(deviation: Floats, mean: Floats) -> Floats:
+    """How far all but 2 % of hours lie from what was expected, as a share of the mean."""
+    far = _quiet(np.nanquantile, np.abs(deviation), 0.98)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(far / np.abs(mean))
 
 
 def _shifted(values: Floats) -> Floats:

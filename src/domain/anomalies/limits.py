@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 
-from src.domain.anomalies.events import CRITICAL, WARNING, Finding, runs, span_of
+from src.domain.anomalies.events import BACK_WITHIN, CRITICAL, INFO, WARNING, Finding, runs, span_of
+from src.domain.anomalies.habits import Habits
 from src.domain.anomalies.signals import Floats, Signals
 from src.vocabulary import AnomalyType
 
 # As many normal hours end an event.
 QUIET_HOURS = 2
+UNFIT: AnomalyType = "unfit_limits"
+# How far outside of what is usual a limit that fits lies, as a share of the usual band, and at least (in the unit).
+_ROOM, _LEAST_ROOM = 0.1, 0.05
 _TYPES: dict[tuple[str, str], AnomalyType] = {
     ("low", "flow_rate"): "low_flow",
     ("high", "flow_rate"): "high_flow",
@@ -32,8 +37,15 @@ class Limits:
     high: float | None = None
     emergency_low: float | None = None
     emergency_high: float | None = None
+    # Whether they were set for this node, and are not those of service.
+    is_stated: bool = False
+
+    def edges(self) -> dict[str, float]:
+        """Those there are, by name."""
+        return {name: getattr(self, name) for name in EDGES if getattr(self, name) is not None}
 
 
+EDGES = ("low", "high", "emergency_low", "emergency_high")
 # Service pressure in bar. A tank's pressure sensor measures its level, which has no limits until somebody sets them.
 SERVICE_PRESSURE = Limits(low=2.5, high=7.0, emergency_low=1.5, emergency_high=9.0)
 
@@ -48,13 +60,87 @@ def limits_of(measurement: str, role: str | None, metadata: Mapping[str, Any]) -
     own = own.get(measurement) if isinstance(own, Mapping) else None
     if not isinstance(own, Mapping):
         return default
-    told: dict[str, float | None] = dict(vars(default))
+    told: dict[str, float | None] = {name: getattr(default, name) for name in EDGES}
     for name in told:
         if name in own:
             value = own[name]
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
             told[name] = float(value) if is_number else None if value is None else told[name]
-    return Limits(**told)
+    return Limits(**told, is_stated=True)
+
+
+def fitted(limits: list[Limits], habits: Habits) -> tuple[list[Limits], list[tuple[str, ...]]]:
+    """Limits of service where a point's ordinary operation keeps them; where it crosses one, the edge of what is usual
+    there instead, so that only what goes beyond that is told.
+
+    Limits that were set for a node hold as they are.
+
+    Returns:
+        The limits to watch, and for each signal the names of those that do not fit.
+    """
+    watched: list[Limits] = []
+    unfit: list[tuple[str, ...]] = []
+    for column, limit in enumerate(limits):
+        band = Band(*(float(getattr(habits, name)[column]) for name in ("usual_low", "usual_high")))
+        crossed = () if limit.is_stated else tuple(n for n, edge in limit.edges().items() if band.crosses(n, edge))
+        unfit.append(crossed)
+        fitting: dict[str, Any] = {name: band.edge(name) for name in crossed}
+        watched.append(replace(limit, **fitting))
+    return watched, unfit
+
+
+@dataclass(frozen=True)
+class Band:
+    """What a point's hourly means usually lie between; NaN where that is not known."""
+
+    low: float
+    high: float
+
+    def crosses(self, name: str, edge: float) -> bool:
+        """Whether ordinary operation is beyond a limit, or so near to it that single hours are."""
+        beyond: bool = self.low < edge + self._room if name.endswith("low") else self.high > edge - self._room
+        return beyond
+
+    def edge(self, name: str) -> float:
+        """The limit that would fit: a little outside of what is usual, an emergency limit twice as far."""
+        room = self._room * (2 if name.startswith("emergency") else 1)
+        return self.low - room if name.endswith("low") else self.high + room
+
+    @property
+    def _room(self) -> float:
+        return max(_ROOM * (self.high - self.low), _LEAST_ROOM)
+
+
+def unfit_limits(
+    signals: Signals, habits: Habits, limits: list[Limits], unfit: list[tuple[str, ...]], since: datetime
+) -> Iterator[Finding]:
+    """One event for each point whose ordinary operation crosses limits of service: they say nothing there.
+
+    Args:
+        limits: those of service, aligned with the signals as are the names in `unfit`.
+        since: when the habits began to hold that say so.
+    """
+    for column in (n for n, names in enumerate(unfit) if names):
+        signal = signals.listed.iloc[column]
+        low, high = float(habits.usual_low[column]), float(habits.usual_high[column])
+        yield Finding(
+            node_id=signal["node_id"],
+            anomaly_type=UNFIT,
+            measurement=signal["measurement"],
+            method="limits",
+            begin=since,
+            detected=since,
+            end=None,
+            severity=INFO,
+            actual=None,
+            expected=None,
+            why={
+                "explanation": f"limits do not fit this point: {low:.2g} to {high:.2g} is usual here; set its own",
+                "usual": {"low": low, "high": high},
+                "limits": limits[column].edges(),
+                "do_not_fit": list(unfit[column]),
+            },
+        )
 
 
 def beyond_limits(signals: Signals, limits: list[Limits]) -> Iterator[Finding]:
@@ -71,7 +157,7 @@ def beyond_limits(signals: Signals, limits: list[Limits]) -> Iterator[Finding]:
             is_alert = sign * signals.mean > sign * limit
             is_emergency = sign * extreme > sign * emergency
             flags = is_alert | is_emergency
-            for run in runs(flags, np.isfinite(signals.mean), QUIET_HOURS):
+            for run in runs(flags, np.isfinite(signals.mean), QUIET_HOURS, back_within=BACK_WITHIN):
                 rows = slice(run.first, run.last + 1)
                 own = extreme[rows, run.column]
                 worst = float(np.nanmin(own) if sign < 0 else np.nanmax(own))
@@ -94,7 +180,8 @@ def beyond_limits(signals: Signals, limits: list[Limits]) -> Iterator[Finding]:
                     why={
                         "explanation": f"{'below' if sign < 0 else 'above'} the {'emergency' if critical else 'alert'} "
                         f"limit of {passed:g}",
-                        "limits": {name: value for name, value in vars(crossed).items() if value is not None},
+                        "limits": crossed.edges(),
                         "hours_beyond": int(flags[rows, run.column].sum()),
+                        "times": run.times,
                     },
                 )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from src.domain.anomalies.events import CRITICAL, INFO, WARNING, Finding, runs, span_of
+from src.domain.anomalies.events import BACK_WITHIN, CRITICAL, INFO, WARNING, Finding, runs, span_of
 from src.domain.anomalies.habits import Habits
 from src.domain.anomalies.signals import Floats, Integers, Signals
 from src.vocabulary import AnomalyType, Severity
@@ -39,7 +39,7 @@ def off_pattern(
         limit = np.maximum(SPREADS, TIMES_USUAL * habits.tail)
         for sign in (-1.0, 1.0):
             flags = (sign * scaled > limit) & is_judged
-            for run in runs(flags, np.isfinite(scaled), QUIET_HOURS, LEAST_HOURS):
+            for run in runs(flags, np.isfinite(scaled), QUIET_HOURS, LEAST_HOURS, BACK_WITHIN):
                 rows = slice(run.first, run.last + 1)
                 own = np.where(flags[rows, run.column], sign * scaled[rows, run.column], np.nan)
                 worst = run.first + int(np.nanargmax(own))
@@ -66,6 +66,7 @@ def off_pattern(
                         "spreads": float(np.nanmax(own)),
                         "usual_spreads": float(habits.tail[run.column]),
                         "hours_beyond": int(flags[rows, run.column].sum()),
+                        "times": run.times,
                         "history_days": float(habits.history[run.column] / 24),
                     },
                 )

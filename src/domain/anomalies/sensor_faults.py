@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from src.domain.anomalies.events import INFO, WARNING, Finding, Run, runs, span_of
+from src.domain.anomalies.events import BACK_WITHIN, INFO, WARNING, Finding, Run, runs, span_of
 from src.domain.anomalies.habits import Habits, is_flat
 from src.domain.anomalies.signals import INFLOW, LOSS, Flags, Floats, Signals
 from src.vocabulary import AnomalyType, Severity
@@ -51,16 +51,17 @@ def flat_lines(signals: Signals, habits: Habits) -> Iterator[Finding]:
     flags = _from_begin(length, needed)
     # A sensor that never moved since it was first heard may be like that.
     flags &= habits.is_known | np.logical_or.accumulate(_moved(signals), axis=0)
-    for run in runs(flags, np.isfinite(signals.mean) & ~flat, _QUIET_HOURS["flat_line"]):
+    for run in runs(flags, np.isfinite(signals.mean) & ~flat, _QUIET_HOURS["flat_line"], back_within=BACK_WITHIN):
         stuck = float(signals.mean[run.last, run.column])
         certain = min(run.first + int(np.ceil(needed[run.column])) - 1, run.last)
         why = {
             "explanation": "the value has not changed for much longer than it ever does",
             "hours": int(length[run.last, run.column]),
             "longest_usual_hours": None if np.isnan(usual[run.column]) else float(usual[run.column]),
+            "times": run.times,
         }
         # It was stuck from the hour before on: that one's value is the first that did not change.
-        whole = Run(run.column, max(run.first - 1, 0), run.last, certain, run.is_over)
+        whole = Run(run.column, max(run.first - 1, 0), run.last, certain, run.is_over, run.times)
         yield _finding(signals, whole, "flat_line", WARNING, stuck, why)
 
 
@@ -155,7 +156,7 @@ def spikes_and_jumps(signals: Signals, habits: Habits) -> Iterator[Finding]:
         ("jump", too_fast, signals.change, habits.change),
     )
     for kind, flags, step, step_usual in steps:
-        for run in runs(flags, np.isfinite(signals.mean), _QUIET_HOURS[kind]):
+        for run in runs(flags, np.isfinite(signals.mean), _QUIET_HOURS[kind], back_within=BACK_WITHIN):
             rows = slice(run.first, run.last + 1)
             largest = float(np.nanmax(np.where(flags[rows, run.column], step[rows, run.column], np.nan)))
             why: dict[str, object] = {
@@ -165,6 +166,7 @@ def spikes_and_jumps(signals: Signals, habits: Habits) -> Iterator[Finding]:
                 "largest_step": largest,
                 "largest_usual_step": float(step_usual[run.column]) if habits.is_known[run.column] else None,
                 "hours": int(flags[rows, run.column].sum()),
+                "times": run.times,
             }
             worst = run.first + int(np.nanargmax(step[rows, run.column]))
             high, low = signals.high[worst, run.column], signals.low[worst, run.column]
@@ -233,7 +235,7 @@ def rejected(signals: Signals, rejections: pd.DataFrame) -> Iterator[Finding]:
             own["readings"].to_numpy(dtype="float64")[inside],
         )
         flags = count >= np.maximum(REJECTED_SHARE * promised, 1.0)
-        for run in runs(flags, is_told, _QUIET_HOURS.get(kind, 3)):
+        for run in runs(flags, is_told, _QUIET_HOURS.get(kind, 3), back_within=BACK_WITHIN):
             rows = slice(run.first, run.last + 1)
             begin, detected, end = span_of(run, signals.hours)
             why = {"explanation": _EXPLAINED[kind], "readings_set_aside": int(count[rows, run.column].sum())}

@@ -19,6 +19,7 @@ from src.domain.anomalies.detection import (
 )
 from src.domain.anomalies.events import INCIDENT_HOURS, SEVERITIES, Finding
 from src.domain.anomalies.habits import FULL_HISTORY, Habits, learn
+from src.domain.anomalies.limits import UNFIT
 from src.domain.anomalies.sensor_faults import EVERY_NODE
 from src.domain.anomalies.shift import LEAD_HOURS
 from src.domain.anomalies.signals import HOUR, Signals, cells_of
@@ -31,6 +32,7 @@ LEAD = LEAD_HOURS * HOUR
 WITHDRAWN = "later readings show nothing of it"
 UNWATCHED = "its district's detector is no longer active"
 INACTIVE = "its node is no longer active"
+FIT_NOW = "its limits fit what is usual here now"
 AHEAD = "it lies in the future: a clock ran ahead"
 
 
@@ -84,6 +86,9 @@ class Watch:
         for event, finding in changes.changed:
             self._replace(event, _followed(event, finding))
         for event in changes.withdrawn:
+            if event.finding.anomaly_type == UNFIT:
+                self._close(event, max(start, event.finding.begin), end, FIT_NOW)
+                continue
             better = explanation_of(event.finding, detected.findings)
             reason = f"it is the {better.anomaly_type.replace('_', ' ')} that is told of now" if better else WITHDRAWN
             why = event.finding.why | {"closed_because": reason}

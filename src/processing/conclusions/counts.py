@@ -35,6 +35,8 @@ _COUNTED = text(
         JOIN water_infrastructure.anomalies AS event ON event.node_id = reach.node_id
             -- Of a day that the span ends in, what begins later counts as well.
             AND event.timestamp < reach.highest + interval '25 hours'
+            -- Limits that do not fit say nothing of the windows.
+            AND event.anomaly_type <> 'unfit_limits'
             AND (event."end" IS NULL OR event."end" > reach.lowest)
         CROSS JOIN LATERAL (
             SELECT node_id, time_window, window_start, window_end, anomaly_count
@@ -102,7 +104,7 @@ _IN_NETWORK = text(
             count(anomaly_id) FILTER (WHERE severity = 'critical') AS critical
         FROM water_infrastructure.network_efficiency
         LEFT JOIN water_infrastructure.anomalies AS event
-            ON event.timestamp < window_end
+            ON event.timestamp < window_end AND event.anomaly_type <> 'unfit_limits'
             AND (event."end" IS NULL OR event."end" > greatest(window_start, event.timestamp))
         -- A year lies over each of its events: only hours and days have counts.
         WHERE time_window IN ('1hour', '1day') AND window_end > :first AND window_start < :last

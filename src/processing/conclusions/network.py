@@ -74,6 +74,7 @@ _EVENTS = text(
     """
     SELECT count(*) FROM water_infrastructure.anomalies
     WHERE timestamp < :end AND ("end" IS NULL OR "end" > greatest(:start, timestamp))
+        AND anomaly_type <> 'unfit_limits'
     """
 )
 
