@@ -72,9 +72,11 @@ def test_pressure_has_service_limits_and_a_node_its_own():
 def test_limits_that_make_no_sense_count_as_not_said_and_tanks_have_none():
     assert limits_of("pressure", "monitoring", {"limits": "high"}) == SERVICE_PRESSURE
     assert limits_of("pressure", None, {"limits": {"pressure": {"low": "low"}}}) == SERVICE_PRESSURE
-    assert limits_of("pressure", None, {"limits": {"pressure": {"low": None}}}) == replace(SERVICE_PRESSURE, low=None)
+    assert limits_of("pressure", None, {"limits": {"pressure": {"low": None}}}) == replace(
+        SERVICE_PRESSURE, low=None, is_stated=True
+    )
     assert limits_of("pressure", "storage", {}) == limits_of("flow_rate", "inlet", {}) == Limits()
-    assert limits_of("flow_rate", "inlet", {"limits": {"flow_rate": {"high": 50}}}) == Limits(high=50.0)
+    assert limits_of("flow_rate", "inlet", {"limits": {"flow_rate": {"high": 50}}}) == Limits(high=50.0, is_stated=True)
 
 
 def test_a_value_that_never_stands_still_and_does_is_a_flat_line():

@@ -33,6 +33,13 @@ class FallenPressure(Row):
     spreads_below_expected: float
 
 
+class UsualBand(Row):
+    """What hourly means lie between but for single days, in the measurement's unit."""
+
+    low: float | None
+    high: float | None
+
+
 class Evidence(Details):
     """Why it is an event, and the figures that it rests on. Flows are in L/s."""
 
@@ -41,8 +48,13 @@ class Evidence(Details):
     closed_because: str | None = Field(None, description="why it was closed without having ended")
     judged_until: datetime | None = Field(None, description="up to when, where later hours are still to be judged")
     nodes: list[NodeName] | None = Field(None, description="of an event that concerns several")
+    times: int | None = Field(
+        None, description="how often it came back, within 26 hours each: at the same hour each day"
+    )
     # Limits and pattern.
     limits: Limits | None = None
+    usual: UsualBand | None = Field(None, description="what is usual at a point whose limits do not fit")
+    do_not_fit: list[str] | None = Field(None, description="the limits that its ordinary operation crosses")
     hours_beyond: int | None = None
     worst_hour: datetime | None = None
     spreads: float | None = Field(None, description="of the worst hour, in usual spreads of that hour of the week")

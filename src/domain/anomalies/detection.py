@@ -121,7 +121,9 @@ def detect(
     ]
     faulty = _covered(signals, told)
     sound = np.where(faulty, np.nan, deviation)
-    told += leaks.leaks(signals, cells, habits, sound, references(signals, habits), judged_from, known_leaks)
+    # What comes and goes at its hour, as irrigation does, is no step.
+    lasting = np.where(habits.comes_back(signals.mean - habits.expected[:, cells].T, cells), np.nan, sound)
+    told += leaks.leaks(signals, cells, habits, lasting, references(signals, habits), judged_from, known_leaks)
     unusual = [
         finding
         for finding in pattern.off_pattern(signals, cells, habits, deviation, level_of(sound))
@@ -331,7 +333,9 @@ def recurring(events: Iterable[Stored], start: datetime, end: datetime) -> set[U
     for event in events:
         finding = event.finding
         if start <= finding.begin < end and (_times(finding) > 1 or _lasted(finding, end) <= GOES_ON):
-            by_subject[finding.subject].append(event)
+            # The same use may be told as a burst or as an unusual flow.
+            kind = "use" if finding.anomaly_type in (*leaks.LEAKS, "unusual_flow") else finding.anomaly_type
+            by_subject[finding.node_id, kind, finding.measurement].append(event)
     found: set[UUID] = set()
     for alike in by_subject.values():
         for event in alike:

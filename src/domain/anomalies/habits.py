@@ -28,6 +28,8 @@ ORDER = 26
 PEERS, RIDGE = 12, 0.1
 # What happened so often within the history is a habit, not a fault.
 USUAL_TIMES = 3
+# What is over within so many hours comes and goes.
+SHORT_HOURS = 12
 # What happened on so many days, the first and the last of which lie so far apart, is ordinary operation.
 USUAL_DAYS, USUAL_SPAN = 5, 10
 # Spreads of a signal beyond which a deviation says no more.
@@ -51,7 +53,8 @@ class Habits:
     and `spike`, the largest usual ones; `usual_low` and `usual_high`, what hourly means went beyond on `USUAL_DAYS`
     days that lie `USUAL_SPAN` days apart, whatever was told of them; `unrest`, how far all but 2 % of hours lie from
     what was expected, as a share of the mean; `step`, in which the sensor's readings go up and down (0: too fine to
-    tell). Spreads are robust standard deviations.
+    tell); `recurs` by local hour (n × 24), how often it was far above what is expected then, for a short time (0: fewer
+    than `USUAL_TIMES`). Spreads are robust standard deviations.
     """
 
     history: Floats
@@ -72,11 +75,18 @@ class Habits:
     usual_high: Floats
     unrest: Floats
     step: Floats
+    recurs: Floats
 
     @property
     def is_known(self) -> Flags:
         """Which signals have enough history to be judged."""
         return self.history >= ENOUGH_HISTORY
+
+    def comes_back(self, deviation: Floats, cells: Integers) -> Flags:
+        """Hours × signals that rise as far above what is expected as they have done at that hour again and again."""
+        hour = cells % 24
+        with np.errstate(invalid="ignore"):
+            return np.asarray((deviation > CLIP * self.swing[:, hour].T) & (self.recurs[:, hour].T > 0))
 
     def unexplained(self, values: Floats, cells: Integers) -> Floats:
         """What neither the hour of the week nor the peers explain: hours × signals, in spreads, unclipped."""
@@ -113,7 +123,7 @@ def _plain(values: Any) -> Any:
     return values.tolist() if np.ndim(values) else float(values)
 
 
-_SHAPES = {"expected": CELLS, "swing": 24, "spread": 24, "memory": ORDER, "weights": PEERS}
+_SHAPES = {"expected": CELLS, "swing": 24, "spread": 24, "recurs": 24, "memory": ORDER, "weights": PEERS}
 
 
 def habits_from(told: Sequence[Mapping[str, Any] | None], keys: list[str]) -> Habits:
@@ -158,6 +168,7 @@ class Profile:
     usual_high: Floats
     unrest: Floats
     step: Floats
+    recurs: Floats
 
     def described(self) -> list[dict[str, Any]]:
         """One JSON-like description per signal, as of `Habits.described`: what is not known is left out."""
@@ -183,13 +194,14 @@ def profile_of(signals: Signals, cells: Integers, is_usable: Flags) -> Profile:
     expected = _by_cell(usable, cells)
     deviation = usable - expected[:, cells].T
     step = _step(signals)
+    swing = np.maximum(_spread_by_hour(deviation, cells % 24), _least(mean, step))
     return Profile(
         listed=signals.listed,
         deviation=deviation,
         history=np.isfinite(usable).sum(axis=0).astype(np.float64),
         mean=mean,
         expected=expected,
-        swing=np.maximum(_spread_by_hour(deviation, cells % 24), _least(mean, step)),
+        swing=swing,
         flat_hours=longest_run(is_flat(signals) & is_usable),
         silent_hours=_usual_gap(np.isfinite(signals.mean)),
         change=_quiet(np.nanquantile, np.where(is_usable, signals.change, np.nan), 0.998),
@@ -198,6 +210,7 @@ def profile_of(signals: Signals, cells: Integers, is_usable: Flags) -> Profile:
         usual_high=_usual_extreme(signals.mean, lowest=False),
         unrest=_unrest(deviation, mean),
         step=step,
+        recurs=_recurs(deviation / swing[:, cells % 24].T, cells % 24),
     )
 
 
@@ -206,7 +219,7 @@ def known_profile(signals: Signals, cells: Integers, is_usable: Flags, habits: H
     usable = np.where(is_usable, signals.mean, np.nan)
     names = (
         "history", "mean", "expected", "swing", "flat_hours", "silent_hours", "change", "spike",
-        "usual_low", "usual_high", "unrest", "step",
+        "usual_low", "usual_high", "unrest", "step", "recurs",
     )  # fmt: skip
     figures = {name: getattr(habits, name) for name in names}
     return Profile(listed=signals.listed, deviation=usable - habits.expected[:, cells].T, **figures)
@@ -270,6 +283,7 @@ class Relatives:
             usual_high=profile.usual_high[columns],
             unrest=profile.unrest[columns],
             step=profile.step[columns],
+            recurs=profile.recurs[columns],
         )
 
     def _scaled(self, columns: Integers) -> Floats:
@@ -291,6 +305,20 @@ def _least(mean: Floats, step: Floats) -> Floats:
     """The least spread of each signal, as a column: what a meter cannot tell apart."""
     coarse = _ROUNDING * np.nan_to_num(step)
     return np.asarray(np.maximum(np.maximum(np.abs(mean) * _LEAST_SPREAD, coarse), 1e-6)[:, None])
+
+
+def _recurs(scaled: Floats, hour: Integers) -> Floats:
+    """Of each local hour (n × 24) how many swings above `CLIP` lay over it that were over within `SHORT_HOURS`; 0 where
+    fewer than `USUAL_TIMES` did."""
+    times = np.zeros((scaled.shape[1], 24))
+    with np.errstate(invalid="ignore"):
+        is_far = scaled > CLIP
+    for column in np.flatnonzero(is_far.any(axis=0)):
+        edges = np.flatnonzero(np.diff(is_far[:, column], prepend=False, append=False))
+        for first, end in zip(edges[::2], edges[1::2], strict=True):
+            if end - first <= SHORT_HOURS:
+                times[column, hour[first:end]] += 1
+    return np.where(times >= USUAL_TIMES, times, 0.0)
 
 
 def _step(signals: Signals) -> Floats:

@@ -60,13 +60,15 @@ def limits_of(measurement: str, role: str | None, metadata: Mapping[str, Any]) -
     own = own.get(measurement) if isinstance(own, Mapping) else None
     if not isinstance(own, Mapping):
         return default
-    told: dict[str, float | None] = {name: getattr(default, name) for name in EDGES}
-    for name in told:
-        if name in own:
-            value = own[name]
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            told[name] = float(value) if is_number else None if value is None else told[name]
-    return Limits(**told, is_stated=True)
+    edges: dict[str, float | None] = {name: getattr(default, name) for name in EDGES}
+    stated = {
+        name: value
+        for name in EDGES
+        if name in own
+        and ((value := own[name]) is None or isinstance(value, int | float) and not isinstance(value, bool))
+    }
+    edges |= {name: None if value is None else float(value) for name, value in stated.items()}
+    return Limits(**edges, is_stated=bool(stated))
 
 
 def fitted(limits: list[Limits], habits: Habits) -> tuple[list[Limits], list[tuple[str, ...]]]:
