@@ -1,0 +1,129 @@
+"""What comes back, what is ordinary at a point, and what cannot be a leak: told once, or not at all."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from src.domain.anomalies.habits import learn
+from src.domain.anomalies.limits import UNFIT
+from src.domain.anomalies.signals import Signals, cells_of
+from tests.signals import DAY, HOUR, MONDAY, ROME, WEEK, raised, signal, types, watch
+
+
+def low_each(pressure: Signals, first: int, last: int, *, every: int = 1) -> Signals:
+    """The pressure 2 bar lower from 20:00 to 23:00 on these days."""
+    for day in range(first, last, every):
+        begin = MONDAY + day * DAY + 20 * HOUR
+        pressure = raised(pressure, begin, begin + 3 * HOUR, -2.0, "p")
+    return pressure
+
+
+def pressure_of(weeks: int) -> Signals:
+    return signal("p", "pressure", weeks=weeks, mean=4.0, noise=0.01, daily=0.0, role="monitoring")
+
+
+def test_what_comes_back_every_evening_is_one_event_that_is_over_in_between():
+    seen = watch(low_each(pressure_of(2), 2, 6), until=MONDAY + 5 * DAY + 21 * HOUR)
+    (event,) = seen.stored
+    assert (event.finding.anomaly_type, event.finding.why["times"], event.finding.end) == ("low_pressure", 4, None)
+    seen = watch(low_each(pressure_of(2), 2, 6), until=MONDAY + 6 * DAY + 2 * HOUR)
+    (event,) = seen.stored
+    assert event.finding.end == event.resolved_at == MONDAY + 5 * DAY + 23 * HOUR
+
+
+def test_limits_that_ordinary_operation_crosses_are_told_once_and_what_is_usual_is_watched_instead():
+    ordinary = low_each(pressure_of(10), 0, 70, every=3)
+    events = [event.finding for event in watch(ordinary).stored]
+    assert [event.anomaly_type for event in events if event.begin >= MONDAY + 3 * WEEK] == []
+    (unfit,) = [event for event in events if event.anomaly_type == UNFIT]
+    assert (unfit.node_id, unfit.measurement, unfit.severity, unfit.end) == ("p", "pressure", "info", None)
+    assert unfit.why["usual"]["low"] == pytest.approx(2.0, abs=0.1)
+    assert unfit.why["explanation"].endswith("is usual here; set its own")
+    # Far below even that is an event of its own.
+    empty = raised(ordinary, MONDAY + 8 * WEEK, MONDAY + 8 * WEEK + 4 * HOUR, -3.5, "p")
+    found = [event.finding for event in watch(empty).stored if event.finding.begin == MONDAY + 8 * WEEK]
+    assert ("low_pressure", "critical") in {(event.anomaly_type, event.severity) for event in found}
+
+
+def test_a_limit_that_was_set_for_a_node_holds_whatever_is_usual():
+    events = watch(low_each(pressure_of(6), 0, 42, every=3), metadata={"limits": {"pressure": {"low": 3.0}}}).stored
+    assert {event.finding.anomaly_type for event in events} == {"low_pressure"}
+    assert max(event.finding.begin for event in events) >= MONDAY + 5 * WEEK
+
+
+def test_limits_that_fit_again_close_the_event_that_they_do_not():
+    seen = watch(low_each(pressure_of(14), 0, 28, every=2))
+    (unfit,) = [event for event in seen.stored if event.finding.anomaly_type == UNFIT]
+    assert unfit.finding.end is not None
+    assert unfit.finding.why["closed_because"] == "its limits fit what is usual here now"
+
+
+def irrigated(weeks: int, by: float = 60.0) -> Signals:
+    """An inflow that is raised on three nights a week from the fifth week on."""
+    inflow = signal(weeks=weeks)
+    for week in range(4, weeks):
+        for day in (0, 2, 4):
+            begin = MONDAY + week * WEEK + day * DAY + 2 * HOUR
+            inflow = raised(inflow, begin, begin + 3 * HOUR, by)
+    return inflow
+
+
+def test_a_use_that_comes_back_at_its_hour_is_told_until_it_is_learned():
+    begins = [event.finding.begin for event in watch(irrigated(9)).stored]
+    assert any(MONDAY + 4 * WEEK <= begin < MONDAY + 5 * WEEK for begin in begins)
+    assert [begin for begin in begins if begin >= MONDAY + 6 * WEEK] == []
+
+
+def test_a_leak_is_found_also_where_a_use_comes_and_goes():
+    leaking = raised(irrigated(9), MONDAY + 8 * WEEK + DAY, MONDAY + 9 * WEEK, 15.0)
+    (leak,) = [event.finding for event in watch(leaking).stored if event.finding.begin >= MONDAY + 6 * WEEK]
+    assert leak.anomaly_type == "burst"
+    assert abs(leak.begin - (MONDAY + 8 * WEEK + DAY)) <= 6 * HOUR
+
+
+def switching(weeks: int, seed: int = 3) -> Signals:
+    """A pump that runs for some hours and stands for some others."""
+    pump = signal(weeks=weeks, daily=0.0, noise=0.01, seed=seed)
+    random = np.random.default_rng(seed)
+    is_on, hour = True, 0
+    while hour < len(pump.hours):
+        last = hour + int(random.integers(3, 30))
+        if not is_on:
+            for figures in (pump.mean, pump.low, pump.high):
+                figures[hour:last] = 0.0
+        is_on, hour = not is_on, last
+    return pump
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_pump_that_switches_is_no_leak(seed: int):
+    assert set(types(watch(switching(10, seed)))) & {"burst", "slow_leak"} == set()
+
+
+def test_a_meter_that_counts_in_coarse_steps_is_no_leak():
+    coarse = signal(weeks=8, mean=20.0, noise=0.05)
+    for figures in (coarse.mean, coarse.low, coarse.high):
+        figures[:] = np.round(figures / 5) * 5
+    habits = learn(coarse, cells_of(coarse.hours, ROME, "IT"), np.ones(coarse.mean.shape, bool))
+    assert habits.step.tolist() == [5.0]
+    assert habits.spread.min() == pytest.approx(5 / 12**0.5)
+    assert types(watch(coarse)) == []
+
+
+def test_a_burst_of_three_days_does_not_become_a_habit():
+    inflow = raised(signal(weeks=8), MONDAY + 5 * WEEK, MONDAY + 5 * WEEK + 3 * DAY, 40.0)
+    again = raised(inflow, MONDAY + 6 * WEEK + 2 * DAY, MONDAY + 7 * WEEK, 40.0)
+    bursts = [event.finding for event in watch(again).stored if event.finding.anomaly_type == "burst"]
+    assert [abs(burst.begin - begin) <= 3 * HOUR for burst, begin in zip(
+        sorted(bursts, key=lambda burst: burst.begin), (MONDAY + 5 * WEEK, MONDAY + 6 * WEEK + 2 * DAY), strict=True
+    )] == [True, True]  # fmt: skip
+
+
+def test_a_weekend_that_changed_is_told_and_then_usual():
+    inflow = signal(weeks=15, noise=0.015)
+    for week in range(6, 15):
+        inflow = raised(inflow, MONDAY + week * WEEK + 5 * DAY, MONDAY + (week + 1) * WEEK, 25.0)
+    begins = [event.finding.begin for event in watch(inflow).stored]
+    assert [begin for begin in begins if begin >= MONDAY + 11 * WEEK] == []
+    assert 1 <= len(begins) <= 4
