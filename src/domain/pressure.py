@@ -1,4 +1,4 @@
-"""Pressure management: how leakage follows pressure in a district, and the set-points that would save water.
+"""How leakage follows pressure in a district.
 
 Leakage follows pressure as L = C * P ** N1 (the FAVAD concept; May, "Pressure Dependent Leakage", World Water and
 Environmental Engineering, 1994; Lambert, "What do we know about pressure:leakage relationships", IWA, 2001). N1 is
@@ -16,8 +16,6 @@ import pandas as pd
 from scipy import special
 
 Numbers = npt.NDArray[np.float64]
-# The least pressure that every customer is owed, and what is kept above it for what sensors and hours do not show.
-MINIMUM_PRESSURE, MARGIN = 2.0, 0.2
 # Fewer nights do not tell leakage from use.
 FEWEST_NIGHTS = 21
 # A wider interval, as a share of the exponent, does not tell a saving, which is about proportional to it.
@@ -27,10 +25,6 @@ CONFIDENCE = 0.95
 POSSIBLE_EXPONENT = (0.3, 2.5)
 # How far the true legitimate night use may be from the one that is assumed, where it is not metered.
 USE_UNCERTAINTY = 0.3
-# Valves are set in such steps; less of a gain than this is none.
-STEP = 0.1
-# Hours whose needs differ by no more than this have one set-point.
-ALIKE = 0.2 + 1e-9
 # So far a district's mean pressure may be from that of one node, or of few that differ.
 MOST_PRESSURE_ERROR = 0.2
 _OUTLYING = 4.0
@@ -56,28 +50,6 @@ class Relation:
     least_leakage: float
     most_leakage: float
     pressure: float
-
-
-@dataclass(frozen=True)
-class Period:
-    """Hours [begin, end) of the local day, the set-point for them and the one of now, bar."""
-
-    begin: int
-    end: int
-    set_point: float
-    present: float
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """Set-points around the day, the node that allows no less, what leaks today and what they would save, m³ a day."""
-
-    periods: list[Period]
-    critical_node: str
-    leakage: float
-    saving: float
-    saving_lower: float
-    saving_upper: float
 
 
 def leakage_relation(nights: pd.DataFrame, use_is_metered: bool, pressure_error: float) -> Relation:
@@ -196,86 +168,6 @@ def _memory(day: Numbers, residual: Numbers) -> float:
         return 0.0
     found = float(earlier @ later / (earlier @ earlier))
     return float(np.clip(found + (1 + 3 * found) / len(later), 0.0, 0.97))
-
-
-def schedule(relation: Relation, hours: pd.DataFrame, lowest: pd.DataFrame) -> Schedule:
-    """The lowest set-points, hour by hour, at which every node still has `MINIMUM_PRESSURE`.
-
-    What is lost between the inlet and a node is taken to stay as it was at its largest in that hour of the day, or in
-    the hour before or after; as lower pressure means less flow, it can only become less. No set-point is raised.
-
-    Args:
-        relation: of the district's leakage against its mean pressure.
-        hours: index aware hours in the utility's zone, columns set_point and pressure (mean of the district), bar.
-        lowest: the same index, a column per node: the lowest pressure of the hour, bar; NaN where unknown.
-
-    Raises:
-        NotKnown: where an hour of the day was never seen, or where no set-point can be lowered.
-    """
-    of_day = pd.DatetimeIndex(hours.index).hour.to_numpy()
-    present = hours["set_point"].groupby(of_day).median().reindex(range(24))
-    pressure = hours["pressure"].groupby(of_day).median().reindex(range(24))
-    lost = lowest.rsub(hours["set_point"], axis=0)
-    # A dip that is like no other is a sensor's, not the network's.
-    middle = lost.median()
-    spread = 1.4826 * (lost - middle).abs().median() + STEP
-    lost = lost.where((lost - middle).abs() <= 6 * spread)
-    most = lost.groupby(of_day).max().reindex(range(24))
-    unseen = [str(name) for name in most if most[name].isna().any()]
-    if present.isna().any() or pressure.isna().any() or len(unseen) == len(most.columns):
-        raise NotKnown("the pressures of some hours of the day are not known")
-    if unseen:
-        raise NotKnown(f"the pressure of {', '.join(unseen[:3])} is not known in some hours of the day")
-    around = np.maximum.reduce([np.roll(most.to_numpy(), shift, axis=0) for shift in (-1, 0, 1)])
-    needed = MINIMUM_PRESSURE + MARGIN + around
-    critical = str(most.columns[int(np.argmax(needed.max(axis=0)))])
-    rounded = np.ceil(np.round(needed.max(axis=1) / STEP, 6)) * STEP
-    new = np.minimum(_held(rounded), present.to_numpy())
-    # Not worth a change of the valve.
-    new = np.where(present.to_numpy() - new < STEP, present.to_numpy(), new)
-    cut = present.to_numpy() - new
-    if not (cut > 0).any():
-        raise NotKnown(f"nothing to lower: {critical} needs the present set-points to have {MINIMUM_PRESSURE:g} bar")
-    savings, leakage = _savings(relation, pressure.to_numpy(), cut)
-    return Schedule(_periods(new, present.to_numpy()), critical, leakage, savings[0], min(savings), max(savings))
-
-
-def _savings(relation: Relation, pressure: Numbers, cut: Numbers) -> tuple[list[float], float]:
-    """m³ a day that lower pressures save, for the likeliest relation and the ends of its interval; leakage today."""
-    after = np.maximum(pressure - cut, 0.1 * pressure)
-
-    def a_day(leakage: float, exponent: float, at: Numbers) -> float:
-        return float(leakage * 3.6 * ((at / relation.pressure) ** exponent).sum())
-
-    savings = []
-    for leakage, exponent in [(relation.leakage, relation.exponent)] + [
-        (leakage, exponent)
-        for leakage in (relation.least_leakage, relation.most_leakage)
-        for exponent in (relation.lower, relation.upper)
-    ]:
-        savings.append(a_day(leakage, exponent, pressure) - a_day(leakage, exponent, after))
-    return savings, a_day(relation.leakage, relation.exponent, pressure)
-
-
-def _held(needed: Numbers) -> Numbers:
-    """The same set-point for hours that need nearly the same, the highest of theirs: valves wear with every change."""
-    held, begin = needed.copy(), 0
-    for hour in range(1, len(needed) + 1):
-        if hour == len(needed) or np.ptp(needed[begin : hour + 1]) > ALIKE:
-            held[begin:hour] = needed[begin:hour].max()
-            begin = hour
-    return held
-
-
-def _periods(new: Numbers, present: Numbers) -> list[Period]:
-    """Equal hours that follow each other, together."""
-    periods: list[Period] = []
-    begin = 0
-    for hour in range(1, 25):
-        if hour == 24 or abs(new[hour] - new[begin]) > 1e-9:
-            periods.append(Period(begin, hour, round(float(new[begin]), 3), float(present[begin:hour].mean())))
-            begin = hour
-    return periods
 
 
 def mean_pressure(pressures: pd.DataFrame) -> tuple[pd.Series, float]:

@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import Engine, text
 
 from src.db.tables import ml_models
-from src.domain.pressure import MINIMUM_PRESSURE, NotKnown, leakage_relation, mean_pressure, schedule
+from src.domain.pressure import NotKnown, leakage_relation, mean_pressure
+from src.domain.set_points import MINIMUM_PRESSURE, schedule
 from src.processing.jobs.runtime import create_runtime
 from src.processing.modelling.recommendations import write_recommendations
 from src.processing.nodes import import_nodes

@@ -19,7 +19,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from src.db import tables
 from src.db.bulk_read import read_rows
-from src.domain import pressure
+from src.domain import pressure, set_points
 from src.domain.losses import NIGHT_USE_LITRES
 from src.domain.pressure import NotKnown, Relation
 from src.observability import logger
@@ -30,7 +30,7 @@ from src.processing.modelling import registry
 
 JOB_TYPE = "recommendations"
 # Nights that a relation is fitted to; days whose pressures a schedule must have served; when a relation is renewed.
-NIGHTS, DAYS, RENEWED_AFTER = timedelta(days=90), timedelta(days=28), timedelta(days=7)
+NIGHTS, RENEWED_AFTER = timedelta(days=90), timedelta(days=7)
 # As `domain.losses.night_flow_loss` counts it.
 NIGHT_HOURS = (2, 3)
 _DISTRICTS = text(
@@ -96,7 +96,7 @@ def _recommendation(runtime: Runtime, connection: Connection, district: Any, as_
         "district_id": district.district_id,
         "computed_at": as_of,
         "outcome": "refused",
-        "minimum_pressure": pressure.MINIMUM_PRESSURE,
+        "minimum_pressure": set_points.MINIMUM_PRESSURE,
         "schedule": [],
     } | dict.fromkeys(
         ("model_id", "inlet_node_id", "critical_node_id", "leakage_volume", "saving_volume", "saving_volume_lower",
@@ -112,13 +112,12 @@ def _recommendation(runtime: Runtime, connection: Connection, district: Any, as_
         hours, lowest, error = _pressures(runtime, connection, inlet, district.others or [], as_of)
         model_id, relation = _relation(runtime, connection, district.district_id, hours, error, as_of)
         row["model_id"] = model_id
-        recent = hours.index >= pd.Timestamp(as_of - DAYS)
-        found = pressure.schedule(relation, hours[recent], lowest[recent])
+        found = set_points.schedule(relation, hours, lowest)
     except NotKnown as reason:
         return row | {"reason": str(reason)}
     return row | {
         "outcome": "recommended",
-        "reason": f"{found.critical_node} keeps {pressure.MINIMUM_PRESSURE:g} bar with {pressure.MARGIN:g} bar to "
+        "reason": f"{found.critical_node} keeps {set_points.MINIMUM_PRESSURE:g} bar with {set_points.MARGIN:g} bar to "
         f"spare; leakage follows pressure with an exponent of {relation.exponent:.2f} ({relation.lower:.2f} to "
         f"{relation.upper:.2f})",
         "critical_node_id": found.critical_node,
