@@ -141,6 +141,6 @@ def _channel(
             low = _BACK.get(measurement)
         if any(edge is not None and not np.isfinite(edge) for edge in (low, high)):
             raise ValueError("a limit is no number")
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"what is stated of {measurement} of node {node_id} cannot be used: {error}") from None
     return unit, low, high

@@ -22,7 +22,7 @@ _SIGN = {"inlet": 1.0, "outlet": -1.0}
 
 BALANCE = [
     "input_volume", "output_volume", "loss_volume", "efficiency_percentage", "coverage", "method", "reason",
-    "input_margin", "output_margin", "loss_margin", "estimated_share",
+    "input_margin", "output_margin", "loss_margin", "estimated_share", "metered_volume",
 ]  # fmt: skip
 # The parts of the margins that meters' errors make, which are the same day by day.
 METER_MARGINS = ["input_meter_margin", "output_meter_margin", "loss_meter_margin"]
@@ -58,8 +58,8 @@ def water_balance(meters: pd.DataFrame) -> pd.DataFrame:
         A row per window_start and district_id with input_volume, output_volume, loss_volume (m³),
         efficiency_percentage, coverage (of the inlets and outlets or of consumption, whichever is less), method
         (`metered`, or null where consumption has no meters), reason (why a figure is null or impossible, else null),
-        the margins of the volumes and what meters make of them (m³), and estimated_share (of the water that was
-        metered).
+        the margins of the volumes and what meters make of them (m³), metered_volume (m³ that all its meters measured or
+        are estimated to have, in and out), and estimated_share (of that).
     """
     keys = ["window_start", "district_id"]
     flows = _completed(meters[meters["role"].isin(["inlet", "outlet", "consumption", "storage"])])
@@ -96,6 +96,7 @@ def water_balance(meters: pd.DataFrame) -> pd.DataFrame:
     metered_water = pd.concat([sources, consumption], ignore_index=True)
     amounts = metered_water.assign(size=metered_water["whole"].abs(), guessed=metered_water["estimated"].abs())
     sums = amounts.groupby(keys)[["guessed", "size"]].sum().reindex(balance.index)
+    balance["metered_volume"] = sums["size"]
     balance["estimated_share"] = sums["guessed"] / sums["size"].where(sums["size"] > 0)
     unknown = pd.concat(
         [
@@ -130,7 +131,7 @@ def _completed(meters: pd.DataFrame) -> pd.DataFrame:
     of_level = (meters["storage_error"] / MARGIN) ** 2
     return meters.assign(
         whole=whole,
-        estimated=filled.abs() + meters["estimated_volume"].fillna(0.0),
+        estimated=(filled.abs() + meters["estimated_volume"].fillna(0.0)).where(whole.notna()),
         variance=(of_meter + spread**2).mask(is_storage, of_level),
         meter_variance=of_meter,
         covered=covered,
@@ -221,10 +222,10 @@ def network_balance(districts: pd.DataFrame) -> pd.DataFrame:
         # Districts err each by itself.
         squared = districts.assign(squared=districts[name] ** 2)
         network[name] = np.sqrt(_sum_if_all_known(squared, ["window_start"], "squared"))
-    metered = districts["input_volume"].abs().fillna(0.0) + districts["output_volume"].abs().fillna(0.0)
-    water = districts.assign(metered=metered, guessed=districts["estimated_share"] * metered)
-    sums = water[water["estimated_share"].notna()].groupby("window_start")[["guessed", "metered"]].sum()
-    network["estimated_share"] = sums["guessed"] / sums["metered"].where(sums["metered"] > 0)
+    network["metered_volume"] = grouped["metered_volume"].sum()
+    shares = districts.assign(guessed=districts["estimated_share"] * districts["metered_volume"])
+    guessed = shares.groupby("window_start")["guessed"].sum()
+    network["estimated_share"] = guessed / network["metered_volume"].where(network["metered_volume"] > 0)
     network["method"] = pd.Series({window: _common(methods) for window, methods in grouped["method"]}, dtype=object)
     reasons = {window: "; ".join(sorted(set(told.dropna()))) or None for window, told in grouped["reason"]}
     network["reason"] = pd.Series(reasons, dtype=object)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,49 +37,56 @@ def network_metrics(per_node: pd.DataFrame) -> NetworkMetrics:
     (a balance estimates the rest, see `efficiency`).
 
     Args:
-        per_node: one row per node that reported in the span, and per inlet and outlet: node_id, role,
-            feeding_district_id (of an inlet that another district feeds, else null), has_reported, flow_measured (the
-            share of the span in which its flow was measured), flow_rate (its mean over the time vouched for, L/s),
-            pressure (likewise, bar), volume (m³); NaN where it measured none; flow_left_out and pressure_left_out:
-            whether the channel measures nothing, repeats another or is in a unit that does not fit, and so enters
-            nothing.
+        per_node: one row per node that reported in the span, and per inlet and outlet: node_id, role, district_id,
+            feeding_district_id (of an inlet that another district feeds, else null), is_active, has_reported,
+            flow_measured (the share of the span's whole hours in which its flow was measured; NaN without such hours),
+            flow_rate (its mean over the time vouched for, L/s), pressure (likewise, bar), volume (m³); NaN where it
+            measured none; flow_left_out and pressure_left_out: whether the channel measures nothing, repeats another or
+            is in a unit that does not fit, and so enters nothing.
     """
     role = per_node["role"]
     flow_left_out, pressure_left_out = (per_node[f"{name}_left_out"].astype(bool) for name in ("flow", "pressure"))
+    # One of several inlets may be shut, and stands at nothing for weeks.
+    of_several = (role == "outlet") | ((role == "inlet") & per_node["district_id"].duplicated(keep=False))
+    flow_left_out &= ~(of_several & (per_node["flow_rate"] == 0))
     pressure = per_node["pressure"].where((role != "storage") & ~pressure_left_out)
     left_out = {
         name: int((mask & per_node[column].notna()).sum())
         for name, column, mask in (("flow", "flow_rate", flow_left_out), ("pressure", "pressure", pressure_left_out))
     }
     flow, volume = (per_node[name].where(~flow_left_out) for name in ("flow_rate", "volume"))
-    # Of a node without a flow of its own the volume is one, too.
-    per_node = per_node.assign(flow_rate=flow, volume=volume, is_known=flow.notna() | volume.notna())
+    per_node = per_node.assign(flow_rate=flow, volume=volume)
     brings = (role == "inlet") & per_node["feeding_district_id"].isna()
     by_inlets = bool(brings.any())
     counted = per_node[brings | (role == "outlet")] if by_inlets else per_node
     sign = np.where(by_inlets & (counted["role"] == "outlet"), -1.0, 1.0)
-    silent = counted[~counted["is_known"] & by_inlets]
-    totals = [(counted[name] * sign).sum(min_count=1) if silent.empty else np.nan for name in ("flow_rate", "volume")]
-    measured = float(counted.loc[counted["is_known"], "flow_measured"].mean())
-    reasons = [_silent(list(silent["node_id"])), _partly(measured) if silent.empty else None, _left_out(left_out)]
+    totals, unknown = {}, {}
+    for name in ("flow_rate", "volume"):
+        unknown[name] = list(counted.loc[counted[name].isna() & counted["is_active"] & by_inlets, "node_id"])
+        totals[name] = np.nan if unknown[name] else (counted[name] * sign).sum(min_count=1)
+    measured = float(counted.loc[counted["volume"].notna(), "flow_measured"].mean())
+    reasons = [*_unknown(**unknown), None if unknown["volume"] else _partly(measured), _left_out(left_out)]
     return NetworkMetrics(
         active_nodes=int(per_node["has_reported"].sum()),
         flow_basis="inlets" if by_inlets else "all_nodes",
-        total_flow=_or_none(totals[0]),
+        total_flow=_or_none(totals["flow_rate"]),
         avg_pressure=_or_none(pressure.mean()),
-        total_volume=_or_none(totals[1]),
+        total_volume=_or_none(totals["volume"]),
         reason="; ".join(filter(None, reasons)) or None,
     )
 
 
-def _silent(node_ids: Sequence[str]) -> str | None:
+def _unknown(flow_rate: list[str], volume: list[str]) -> Iterator[str]:
     """Which inlets and outlets measured nothing."""
-    if not node_ids:
-        return None
-    named = ", ".join(node_ids[:_MOST_NAMED]) + (
-        f" and {rest} more" if (rest := len(node_ids) - _MOST_NAMED) > 0 else ""
-    )
-    return f"what came in is unknown: nothing was measured at {named}"
+    if volume:
+        yield f"what came in is unknown: nothing was measured at {_listed(volume)}"
+    if rest := [node_id for node_id in flow_rate if node_id not in volume]:
+        yield f"total_flow is unknown: of {_listed(rest)} only the volume was measured"
+
+
+def _listed(node_ids: Sequence[str]) -> str:
+    rest = len(node_ids) - _MOST_NAMED
+    return ", ".join(node_ids[:_MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _partly(measured: float) -> str | None:

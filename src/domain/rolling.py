@@ -81,6 +81,7 @@ def _of_district(daily: pd.DataFrame, edges: pd.DatetimeIndex, days: int, appare
     estimated = (_estimated(daily, volumes, of, days) for of in (balanced, either))
     is_told = found[["input_volume", "output_volume"]].notna().any(axis=1)
     found["estimated_share"] = pd.Series(np.where(balanced.is_enough, *estimated)).where(is_told)
+    found["metered_volume"] = either.total(daily["metered_volume"].fillna(0.0).to_numpy("float64"))
     found["method"] = pd.Series(_methods(daily["method"], days), dtype=object)
     is_metered = (daily["method"] == METERED).to_numpy()
     real = volumes["loss"] * np.where(is_metered, 1 - apparent_share, 1.0)

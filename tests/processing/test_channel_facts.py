@@ -235,6 +235,23 @@ def test_what_people_state_of_a_channel_wins_from_the_next_cycle_on(stack: Setti
     assert channel["evidence"][-1] == "stated in the node file: connected"
 
 
+def test_a_unit_is_questioned_also_where_every_value_is_beyond_what_is_possible(stack: Settings, database: Engine):
+    put(stack, of_nodes(readings("n", pressure=np.round(400 + 10 * np.sin(STEPS / 9), 1))))
+    run_cycle(stack, MONDAY)
+    channel = table(database, "node_channels").set_index("measurement").loc["pressure"]
+    assert (bool(channel["unit_questioned"]), channel["likely_unit"]) == (True, "kPa")
+
+
+def test_what_is_stated_of_a_node_of_this_week_counts_at_once(stack: Settings, database: Engine):
+    with database.begin() as connection:
+        import_nodes(connection, [Node(node_id="n", metadata='{"connected": {"pressure": false}}')])
+    frames = [readings(name, flow_rate=SWING, pressure=value) for name, value in (("n", 0.0), ("m", 4.0))]
+    put(stack, of_nodes(*(frame[frame["timestamp"] >= pd.Timestamp(MONDAY - timedelta(days=1))] for frame in frames)))
+    run_cycle(stack, MONDAY - timedelta(hours=1))
+    network = table(database, "network_metrics").set_index("time_range").loc["6h"]
+    assert network["avg_pressure"] == pytest.approx(4.0)
+
+
 def test_meters_that_count_otherwise_are_taken_for_what_they_are(stack: Settings, database: Engine):
     to_and_fro = np.where(STEPS % 96 < 48, 5.0, -5.0)
     register = 34_000_000 + np.cumsum(np.full(COUNT, 9.0))

@@ -146,6 +146,24 @@ def test_what_was_estimated_of_the_network_is_weighed_by_water():
         )
     )
     assert efficiency.network_balance(districts).iloc[0]["estimated_share"] == pytest.approx(20 / 960)
+    # All of it counts, also what only passes through a district.
+    districts = efficiency.water_balance(
+        meters(
+            {"role": "inlet", "volume": 700.0, "coverage": 0.7, "rest": 300.0},
+            {"role": "consumption", "volume": 8.0},
+            {"role": "inlet", "volume": 990.0, "district_id": "d2", "feeding_district_id": "d1"},
+            {"role": "consumption", "volume": 980.0, "district_id": "d2"},
+        )
+    )
+    assert efficiency.network_balance(districts).iloc[0]["estimated_share"] == pytest.approx(300 / 3968)
+
+
+def test_what_is_unknown_was_not_estimated():
+    found = balance_of(
+        {"role": "inlet", "volume": 40.0, "coverage": 0.4, "rest": 60.0}, {"role": "consumption", "volume": 40.0}
+    )
+    assert pd.isna(found["input_volume"])
+    assert found["estimated_share"] == 0
 
 
 @given(

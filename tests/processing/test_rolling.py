@@ -37,7 +37,7 @@ def daily(edges: pd.DatetimeIndex, **figures: object) -> pd.DataFrame:
     default: dict[str, object] = {
         "district_id": "d", "window_start": edges[:-1], "input_volume": 100.0, "output_volume": 80.0,
         "loss_volume": 20.0, "efficiency_percentage": 80.0, "coverage": 1.0, "method": "metered", "reason": None,
-        "input_margin": 2.0, "output_margin": 4.0, "loss_margin": 4.5, "estimated_share": 0.0,
+        "input_margin": 2.0, "output_margin": 4.0, "loss_margin": 4.5, "estimated_share": 0.0, "metered_volume": 180.0,
         "input_meter_margin": 2.0, "output_meter_margin": 4.0, "loss_meter_margin": 4.5, "active_nodes": 2.0,
         "total_nodes": 2.0,
     }  # fmt: skip
@@ -234,7 +234,7 @@ def test_a_year_is_put_together_from_days_whose_readings_are_long_gone(
     balance: dict[str, Any] = {
         "input_volume": WHOLE, "output_volume": used, "loss_volume": lost, "coverage": 1.0, "method": "metered",
         "efficiency_percentage": 100 * used / WHOLE, "input_margin": 17.28, "output_margin": 35.0,
-        "loss_margin": 39.0, "estimated_share": 0.0, "largest_meters": ["in", "out"],
+        "loss_margin": 39.0, "estimated_share": 0.0, "metered_volume": 180.0, "largest_meters": ["in", "out"],
     }  # fmt: skip
     # One in twelve is missing.
     days = [day_start(START, zone, -n) for n in range(1, 366) if n % 12]

@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 
 from src.domain.days import day_start
 from src.domain.metrics import window_metrics
+from src.domain.network import network_metrics
 from src.domain.readings import clean
 from src.processing.nodes import Node, import_nodes
 from src.settings import Settings
@@ -240,3 +241,34 @@ def test_the_network_says_when_its_inlets_were_not_measured_all_the_time_and_whi
     assert silent[["total_flow", "total_volume"]].isna().all()
     assert silent["reason"] == "what came in is unknown: nothing was measured at never heard of"
     assert (silent["active_nodes"], silent["flow_basis"]) == (2, "inlets")
+
+
+def inlet(node_id: str, **changed: object) -> dict[str, object]:
+    return {
+        "node_id": node_id, "role": "inlet", "district_id": "d", "feeding_district_id": None, "is_active": True,
+        "has_reported": True, "flow_measured": 1.0, "flow_rate": 10.0, "pressure": 4.0, "volume": 864.0,
+        "flow_left_out": False, "pressure_left_out": False,
+    } | changed  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("other", "flow", "volume", "reason"),
+    [
+        (inlet("shut", flow_rate=0.0, volume=0.0, flow_left_out=True), 10.0, 864.0, None),
+        (inlet("gone", flow_rate=np.nan, volume=np.nan, is_active=False), 10.0, 864.0, None),
+        (
+            inlet("copy", flow_left_out=True), None, None,
+            "what came in is unknown: nothing was measured at copy; left out: flow of 1 node, not connected, a copy or "
+            "in a unit that does not fit (see their channels)",
+        ),
+        (
+            inlet("counts", flow_rate=np.nan), None, 1728.0,
+            "total_flow is unknown: of counts only the volume was measured",
+        ),
+    ],
+)  # fmt: skip
+def test_what_came_in_is_known_where_every_inlet_was_measured_or_is_shut(
+    other: dict[str, object], flow: float | None, volume: float | None, reason: str | None
+):
+    found = network_metrics(pd.DataFrame([inlet("open"), other]))
+    assert (found.total_flow, found.total_volume, found.reason) == (flow, volume, reason)

@@ -73,6 +73,9 @@ class DistrictWindow(LossIndicators):
     output_meter_margin: Volume = Field(None, description=_METER_MARGIN)
     loss_meter_margin: Volume = Field(None, description=_METER_MARGIN)
     estimated_share: float | None = Field(None, description=_ESTIMATED)
+    metered_volume: Volume = Field(
+        None, description="what all meters measured or are estimated to have, in and out, m³"
+    )
     method: BalanceMethod | None = Field(
         description="how consumption is known; with minimum_night_flow, losses are estimated; mixed where days differ"
     )

@@ -59,15 +59,27 @@ _REPORTING = """
     WHERE seconds IS NOT NULL
     GROUP BY node_id, measurement HAVING count(*) >= 6
 """
-_WITH_HOURS = """
+# Of others there is nothing to learn: a node that was first read this week waits for the next.
+_TO_LEARN = """
     SELECT listed.node_id
     FROM unnest(CAST(%(nodes)s AS text[])) AS listed (node_id)
-    CROSS JOIN LATERAL (
-        SELECT FROM water_infrastructure.computed_metrics
+    JOIN water_infrastructure.nodes USING (node_id)
+    LEFT JOIN LATERAL (
+        SELECT true AS is_there FROM water_infrastructure.computed_metrics
         WHERE node_id = listed.node_id AND time_window = '1hour'
             AND window_start >= %(start)s AND window_start < %(end)s
         LIMIT 1
-    ) AS hour
+    ) AS hour ON true
+    LEFT JOIN LATERAL (
+        SELECT true AS is_there FROM water_infrastructure.rejected_readings
+        WHERE node_id = listed.node_id AND quarter_start >= %(start)s AND quarter_start < %(end)s
+        LIMIT 1
+    ) AS set_aside ON true
+    LEFT JOIN LATERAL (
+        SELECT true AS is_there FROM water_infrastructure.node_channels WHERE node_id = listed.node_id LIMIT 1
+    ) AS learned ON true
+    WHERE hour.is_there OR set_aside.is_there OR learned.is_there
+        OR nodes.metadata ?| ARRAY['connected', 'units', 'ranges']
     ORDER BY 1
 """
 # Ticks see a few days at a time; how a meter counts may show in weeks only.
@@ -98,9 +110,9 @@ _SET_ASIDE = """
 
 
 def learn_channels(runtime: Runtime, share: Share, extent: Extent, as_of: datetime) -> Iterator[Progress]:
-    """Learns the channels of those of a share's nodes of which nothing is stored for the week of `as_of`, and which
-    have hours before it; how many channels were written. Whatever hours a job has touched, what is stored for a week
-    stays."""
+    """Learns the channels of those of a share's nodes of which nothing is stored for the week of `as_of`, and
+    something is known from before it; how many channels were written. Whatever hours a job has touched, what is stored
+    for a week stays."""
     monday = monday_of(as_of, runtime.zone)
     start = monday - LOOKED_AT
     with runtime.database.connect() as connection:
@@ -115,7 +127,7 @@ def learn_channels(runtime: Runtime, share: Share, extent: Extent, as_of: dateti
         known = set(connection.scalars(learned_of))
         unknown = [node_id for node_id in network.index if node_id not in known]
         bound = {"nodes": unknown, "start": start, "end": monday}
-        missing = list(read_rows(connection, _WITH_HOURS, bound, {"node_id": "text"})["node_id"].astype(str))
+        missing = list(read_rows(connection, _TO_LEARN, bound, {"node_id": "text"})["node_id"].astype(str))
     for first in range(0, len(missing), _PART):
         part = missing[first : first + _PART]
 

@@ -26,9 +26,10 @@ TIME_RANGES = {
 }
 # Inlets and outlets also where they reported nothing: then what came in is not known.
 _PER_NODE = """
-    SELECT nodes.node_id, nodes.role, nodes.metadata ->> 'feeding_district_id' AS feeding_district_id,
+    SELECT nodes.node_id, nodes.role, nodes.district_id, nodes.is_active,
+        nodes.metadata ->> 'feeding_district_id' AS feeding_district_id,
         count(windows.node_id) > 0 AS has_reported,
-        least(1, coalesce(sum(measured_seconds), 0) / :length) AS flow_measured,
+        least(1, coalesce(sum(measured_seconds), 0) / CAST(:whole_seconds AS double precision)) AS flow_measured,
         sum(avg_flow_rate * flow_seconds) FILTER (WHERE avg_flow_rate IS NOT NULL)
             / nullif(sum(flow_seconds) FILTER (WHERE avg_flow_rate IS NOT NULL), 0) AS flow_rate,
         sum(avg_pressure * pressure_seconds) FILTER (WHERE avg_pressure IS NOT NULL)
@@ -42,7 +43,7 @@ _PER_NODE = """
     LEFT JOIN water_infrastructure.node_channels AS pressure
         ON pressure.node_id = windows.node_id AND pressure.measurement = 'pressure'
     WHERE windows.node_id IS NOT NULL OR (nodes.is_active AND nodes.role IN ('inlet', 'outlet'))
-    GROUP BY nodes.node_id, nodes.role, feeding_district_id
+    GROUP BY nodes.node_id
 """
 _WINDOWS = """
     SELECT node_id, avg_flow_rate, avg_pressure, total_volume,
@@ -52,9 +53,8 @@ _WINDOWS = """
         coalesce(pressure_coverage, data_completeness / 100, 1) * extract(epoch FROM window_end - window_start)
             AS pressure_seconds,
         -- Five minutes without a reading have no window, whatever a reading before them vouches for.
-        CASE WHEN avg_flow_rate IS NULL AND total_volume IS NULL THEN 0
-            WHEN time_window = '5min' THEN flow_count * cadence_seconds
-            ELSE coalesce(flow_coverage, data_completeness / 100, 1) * extract(epoch FROM window_end - window_start) END
+        CASE WHEN time_window <> '5min' AND (avg_flow_rate IS NOT NULL OR total_volume IS NOT NULL)
+            THEN coalesce(flow_coverage, data_completeness / 100, 1) * extract(epoch FROM window_end - window_start) END
             AS measured_seconds
     FROM water_infrastructure.computed_metrics
     WHERE time_window = :window_{n} AND window_start >= :start_{n} AND window_start < :end_{n}
@@ -107,11 +107,14 @@ def tiles(start: datetime, end: datetime, finest: str, zone: ZoneInfo) -> list[t
 
 
 def _per_node(connection: Connection, start: datetime, end: datetime, finest: str, zone: ZoneInfo) -> pd.DataFrame:
-    bound: dict[str, Any] = {"length": (end - start).total_seconds()}
-    parts = []
+    bound: dict[str, Any] = {}
+    parts, whole = [], timedelta(0)
     for n, (window, first, last) in enumerate(tiles(start, end, finest, zone)):
         parts.append(_WINDOWS.format(n=n))
         bound |= {f"window_{n}": window, f"start_{n}": first, f"end_{n}": last}
+        whole += last - first if window != "5min" else timedelta(0)
+    # In less than an hour nobody can tell.
+    bound["whole_seconds"] = whole.total_seconds() or None
     return pd.read_sql(text(_PER_NODE.format(windows=" UNION ALL ".join(parts))), connection, params=bound)
 
 

@@ -93,9 +93,9 @@ def _chunk(group: Sequence[NodeNews], end: datetime) -> Chunk:
 def slice_end(chunk: Row[Any], most_readings: int, zone: ZoneInfo) -> datetime:
     """Where the chunk's next slice ends: whole local days that should hold about `most_readings`, at least one.
 
-    The days that are read around it count, too: those before are expected with the chunk's readings, and after its end
-    none are read. What is expected is a mean: where an earlier slice had to be shorter, this one is at most twice as
-    long as that.
+    The days that are read around it count, too: those before are expected with the chunk's readings, and after a
+    cycle's there are none. What is expected is a mean: where an earlier slice had to be shorter, this one is at most
+    twice as long as that.
     """
     span = max((chunk.read_end - chunk.read_start) / timedelta(days=1), 1.0) + LEAD_DAYS
     fitting = int(most_readings / max(chunk.expected_readings / span, 1)) - LEAD_DAYS
