@@ -34,6 +34,7 @@ from src.domain.anomalies.signals import HOUR, INFLOW, LOSS, MEASURED, Floats, S
 from src.domain.anomalies.together import TOGETHER, Detector, keys_of, record_of, relations_of_district
 from src.domain.anomalies.watch import HISTORY, Watch, habits_of_week, weeks
 from src.domain.days import day_start
+from src.domain.meter_errors import meter_error
 from src.domain.metrics import window_metrics
 from src.domain.readings import clean
 from src.processing.nodes import Node
@@ -246,16 +247,19 @@ def balances_of(hours: pd.DataFrame, levels: pd.DataFrame, nodes: list[Node], ed
     meters = pd.DataFrame(
         [
             {"node_id": node.node_id, "district_id": node.district_id, "role": node.role, "feeding_district_id": None}
+            | {"error": meter_error(node.role, None, np.nan, {}), "storage_error": 0.0}
             for node in nodes
             if node.role in ("inlet", "consumption", "storage")
         ]
     )
     grid = meters.merge(pd.DataFrame({"window_start": edges[:-1]}), how="cross")
-    told = hours[["node_id", "window_start", "total_volume", "data_completeness"]].astype({"node_id": str})
-    grid = grid.merge(told, how="left", on=["node_id", "window_start"])
-    grid = grid.rename(columns={"total_volume": "volume"}).assign(
-        coverage=grid["data_completeness"] / 100, storage_change=np.nan
-    )
+    columns = ["node_id", "window_start", "total_volume", "flow_coverage", "estimated_volume"]
+    grid = grid.merge(hours[columns].astype({"node_id": str}), how="left", on=["node_id", "window_start"])
+    grid = grid.rename(columns={"total_volume": "volume", "flow_coverage": "coverage"}).assign(storage_change=np.nan)
+    grid["coverage"] = grid["coverage"].where(grid["volume"].notna(), 0.0)
+    # An hour that is known by a quarter went on as it did.
+    known = grid["coverage"].where(grid["coverage"] >= 0.25)
+    grid = grid.assign(rest=grid["volume"] * (1 - known) / known, rest_deviation=np.nan)
     for node in nodes:
         if node.role == "storage":
             own = levels[levels["node_id"] == node.node_id].set_index("window_start")["avg_pressure"] / BAR_PER_METRE
