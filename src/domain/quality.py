@@ -231,14 +231,23 @@ def _contradictions(hours: pd.DataFrame, events: pd.DataFrame, start: pd.Timesta
     """Marks hours that lie under an event in which the node contradicts itself, and those under an outlier."""
     marked = hours[["node_id", "mismatch"]].assign(contradicts=False, is_outlier=False)
     relevant = events[events["anomaly_type"].isin(CONTRADICTING)]
-    begins = hours["window_start"]
-    for node_id, kind, begin, over in zip(
-        relevant["node_id"], relevant["anomaly_type"], relevant["begin"], relevant["end"].fillna(end), strict=True
-    ):
-        under = (hours["node_id"] == node_id) & (begins < over) & (begins + _HOUR > max(begin, start))
-        marked.loc[under, "contradicts"] = True
-        if kind in _OUTLIERS:
-            marked.loc[under, "is_outlier"] = True
+    spans = pd.DataFrame(
+        {
+            "node_id": relevant["node_id"].astype(str),
+            "begin": relevant["begin"].where(relevant["begin"] > start, start),
+            "over": relevant["end"].fillna(end),
+            "is_outlier": relevant["anomaly_type"].isin(_OUTLIERS),
+        }
+    )
+    of_nodes = hours["node_id"].astype(str)
+    pairs = spans.merge(
+        pd.DataFrame({"node_id": of_nodes, "hour": hours["window_start"], "row": np.arange(len(hours))})
+    )
+    under = pairs[(pairs["hour"] < pairs["over"]) & (pairs["hour"] + _HOUR > pairs["begin"])]
+    for name, rows in (("contradicts", under["row"]), ("is_outlier", under.loc[under["is_outlier"], "row"])):
+        flags = np.zeros(len(hours), dtype=bool)
+        flags[rows.to_numpy()] = True
+        marked[name] = flags
     return marked
 
 
