@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from src.domain.anomalies.habits import learn
 from src.domain.anomalies.limits import UNFIT
-from src.domain.anomalies.signals import Signals, cells_of
-from tests.signals import DAY, HOUR, MONDAY, ROME, WEEK, raised, signal, types, watch
+from src.domain.anomalies.signals import LOSS, Signals, cells_of
+from tests.signals import DAY, HOUR, MONDAY, ROME, WEEK, raised, signal, stuck, together, types, watch, without
 
 
 def low_each(pressure: Signals, first: int, last: int, *, every: int = 1) -> Signals:
@@ -127,3 +129,55 @@ def test_a_weekend_that_changed_is_told_and_then_usual():
     begins = [event.finding.begin for event in watch(inflow).stored]
     assert [begin for begin in begins if begin >= MONDAY + 11 * WEEK] == []
     assert 1 <= len(begins) <= 4
+
+
+def metered(weeks: int = 8) -> Signals:
+    """A district with one inlet, six customers' meters, and what the meters do not account for."""
+    customers = [
+        signal(f"c{n}", weeks=weeks, mean=14.0, noise=0.02, daily=0.3, role="consumption", seed=20 + n)
+        for n in range(6)
+    ]
+    loss = signal("balance", LOSS, weeks=weeks, mean=16.0, noise=0.03, daily=0.0, seed=40)
+    return together(signal(weeks=weeks), *customers, loss)
+
+
+@pytest.mark.parametrize("share", [0.08, 0.15])
+def test_while_a_customers_meter_is_silent_a_leak_shows_in_the_inflow(share: float):
+    begin = MONDAY + 6 * WEEK + DAY
+    silent = without(without(metered(), begin, MONDAY + 8 * WEEK, "c3"), begin, MONDAY + 8 * WEEK, "balance")
+    leaking = raised(silent, begin + 2 * DAY, MONDAY + 8 * WEEK, share * 100, "inlet")
+    (leak,) = [e.finding for e in watch(leaking).stored if e.finding.anomaly_type in ("burst", "slow_leak")]
+    assert (leak.node_id, leak.measurement) == ("inlet", "flow_rate")
+    assert leak.detected - (begin + 2 * DAY) <= 2 * DAY
+
+
+def test_a_leak_that_the_loss_tells_is_not_told_of_the_inflow_again():
+    begin = MONDAY + 6 * WEEK + DAY
+    leaking = raised(
+        raised(metered(), begin, MONDAY + 8 * WEEK, 15.0, "inlet"), begin, MONDAY + 8 * WEEK, 15.0, "balance"
+    )
+    (leak,) = [e.finding for e in watch(leaking).stored if e.finding.anomaly_type in ("burst", "slow_leak")]
+    assert (leak.node_id, leak.measurement) == ("balance", LOSS)
+    assert leak.detected - begin <= 6 * HOUR
+
+
+def test_a_stuck_customers_meter_is_a_flat_line_and_no_leak():
+    begin, end = MONDAY + 6 * WEEK + DAY + 4 * HOUR, MONDAY + 6 * WEEK + 4 * DAY
+    seen = stuck(metered(), begin, end, "c3")
+    at = seen.listed.index[seen.listed["node_id"] == "c3"][0]
+    missed = metered().mean[:, at] - seen.mean[:, at]
+    column = seen.listed.index[seen.listed["measurement"] == LOSS][0]
+    for figures in (seen.mean, seen.low, seen.high):
+        figures[:, column] += 5 * missed
+    assert set(types(watch(seen))) == {"flat_line"}
+
+
+def test_a_district_that_passes_water_on_does_not_explain_a_leak_in_the_other():
+    upper = signal("a", mean=150.0, district="a", seed=5)
+    lower = signal("b", mean=60.0, district="b", seed=6)
+    upper.mean[:] += lower.mean - 60
+    apart = together(upper, lower)
+    cells, usable = cells_of(apart.hours, ROME, "IT"), np.ones(apart.mean.shape, bool)
+    assert learn(apart, cells, usable).weights.any()
+    chained = replace(apart, listed=apart.listed.assign(supply="a"))
+    assert not learn(chained, cells, usable).weights.any()

@@ -65,8 +65,9 @@ class Detected:
 def references(signals: Signals, habits: Habits) -> Floats:
     """The mean inflow (L/s) by which a step of each signal is judged as a leak; NaN where a step is no sign of one.
 
-    Leaks of a district show in what its meters do not account for; where customers have no meters, in its inflow: that
-    of all inlets where there are several, else that of its one. A flow meter in no known role is taken for an inlet.
+    Leaks of a district show in what its meters do not account for; where customers have no meters, or while that is not
+    known, in its inflow: that of all inlets where there are several, else that of its one. A flow meter in no known
+    role is taken for an inlet, unless it switches or turns round, as pumps and interconnections do.
     """
     listed = signals.listed
     measurement, district = listed["measurement"], listed["district_id"]
@@ -75,12 +76,11 @@ def references(signals: Signals, habits: Habits) -> Floats:
     of_district = mean[is_inlet & (listed["role"] == "inlet")].groupby(district).sum()
     inflow = district.map(of_district).astype("float64")
     told_by = pd.Series(habits.is_known, listed.index)
-    by_loss = set(district[(measurement == LOSS) & told_by].dropna())
     by_inflow = set(district[(measurement == INFLOW) & told_by].dropna())
     reference = pd.Series(np.nan, listed.index)
     reference[measurement == LOSS] = inflow
-    reference[(measurement == INFLOW) & ~district.isin(by_loss)] = inflow
-    alone = is_inlet & ~district.isin(by_loss | by_inflow)
+    reference[measurement == INFLOW] = inflow
+    alone = is_inlet & ~district.isin(by_inflow)
     reference[alone] = inflow.where((listed["role"] == "inlet") & (inflow > 0), mean)
     is_unruly = pd.Series(habits.unrest > UNRULY, listed.index) & (measurement != LOSS)
     reference = reference.mask(is_unruly)
@@ -119,10 +119,11 @@ def detect(
         *sensor_faults.spikes_and_jumps(signals, habits),
         *sensor_faults.rejected(signals, circumstances.rejections),
     ]
-    faulty = _covered(signals, told)
+    faulty = _with_balances(_covered(signals, told), signals)
     sound = np.where(faulty, np.nan, deviation)
     # What comes and goes at its hour, as irrigation does, is no step.
     lasting = np.where(habits.comes_back(signals.mean - habits.expected[:, cells].T, cells), np.nan, sound)
+    lasting = _while_loss_is_unknown(lasting, signals, habits)
     told += leaks.leaks(signals, cells, habits, lasting, references(signals, habits), judged_from, known_leaks)
     unusual = [
         finding
@@ -155,6 +156,32 @@ def _covered(signals: Signals, findings: Iterable[Finding]) -> Flags:
         last = len(signals.hours) if finding.end is None else int(signals.hours.searchsorted(pd.Timestamp(finding.end)))
         covered[first : max(last, first + 1), columns[finding.node_id, finding.measurement]] = True
     return covered
+
+
+def _with_balances(faulty: Flags, signals: Signals) -> Flags:
+    """The same, with what districts' balances say while one of the meters that they are made of is at fault."""
+    listed = signals.listed
+    measures = listed["measurement"] == "flow_rate"
+    covered = faulty.copy()
+    for balance, roles in ((LOSS, ["inlet", "outlet", "consumption"]), (INFLOW, ["inlet", "outlet"])):
+        for column in np.flatnonzero(listed["measurement"] == balance):
+            same = listed["district_id"] == listed["district_id"].iloc[column]
+            meters = np.flatnonzero(same & measures & listed["role"].isin(roles))
+            covered[:, column] |= faulty[:, meters].any(axis=1)
+    return covered
+
+
+def _while_loss_is_unknown(deviation: Floats, signals: Signals, habits: Habits) -> Floats:
+    """The same, without a district's inflow in the hours in which its loss is known, which tells leaks sooner."""
+    listed = signals.listed
+    of_inflow = (listed["measurement"] == INFLOW) | (
+        (listed["measurement"] == "flow_rate") & (listed["role"] == "inlet")
+    )
+    told = deviation.copy()
+    for column in np.flatnonzero((listed["measurement"] == LOSS) & habits.is_known):
+        inflow = np.flatnonzero(of_inflow & (listed["district_id"] == listed["district_id"].iloc[column]))
+        told[np.ix_(np.isfinite(deviation[:, column]), inflow)] = np.nan
+    return told
 
 
 def explanation_of(finding: Finding, others: Iterable[Finding]) -> Finding | None:

@@ -450,9 +450,11 @@ def _peers(scaled: Floats, listed: pd.DataFrame, sampled_from: int | None) -> tu
         shared = present.T.astype(np.float64) @ present.astype(np.float64)
         products = zeroed.T @ zeroed
         district, role = (group[name].to_numpy() for name in ("district_id", "role"))
+        # Districts that pass water on to each other share what leaks.
+        supply = group["supply"].fillna(group["district_id"]).to_numpy() if "supply" in group else district
         is_sampled = columns >= first_sampled
         for n in np.flatnonzero((present.sum(axis=0) >= ENOUGH_HISTORY) & ~is_sampled):
-            elsewhere = (district != district[n]) & pd.notna(district) & pd.notna(district[n])
+            elsewhere = (supply != supply[n]) & pd.notna(district) & pd.notna(district[n])
             of_customers = (role == "consumption") & (role[n] != "consumption")
             if sampled_from is None:
                 may_explain = elsewhere | of_customers

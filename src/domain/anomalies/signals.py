@@ -39,7 +39,8 @@ class Signals:
 
     `mean`, `low`, `high` in L/s, bar or °C; `change` and `spike` the largest step within the hour and the largest one
     taken back at once; `cadence` the seconds between readings. NaN where nothing was measured. `hours` are the UTC
-    instants at which they begin, without gaps. `listed` has a row per signal: node_id, measurement, district_id, role.
+    instants at which they begin, without gaps. `listed` has a row per signal: node_id, measurement, district_id, role
+    and, where districts pass water on to each other, supply, the same for all of these.
     """
 
     hours: pd.DatetimeIndex
@@ -73,7 +74,7 @@ def signals_of(
 
     Args:
         rows: 1hour windows: node_id, window_start, the columns of `MEASURED`, cadence_seconds.
-        nodes: index node_id; columns district_id and role (null where unknown).
+        nodes: index node_id; columns district_id, role and, at will, supply (null where unknown).
         balances: what districts' balances tell: node_id, window_start, measurement (`LOSS` or `INFLOW`), flow in L/s.
         start, end: whole hours; the end is exclusive.
 
@@ -116,7 +117,8 @@ def signals_of(
     listed = pd.concat([part for part, _ in parts], ignore_index=True)
     order = np.lexsort((listed["measurement"], listed["node_id"]))
     stacked = [np.concatenate([figures[n] for _, figures in parts], axis=1)[:, order] for n in range(len(_FIGURES))]
-    described = listed.iloc[order].join(nodes[["district_id", "role"]], on="node_id").reset_index(drop=True)
+    facts = [name for name in ("district_id", "role", "supply") if name in nodes]
+    described = listed.iloc[order].join(nodes[facts], on="node_id").reset_index(drop=True)
     return Signals(hours, described, *stacked)
 
 

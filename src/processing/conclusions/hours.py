@@ -81,7 +81,7 @@ def hourly_signals(
         balanced: with what the districts' balances say, under their first inlets.
         all_channels: with those that measure nothing, repeat another or are in a unit that does not fit.
     """
-    nodes = network.loc[sorted(node_ids)]
+    nodes = network.assign(supply=_supplies(network)).loc[sorted(node_ids), ["district_id", "role", "supply"]]
     parts = []
     for figures, first, last in ((_MEANS, start, min(whole_from, end)), (_FIGURES, max(whole_from, start), end)):
         if first < last:
@@ -97,7 +97,7 @@ def hourly_signals(
             of_channel = list(MEASURED.get(measurement, ()))
             rows.loc[rows["node_id"].isin(left_out), of_channel] = np.nan
     if not balanced:
-        return signals_of(rows, nodes[["district_id", "role"]], start, end)
+        return signals_of(rows, nodes, start, end)
     districts = sorted(network["district_id"].dropna().unique())
     balances = read_rows(
         connection,
@@ -107,7 +107,7 @@ def hourly_signals(
     )
     by_inlet = _by_inlet(balances, network)
     by_inlet = by_inlet[by_inlet["node_id"].isin(nodes.index)]
-    return signals_of(rows, nodes[["district_id", "role"]], start, end, by_inlet)
+    return signals_of(rows, nodes, start, end, by_inlet)
 
 
 def _by_inlet(balances: pd.DataFrame, network: pd.DataFrame) -> pd.DataFrame:
@@ -115,6 +115,8 @@ def _by_inlet(balances: pd.DataFrame, network: pd.DataFrame) -> pd.DataFrame:
     inlets = network[(network["role"] == "inlet") & network["district_id"].notna()]
     main = inlets.reset_index().drop_duplicates("district_id").set_index("district_id")["node_id"]
     meters = network[network["role"].isin(["inlet", "outlet", "storage"])].groupby("district_id").size()
+    # What passes on to another district is no inflow of this one.
+    meters = meters.add(_feeding(network).value_counts(), fill_value=0)
     parts = []
     for measurement in ("loss", "inflow"):
         known = balances.dropna(subset=[measurement])
@@ -132,6 +134,22 @@ def _by_inlet(balances: pd.DataFrame, network: pd.DataFrame) -> pd.DataFrame:
             )
         )
     return pd.concat(parts, ignore_index=True)
+
+
+def _feeding(network: pd.DataFrame) -> pd.Series:
+    """By inlet, the district that it takes its water from; those that take it from none are left out."""
+    inlets = network[network["role"] == "inlet"]
+    feeding = {node: (metadata or {}).get("feeding_district_id") for node, metadata in inlets["metadata"].items()}
+    return pd.Series(feeding, dtype=object).dropna()
+
+
+def _supplies(network: pd.DataFrame) -> pd.Series:
+    """The first district, by name, of those that pass water on to each other, of each node's; null without one."""
+    first = {district: district for district in network["district_id"].dropna()}
+    for node, feeding in _feeding(network).items():
+        pair = {first.get(name, name) for name in (network.at[node, "district_id"], feeding) if pd.notna(name)}
+        first |= {name: min(pair) for name, own in [*first.items(), (feeding, feeding)] if own in pair}
+    return network["district_id"].map(first)
 
 
 def floor_hour(instant: datetime) -> datetime:
