@@ -29,7 +29,7 @@ from src.domain.anomalies.detection import Circumstances, Stored, usable_hours
 from src.domain.anomalies.events import Finding
 from src.domain.anomalies.habits import Habits
 from src.domain.anomalies.leaks import LEAKS
-from src.domain.anomalies.limits import limits_of
+from src.domain.anomalies.limits import UNFIT, limits_of
 from src.domain.anomalies.signals import HOUR, INFLOW, LOSS, MEASURED, Floats, Signals, cells_of, signals_of
 from src.domain.anomalies.together import TOGETHER, Detector, keys_of, record_of, relations_of_district
 from src.domain.anomalies.watch import HISTORY, Watch, habits_of_week, weeks
@@ -333,6 +333,9 @@ def hours_judged(scenario: Scenario, events: Sequence[Stored], together: pd.Seri
         wrong |= np.asarray((hours >= trouble.begin) & (hours < trouble.end))
     said = np.zeros(len(hours), dtype=bool)
     for event in events:
+        # Limits that do not fit are told once, and say nothing of the hours.
+        if event.finding.anomaly_type == UNFIT:
+            continue
         end = event.finding.end or hours[-1] + HOUR
         said |= np.asarray((hours >= event.finding.detected - HOUR) & (hours < end))
     counts = {}

@@ -354,8 +354,9 @@ def usable_hours(signals: Signals, stored: Iterable[Stored]) -> Flags:
 
 
 def recurring(events: Iterable[Stored], start: datetime, end: datetime) -> set[UUID]:
-    """The events of things that came back at the same hour of the day, within `RECURS_WITHIN` of it, at least
-    `USUAL_TIMES` times between two instants. What lasts for days does not come back, it goes on."""
+    """The events of things that came back at their hour at least `USUAL_TIMES` times between two instants: within
+    `RECURS_WITHIN` of the same hour of the week, or of the same hour of the day in the week before or after. What lasts
+    for days does not come back, it goes on."""
     by_subject: dict[tuple[str, str, str | None], list[Stored]] = defaultdict(list)
     for event in events:
         finding = event.finding
@@ -363,15 +364,19 @@ def recurring(events: Iterable[Stored], start: datetime, end: datetime) -> set[U
             # The same use may be told as a burst or as an unusual flow.
             kind = "use" if finding.anomaly_type in (*leaks.LEAKS, "unusual_flow") else finding.anomaly_type
             by_subject[finding.node_id, kind, finding.measurement].append(event)
-    found: set[UUID] = set()
-    for alike in by_subject.values():
-        for event in alike:
-            times = sum(
-                _times(o.finding) for o in alike if _hours_apart(o.finding.begin, event.finding.begin) <= RECURS_WITHIN
-            )
-            if times >= USUAL_TIMES:
-                found.add(event.anomaly_id)
-    return found
+    return {
+        event.anomaly_id
+        for alike in by_subject.values()
+        for event in alike
+        if sum(_times(o.finding) for o in alike if _comes_back(o.finding, event.finding)) >= USUAL_TIMES
+    }
+
+
+def _comes_back(one: Finding, other: Finding) -> bool:
+    day, week = timedelta(days=1), timedelta(days=7)
+    apart = abs(one.begin - other.begin)
+    near_by = day if apart <= week + RECURS_WITHIN else week
+    return min(apart % near_by, near_by - apart % near_by) <= RECURS_WITHIN
 
 
 def _times(finding: Finding) -> int:
@@ -380,9 +385,3 @@ def _times(finding: Finding) -> int:
 
 def _lasted(finding: Finding, until: datetime) -> timedelta:
     return (finding.end or until) - finding.begin
-
-
-def _hours_apart(one: datetime, other: datetime) -> timedelta:
-    """How far two instants lie apart on the dial of a day."""
-    apart = abs(one - other) % timedelta(days=1)
-    return min(apart, timedelta(days=1) - apart)

@@ -99,8 +99,8 @@ class Band:
     high: float
 
     def crosses(self, name: str, edge: float) -> bool:
-        """Whether ordinary operation is beyond a limit, or so near to it that single hours are."""
-        beyond: bool = self.low < edge + self._room if name.endswith("low") else self.high > edge - self._room
+        """Whether ordinary operation is beyond a limit."""
+        beyond: bool = self.low < edge if name.endswith("low") else self.high > edge
         return beyond
 
     def edge(self, name: str) -> float:
