@@ -161,6 +161,18 @@ def test_a_leak_that_the_loss_tells_is_not_told_of_the_inflow_again():
     assert leak.detected - begin <= 6 * HOUR
 
 
+def test_a_leak_that_the_loss_told_is_no_other_one_when_the_loss_is_not_known_any_more():
+    begin = MONDAY + 5 * WEEK + DAY
+    leaking = raised(
+        raised(metered(), begin, MONDAY + 8 * WEEK, 15.0, "inlet"), begin, MONDAY + 8 * WEEK, 15.0, "balance"
+    )
+    silent = without(
+        without(leaking, begin + WEEK, MONDAY + 8 * WEEK, "c3"), begin + WEEK, MONDAY + 8 * WEEK, "balance"
+    )
+    (leak,) = [e.finding for e in watch(silent).stored if e.finding.anomaly_type in ("burst", "slow_leak")]
+    assert (leak.node_id, leak.measurement) == ("balance", LOSS)
+
+
 def test_a_stuck_customers_meter_is_a_flat_line_and_no_leak():
     begin, end = MONDAY + 6 * WEEK + DAY + 4 * HOUR, MONDAY + 6 * WEEK + 4 * DAY
     seen = stuck(metered(), begin, end, "c3")

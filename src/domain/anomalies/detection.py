@@ -123,7 +123,7 @@ def detect(
     sound = np.where(faulty, np.nan, deviation)
     # What comes and goes at its hour, as irrigation does, is no step.
     lasting = np.where(habits.comes_back(signals.mean - habits.expected[:, cells].T, cells), np.nan, sound)
-    lasting = _while_loss_is_unknown(lasting, signals, habits)
+    lasting = _while_loss_is_unknown(lasting, signals, habits, known_leaks)
     told += leaks.leaks(signals, cells, habits, lasting, references(signals, habits), judged_from, known_leaks)
     unusual = [
         finding
@@ -171,17 +171,22 @@ def _with_balances(faulty: Flags, signals: Signals) -> Flags:
     return covered
 
 
-def _while_loss_is_unknown(deviation: Floats, signals: Signals, habits: Habits) -> Floats:
-    """The same, without a district's inflow in the hours in which its loss is known, which tells leaks sooner."""
+def _while_loss_is_unknown(deviation: Floats, signals: Signals, habits: Habits, known_leaks: Sequence[Leak]) -> Floats:
+    """The same, without a district's inflow in the hours in which its loss is known, which tells leaks sooner; in the
+    others less the leaks that the loss has told."""
     listed = signals.listed
-    of_inflow = (listed["measurement"] == INFLOW) | (
-        (listed["measurement"] == "flow_rate") & (listed["role"] == "inlet")
-    )
-    told = deviation.copy()
+    is_inlet = (listed["measurement"] == "flow_rate") & (listed["role"] == "inlet")
+    of_inflow = is_inlet | (listed["measurement"] == INFLOW)
+    rest = deviation.copy()
     for column in np.flatnonzero((listed["measurement"] == LOSS) & habits.is_known):
         inflow = np.flatnonzero(of_inflow & (listed["district_id"] == listed["district_id"].iloc[column]))
-        told[np.ix_(np.isfinite(deviation[:, column]), inflow)] = np.nan
-    return told
+        for leak in known_leaks:
+            if (leak.node_id, leak.measurement) == (listed["node_id"].iloc[column], LOSS):
+                first = int(signals.hours.searchsorted(pd.Timestamp(leak.begin)))
+                end = len(rest) if leak.end is None else int(signals.hours.searchsorted(pd.Timestamp(leak.end)))
+                rest[first:end, inflow] -= leak.size
+        rest[np.ix_(np.isfinite(deviation[:, column]), inflow)] = np.nan
+    return rest
 
 
 def explanation_of(finding: Finding, others: Iterable[Finding]) -> Finding | None:
