@@ -138,6 +138,9 @@ def _by_inlet(balances: pd.DataFrame, network: pd.DataFrame) -> pd.DataFrame:
 
 def _feeding(network: pd.DataFrame) -> pd.Series:
     """By inlet, the district that it takes its water from; those that take it from none are left out."""
+    if "metadata" not in network:
+        # A sample of other districts, of which no more is known.
+        return pd.Series(dtype=object)
     inlets = network[network["role"] == "inlet"]
     feeding = {node: (metadata or {}).get("feeding_district_id") for node, metadata in inlets["metadata"].items()}
     return pd.Series(feeding, dtype=object).dropna()
