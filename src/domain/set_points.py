@@ -83,7 +83,7 @@ def schedule(relation: Relation, hours: pd.DataFrame, lowest: pd.DataFrame) -> S
     cut = present - new
     if not (cut > 0).any():
         raise NotKnown(f"nothing to lower: {critical} needs the present set-points to have {MINIMUM_PRESSURE:g} bar")
-    _try_out(hours, lowest, present)
+    _try_out(hours, lowest, losses, present)
     savings, leakage = _savings(relation, pressure, cut)
     return Schedule(_periods(new, present), critical, leakage, savings[0], min(savings), max(savings))
 
@@ -140,8 +140,11 @@ def _lowered(needed: pd.DataFrame, present: Numbers) -> tuple[Numbers, str]:
     return np.where(present - new < STEP, present, new), critical
 
 
-def _try_out(hours: pd.DataFrame, lowest: pd.DataFrame, present: Numbers) -> None:
+def _try_out(hours: pd.DataFrame, lowest: pd.DataFrame, losses: _Losses, present: Numbers) -> None:
     """Replays the last `HELD_OUT_DAYS` under what would have been recommended before them.
+
+    Args:
+        losses: of all hours, so that a sensor's fault is known by them.
 
     Raises:
         NotKnown: if a node would have had less than `MINIMUM_PRESSURE`.
@@ -156,8 +159,7 @@ def _try_out(hours: pd.DataFrame, lowest: pd.DataFrame, present: Numbers) -> Non
         # Too little was known then.
         return
     of_day = pd.DatetimeIndex(hours.index[~before]).hour.to_numpy()
-    # Of all hours, so that a sensor's fault is known by them.
-    lost = _losses(hours, lowest).lost[~before]
+    lost = losses.lost[~before]
     left = (new[of_day][:, None] - lost).min(axis=1)
     # Where the present set-points leave less, the schedule changes nothing.
     is_lowered = new[of_day] < present[of_day]

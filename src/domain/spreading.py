@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -55,8 +56,8 @@ class _Pieces:
 def over_windows(spans: Mapping[str, Spans], edges: Integers) -> dict[str, Vouched]:
     """Spreads the spans of each measurement over windows between edges (epoch µs, ascending); what lies outside all of
     them is left out. `window` numbers the windows by their first edge."""
-    pieces = _once_for_all(spans, lambda own: _cut(own, edges))
-    return {measurement: _summed(own, pieces[measurement]) for measurement, own in spans.items()}
+    pieces = _once_for_all(spans, partial(_cut, edges=edges))
+    return {measurement: _summed(spans[measurement], pieces[measurement]) for measurement in spans}
 
 
 def coverage(spans: Mapping[str, Spans], node: Integers, begin: Integers, length: int) -> dict[str, Floats]:
@@ -65,14 +66,14 @@ def coverage(spans: Mapping[str, Spans], node: Integers, begin: Integers, length
     Args:
         node, begin: the windows, in order of node and begin (epoch µs).
     """
-    return _once_for_all(spans, lambda own: _covered(own, node, begin, length))
+    return _once_for_all(spans, partial(_covered, node=node, begin=begin, length=length))
 
 
 def _once_for_all(spans: Mapping[str, Spans], work: Callable[[Spans], Result]) -> dict[str, Result]:
     done: dict[str, Result] = {}
-    for measurement, own in spans.items():
-        same = next((name for name in done if _lie_alike(spans[name], own)), None)
-        done[measurement] = work(own) if same is None else done[same]
+    for measurement in spans:
+        same = next((name for name in done if _lie_alike(spans[name], spans[measurement])), None)
+        done[measurement] = work(spans[measurement]) if same is None else done[same]
     return done
 
 

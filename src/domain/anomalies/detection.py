@@ -152,9 +152,10 @@ def _covered(signals: Signals, findings: Iterable[Finding]) -> Flags:
     for finding in findings:
         if finding.method != "sensor_faults" or finding.anomaly_type in ("jump", "transient"):
             continue
-        first = int(signals.hours.searchsorted(pd.Timestamp(finding.begin)))
-        last = len(signals.hours) if finding.end is None else int(signals.hours.searchsorted(pd.Timestamp(finding.end)))
-        covered[first : max(last, first + 1), columns[finding.node_id, finding.measurement]] = True
+        for begin, end in finding.episodes or ((finding.begin, finding.end),):
+            first = int(signals.hours.searchsorted(pd.Timestamp(begin)))
+            last = len(signals.hours) if end is None else int(signals.hours.searchsorted(pd.Timestamp(end)))
+            covered[first : max(last, first + 1), columns[finding.node_id, finding.measurement]] = True
     return covered
 
 

@@ -42,6 +42,8 @@ class Finding:
     actual: float | None
     expected: float | None
     why: dict[str, Any] = field(default_factory=dict)
+    # When it was there, where it came and went; a stored event knows no more than how often.
+    episodes: tuple[tuple[datetime, datetime | None], ...] = field(default=(), compare=False)
 
     @property
     def subject(self) -> tuple[str, str, str | None]:
@@ -59,14 +61,25 @@ class Finding:
 @dataclass(frozen=True)
 class Run:
     """Rows of one column that belong together: from the first flagged to the last, `certain` the row that settled it,
-    `is_over` whether it has been normal for long enough since, `times` how often it came back."""
+    `is_over` whether it has been normal for long enough since. `episodes` are the first and last rows of each time that
+    it was there; without any, it was there all the while."""
 
     column: int
     first: int
     last: int
     certain: int
     is_over: bool
-    times: int = 1
+    episodes: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def times(self) -> int:
+        """How often it was there."""
+        return max(len(self.episodes), 1)
+
+    @property
+    def lengths(self) -> list[int]:
+        """How many rows each episode has."""
+        return [last - first + 1 for first, last in self.episodes or ((self.first, self.last),)]
 
 
 def runs(flags: Flags, is_normal: Flags, quiet_hours: int, least_hours: int = 1, back_within: int = 0) -> Iterator[Run]:
@@ -83,9 +96,8 @@ def runs(flags: Flags, is_normal: Flags, quiet_hours: int, least_hours: int = 1,
         flagged = np.flatnonzero(flags[:, column])
         normal = np.concatenate([[0], np.cumsum(is_normal[:, column] & ~flags[:, column])])
         quiet = normal[flagged[1:]] - normal[flagged[:-1] + 1]
-        episodes = np.split(flagged, np.flatnonzero(quiet >= quiet_hours) + 1)
         parts: list[list[Integers]] = []
-        for episode in episodes:
+        for episode in np.split(flagged, np.flatnonzero(quiet >= quiet_hours) + 1):
             if len(episode) < least_hours:
                 continue
             if parts and normal[episode[0]] - normal[parts[-1][-1][-1] + 1] < back_within:
@@ -96,13 +108,21 @@ def runs(flags: Flags, is_normal: Flags, quiet_hours: int, least_hours: int = 1,
             last = int(part[-1][-1])
             since = int(normal[-1] - normal[last + 1])
             certain = int(part[0][least_hours - 1])
-            yield Run(int(column), int(part[0][0]), last, certain, since >= quiet_hours, len(part))
+            episodes = tuple((int(episode[0]), int(episode[-1])) for episode in part)
+            yield Run(int(column), int(part[0][0]), last, certain, since >= quiet_hours, episodes)
 
 
 def span_of(run: Run, hours: pd.DatetimeIndex) -> tuple[datetime, datetime, datetime | None]:
     """Begin, detection and end of a run as instants."""
     begin, last = hours[run.first].to_pydatetime(), hours[run.last].to_pydatetime()
     return begin, hours[run.certain].to_pydatetime() + HOUR, last + HOUR if run.is_over else None
+
+
+def episodes_of(run: Run, hours: pd.DatetimeIndex) -> tuple[tuple[datetime, datetime | None], ...]:
+    """Begin and end of each of a run's episodes as instants; the last one's end is None while it lasts."""
+    edges = run.episodes or ((run.first, run.last),)
+    ends = [hours[last].to_pydatetime() + HOUR for _, last in edges[:-1]] + [span_of(run, hours)[2]]
+    return tuple((hours[first].to_pydatetime(), end) for (first, _), end in zip(edges, ends, strict=True))
 
 
 def overlap(begin: datetime, end: datetime | None, other_begin: datetime, other_end: datetime | None) -> bool:

@@ -44,7 +44,7 @@ def off_pattern(
                 own = np.where(flags[rows, run.column], sign * scaled[rows, run.column], np.nan)
                 worst = run.first + int(np.nanargmax(own))
                 times = float(np.nanmax(own) / limit[run.column])
-                lasted = run.last - run.first + 1
+                lasted = sum(run.lengths)
                 begin, detected, end = span_of(run, signals.hours)
                 signal = signals.listed.iloc[run.column]
                 actual = float(signals.mean[worst, run.column])

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from src.domain.anomalies.events import BACK_WITHIN, INFO, WARNING, Finding, Run, runs, span_of
+from src.domain.anomalies.events import BACK_WITHIN, INFO, WARNING, Finding, Run, episodes_of, runs, span_of
 from src.domain.anomalies.habits import Habits, is_flat
 from src.domain.anomalies.signals import INFLOW, LOSS, Flags, Floats, Signals
 from src.vocabulary import AnomalyType, Severity
@@ -23,6 +23,8 @@ OUTAGE_NODES, OUTAGE_SHARE = 3, 0.5
 EVERY_NODE = "*"
 # A spike or a jump: so many times the largest usual one, and so many spreads of the hour.
 SPIKE_TIMES, CHANGE_TIMES, SPREADS, SPIKE_TIMES_MEAN = 3.0, 4.0, 8.0, 2.0
+# Spikes or steps for so many hours are no accident.
+_LASTING_HOURS = 4
 # So many sensors of a district that swing in the same hour tell of the water.
 TRANSIENT_SENSORS = 3
 # Rejected readings are a fault where they are this share of an hour's.
@@ -61,7 +63,8 @@ def flat_lines(signals: Signals, habits: Habits) -> Iterator[Finding]:
             "times": run.times,
         }
         # It was stuck from the hour before on: that one's value is the first that did not change.
-        whole = Run(run.column, max(run.first - 1, 0), run.last, certain, run.is_over, run.times)
+        episodes = tuple((max(first - 1, 0), last) for first, last in run.episodes)
+        whole = Run(run.column, max(run.first - 1, 0), run.last, certain, run.is_over, episodes)
         yield _finding(signals, whole, "flat_line", WARNING, stuck, why)
 
 
@@ -172,7 +175,9 @@ def spikes_and_jumps(signals: Signals, habits: Habits) -> Iterator[Finding]:
             high, low = signals.high[worst, run.column], signals.low[worst, run.column]
             mean = usual[run.column]
             actual = float(high if abs(high - mean) >= abs(low - mean) else low)
-            yield _finding(signals, run, kind, WARNING if run.last - run.first >= 3 else INFO, actual, why, float(mean))
+            yield _finding(
+                signals, run, kind, WARNING if max(run.lengths) >= _LASTING_HOURS else INFO, actual, why, float(mean)
+            )
 
 
 def _shared(flags: Flags, signals: Signals) -> Flags:
@@ -238,10 +243,14 @@ def rejected(signals: Signals, rejections: pd.DataFrame) -> Iterator[Finding]:
         for run in runs(flags, is_told, _QUIET_HOURS.get(kind, 3), back_within=BACK_WITHIN):
             rows = slice(run.first, run.last + 1)
             begin, detected, end = span_of(run, signals.hours)
-            why = {"explanation": _EXPLAINED[kind], "readings_set_aside": int(count[rows, run.column].sum())}
+            set_aside = int(count[rows, run.column].sum())
+            why = {"explanation": _EXPLAINED[kind], "readings_set_aside": set_aside, "times": run.times}
             measurement = "flow_rate" if kind == "negative_flow" else None
             node_id = str(names[run.column])
-            yield Finding(node_id, kind, measurement, "sensor_faults", begin, detected, end, WARNING, None, None, why)
+            yield Finding(
+                node_id, kind, measurement, "sensor_faults", begin, detected, end, WARNING, None, None, why,
+                episodes_of(run, signals.hours),
+            )  # fmt: skip
 
 
 _EXPLAINED = {
@@ -294,4 +303,7 @@ def _finding(
     begin, detected, end = span_of(run, signals.hours)
     signal = signals.listed.iloc[run.column]
     node_id, measurement = signal["node_id"], signal["measurement"]
-    return Finding(node_id, kind, measurement, "sensor_faults", begin, detected, end, severity, actual, expected, why)
+    return Finding(
+        node_id, kind, measurement, "sensor_faults", begin, detected, end, severity, actual, expected, why,
+        episodes_of(run, signals.hours),
+    )  # fmt: skip

@@ -143,15 +143,17 @@ def _feeding(network: pd.DataFrame) -> pd.Series:
         return pd.Series(dtype=object)
     inlets = network[network["role"] == "inlet"]
     feeding = {node: (metadata or {}).get("feeding_district_id") for node, metadata in inlets["metadata"].items()}
-    return pd.Series(feeding, dtype=object).dropna()
+    return pd.Series({node: name for node, name in feeding.items() if isinstance(name, str)}, dtype=object)
 
 
 def _supplies(network: pd.DataFrame) -> pd.Series:
     """The first district, by name, of those that pass water on to each other, of each node's; null without one."""
-    first = {district: district for district in network["district_id"].dropna()}
-    for node, feeding in _feeding(network).items():
-        pair = {first.get(name, name) for name in (network.at[node, "district_id"], feeding) if pd.notna(name)}
-        first |= {name: min(pair) for name, own in [*first.items(), (feeding, feeding)] if own in pair}
+    feeding = _feeding(network)
+    first = {name: name for name in [*network["district_id"].dropna(), *feeding]}
+    for district, feeding_district in zip(network["district_id"].reindex(feeding.index), feeding, strict=True):
+        if district in first:
+            joined = {first[district], first[feeding_district]}
+            first = {name: min(joined) if supply in joined else supply for name, supply in first.items()}
     return network["district_id"].map(first)
 
 
