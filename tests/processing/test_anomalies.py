@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.domain.anomalies.events import runs
-from src.domain.anomalies.habits import Habits, habits_from, learn
+from src.domain.anomalies.habits import Habits, habits_from
 from src.domain.anomalies.limits import SERVICE_PRESSURE, Limits, limits_of
+from src.domain.anomalies.relatives import learn
 from src.domain.anomalies.signals import HOLIDAY, LOSS, SATURDAY, WORKDAY, cells_of, kinds_of_day
 from src.domain.anomalies.watch import WITHDRAWN
 from tests.signals import (

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, insert, text
 from src.db.tables import anomalies, detector_alarms
 from src.domain import lifecycle
 from src.domain.anomalies.events import Finding
-from src.domain.anomalies.habits import learn
+from src.domain.anomalies.relatives import learn
 from src.domain.anomalies.signals import MEASURED, Floats, Signals, cells_of, signals_of
 from src.domain.anomalies.together import (
     TOGETHER,

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from src.domain.anomalies.habits import learn
 from src.domain.anomalies.limits import UNFIT
+from src.domain.anomalies.relatives import learn
 from src.domain.anomalies.signals import LOSS, Signals, cells_of
 from tests.signals import DAY, HOUR, MONDAY, ROME, WEEK, raised, signal, stuck, together, types, watch, without
 

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from src.domain.anomalies.events import BACK_WITHIN, INFO, WARNING, Finding, Run, episodes_of, runs, span_of
-from src.domain.anomalies.habits import Habits, is_flat
+from src.domain.anomalies.habits import Habits
+from src.domain.anomalies.profile import is_flat
 from src.domain.anomalies.signals import INFLOW, LOSS, Flags, Floats, Signals
 from src.vocabulary import AnomalyType, Severity
 

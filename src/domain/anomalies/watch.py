@@ -18,8 +18,9 @@ from src.domain.anomalies.detection import (
     usable_hours,
 )
 from src.domain.anomalies.events import INCIDENT_HOURS, SEVERITIES, Finding
-from src.domain.anomalies.habits import FULL_HISTORY, Habits, learn
+from src.domain.anomalies.habits import FULL_HISTORY, Habits
 from src.domain.anomalies.limits import UNFIT
+from src.domain.anomalies.relatives import learn
 from src.domain.anomalies.sensor_faults import EVERY_NODE
 from src.domain.anomalies.shift import LEAD_HOURS
 from src.domain.anomalies.signals import HOUR, Signals, cells_of

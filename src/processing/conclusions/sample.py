@@ -13,7 +13,7 @@ from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from src.db.tables import sampled_habits
-from src.domain.anomalies.habits import Profile, known_profile, profile_of
+from src.domain.anomalies.profile import Profile, known_profile, profile_of
 from src.domain.anomalies.sample import Sample, SampleMemory, arranged
 from src.domain.anomalies.signals import MEASURED, Signals, cells_of
 from src.domain.anomalies.watch import HISTORY
