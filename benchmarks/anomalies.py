@@ -25,12 +25,13 @@ from rich.progress import Progress
 from rich.table import Table
 
 from src.domain import efficiency, lifecycle
-from src.domain.anomalies.detection import Circumstances, Stored, usable_hours
+from src.domain.anomalies.detection import Circumstances
 from src.domain.anomalies.events import Finding
 from src.domain.anomalies.habits import Habits
 from src.domain.anomalies.leaks import LEAKS
 from src.domain.anomalies.limits import UNFIT, limits_of
 from src.domain.anomalies.signals import HOUR, INFLOW, LOSS, MEASURED, Floats, Signals, cells_of, signals_of
+from src.domain.anomalies.stored import Stored, usable_hours
 from src.domain.anomalies.together import TOGETHER, Detector, keys_of, record_of, relations_of_district
 from src.domain.anomalies.watch import HISTORY, Watch, habits_of_week, weeks
 from src.domain.days import day_start

@@ -8,15 +8,7 @@ from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
-from src.domain.anomalies.detection import (
-    Circumstances,
-    Stored,
-    detect,
-    explanation_of,
-    known_leaks,
-    reconcile,
-    usable_hours,
-)
+from src.domain.anomalies.detection import Circumstances, detect, explanation_of
 from src.domain.anomalies.events import INCIDENT_HOURS, SEVERITIES, Finding
 from src.domain.anomalies.habits import FULL_HISTORY, Habits
 from src.domain.anomalies.limits import UNFIT
@@ -24,6 +16,7 @@ from src.domain.anomalies.relatives import learn
 from src.domain.anomalies.sensor_faults import EVERY_NODE
 from src.domain.anomalies.shift import LEAD_HOURS
 from src.domain.anomalies.signals import HOUR, Signals, cells_of
+from src.domain.anomalies.stored import Stored, known_leaks, reconcile, usable_hours
 from src.domain.anomalies.together import TOGETHER
 from src.domain.days import day_start
 

@@ -15,11 +15,12 @@ import pandas as pd
 from sqlalchemy import Connection, text
 
 from src.db.bulk_read import read_rows
-from src.domain.anomalies.detection import Circumstances, Stored
+from src.domain.anomalies.detection import Circumstances
 from src.domain.anomalies.habits import habits_from
 from src.domain.anomalies.limits import limits_of
 from src.domain.anomalies.sample import Sample, outage_of_sample, outages_found
 from src.domain.anomalies.signals import Signals, cells_of
+from src.domain.anomalies.stored import Stored
 from src.domain.anomalies.together import keys_of
 from src.domain.anomalies.watch import HISTORY, LEAD, Watch, weeks
 from src.processing.conclusions.counts import changed_spans, count_events

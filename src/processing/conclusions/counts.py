@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from src.db.timescale import allow_decompression
-from src.domain.anomalies.detection import Stored
+from src.domain.anomalies.stored import Stored
 
 # The longest window: a local day on which clocks are set back.
 _LONGEST_WINDOW = timedelta(hours=25)

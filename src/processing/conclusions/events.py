@@ -12,8 +12,8 @@ from sqlalchemy import ARRAY, Connection, Row, Text, bindparam, case, exists, fu
 from sqlalchemy.dialects.postgresql import insert
 
 from src.db.tables import anomalies, nodes
-from src.domain.anomalies.detection import Stored
 from src.domain.anomalies.events import Finding
+from src.domain.anomalies.stored import Stored
 
 # In an event's metadata: the instant until which it was judged, where more hours were to follow. Until they do it has
 # that end, so that nobody is alarmed about what may be long over.

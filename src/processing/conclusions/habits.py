@@ -19,12 +19,12 @@ from sqlalchemy.dialects.postgresql import insert
 
 from src.db.bulk_read import read_rows
 from src.db.tables import node_habits
-from src.domain.anomalies.detection import Stored, usable_hours
 from src.domain.anomalies.habits import Habits, habits_from
 from src.domain.anomalies.profile import Profile, joined, known_profile, profile_of
 from src.domain.anomalies.relatives import Relatives
 from src.domain.anomalies.sample import PREFIX, Sample
 from src.domain.anomalies.signals import Flags, Floats, Integers, Signals, cells_of
+from src.domain.anomalies.stored import Stored, usable_hours
 from src.domain.anomalies.together import keys_of
 from src.domain.anomalies.watch import HISTORY
 from src.processing.conclusions.events import stored_events
