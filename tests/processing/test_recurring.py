@@ -193,3 +193,23 @@ def test_a_district_that_passes_water_on_does_not_explain_a_leak_in_the_other():
     assert learn(apart, cells, usable).weights.any()
     chained = replace(apart, listed=apart.listed.assign(supply="a"))
     assert not learn(chained, cells, usable).weights.any()
+
+
+def test_a_leak_is_found_between_the_nights_in_which_the_meter_stands_still():
+    begin = MONDAY + 6 * WEEK
+    inflow = raised(signal(weeks=7), begin + DAY + 8 * HOUR, MONDAY + 7 * WEEK, 40.0)
+    for night in range(5):
+        inflow = stuck(inflow, begin + night * DAY, begin + night * DAY + 6 * HOUR)
+    events = {event.finding.anomaly_type: event.finding for event in watch(inflow).stored}
+    assert set(events) == {"burst", "flat_line"}
+    assert events["flat_line"].why["times"] == 5
+    assert events["burst"].detected - (begin + DAY + 8 * HOUR) <= 8 * HOUR
+
+
+def test_what_comes_back_is_as_severe_as_the_hours_that_show_it():
+    pressure = signal("p", "pressure", weeks=7, mean=4.0, noise=0.01, daily=0.0, role="monitoring")
+    for day in range(2):
+        begin = MONDAY + 6 * WEEK + day * DAY + 12 * HOUR
+        pressure = raised(pressure, begin, begin + 3 * HOUR, 0.5, "p")
+    (event,) = [e.finding for e in watch(pressure).stored if e.finding.anomaly_type == "unusual_pressure"]
+    assert (event.why["times"], event.why["hours_beyond"], event.severity) == (2, 6, "warning")

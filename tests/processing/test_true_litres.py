@@ -16,6 +16,7 @@ from src.domain.days import day_start
 from src.domain.metrics import window_metrics
 from src.domain.network import network_metrics
 from src.domain.readings import clean
+from src.processing.conclusions.hours import active_nodes, hourly_signals
 from src.processing.nodes import Node, import_nodes
 from src.settings import Settings
 from tests.data import raw_readings
@@ -216,6 +217,14 @@ def test_what_one_district_passes_to_another_counts_once_everywhere(stack: Setti
     assert hours.loc[pd.Timestamp(START + 1.5 * DAY), "total_input_volume"] == pytest.approx(17 * 3.6)
     assert row["total_volume"] == pytest.approx(17 * 86.4)
     assert pd.isna(row["reason"])
+    # Detection looks at what stays in each, and takes neither for a stranger to the other.
+    with database.connect() as connection:
+        network = active_nodes(connection, [node.node_id for node in nodes])
+        signals = hourly_signals(connection, network, network.index, START, START + DAY, START)
+    listed = signals.listed.assign(mean=np.nanmean(signals.mean, axis=0)).set_index(["node_id", "measurement"])
+    assert listed.loc[("in-a", "inflow"), "mean"] == pytest.approx(20 - 8 - 3)
+    assert ("in-b", "inflow") not in listed.index
+    assert set(listed["supply"]) == {"a"}
 
 
 def test_the_network_says_when_its_inlets_were_not_measured_all_the_time_and_which_is_silent(
