@@ -201,7 +201,7 @@ def _rolled_up(rows: Arrays, key: Integers) -> Arrays:
             _per_group(np.fmin, rows[f"min_{measurement}"], starts),
             _per_group(np.fmax, rows[f"max_{measurement}"], starts),
         )  # fmt: skip
-        for kind in ("change", "spike"):
+        for kind in _STEPS:
             result[f"max_{stem}_{kind}"] = _per_group(np.fmax, rows[f"max_{stem}_{kind}"], starts)
     return result
 

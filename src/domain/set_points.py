@@ -156,7 +156,7 @@ def _try_out(hours: pd.DataFrame, lowest: pd.DataFrame, losses: _Losses, present
     try:
         new, _ = _lowered(_needed(_losses(hours[before], lowest[before])), present)
     except NotKnown:
-        # Too little was known then.
+        # With what was known then, nothing would have been recommended that could have failed.
         return
     of_day = pd.DatetimeIndex(hours.index[~before]).hour.to_numpy()
     lost = losses.lost[~before]
