@@ -19,6 +19,9 @@ AnomalyType = Literal[
     "silent", "collection_outage", "flat_line", "spikes", "jump", "negative_flow", "out_of_range", "clock_jump",
 ]  # fmt: skip
 DetectionMethod = Literal["limits", "pattern", "level_shift", "water_balance", "sensor_faults", "multivariate"]
+# What a lasting rise of a district's flow is: the same flow at all hours, a growing or a sudden share of usual use, or
+# water that another district gave up.
+LeakKind = Literal["leak", "demand_growth", "meter", "moved"]
 # How the consumption of a balance is known; mixed where districts of a network differ.
 BalanceMethod = Literal["metered", "minimum_night_flow", "mixed"]
 # Of water losses, after the Italian regulator (ARERA 917/2017/R/idr, annex A, article 6).

@@ -10,11 +10,12 @@ from datetime import datetime
 import numpy as np
 import pandas as pd
 
-from src.domain.anomalies import leaks, limits, pattern, sensor_faults
+from src.domain.anomalies import leak_events, leaks, limits, pattern, sensor_faults
 from src.domain.anomalies.events import CRITICAL, INFO, WARNING, Finding, overlap
 from src.domain.anomalies.habits import Habits
 from src.domain.anomalies.leaks import Leak
 from src.domain.anomalies.limits import Limits
+from src.domain.anomalies.recurrence import is_back
 from src.domain.anomalies.shift import LEAD_HOURS, level_of
 from src.domain.anomalies.signals import INFLOW, LOSS, Flags, Floats, Integers, Signals
 from src.domain.anomalies.together import Detector, beside_others, unusual_together, worth_an_event
@@ -116,14 +117,18 @@ def detect(
     faulty = _with_balances(_covered(signals, told), signals)
     sound = np.where(faulty, np.nan, deviation)
     # What comes and goes at its hour, as irrigation does, is no step.
-    lasting = np.where(habits.comes_back(signals.mean - habits.expected[:, cells].T, cells), np.nan, sound)
+    comes_and_goes = habits.comes_back(signals.mean - habits.expected[:, cells].T, cells) | is_back(sound, spread)
+    lasting = np.where(comes_and_goes, np.nan, sound)
     lasting = _while_loss_is_unknown(lasting, signals, habits, known_leaks)
-    told += leaks.leaks(signals, cells, habits, lasting, references(signals, habits), judged_from, known_leaks)
-    unusual = [
-        finding
-        for finding in pattern.off_pattern(signals, cells, habits, deviation, level_of(sound))
-        if explanation_of(finding, told) is None
+    reference = references(signals, habits)
+    seen = leak_events.Circumstances(signals, cells, habits, lasting, reference)
+    told += [
+        leak_events.event_of(leak, column, known_leaks, seen)
+        for column, leak in leaks.leaks(signals, cells, habits, lasting, reference, judged_from, known_leaks)
     ]
+    off_pattern = list(pattern.off_pattern(signals, cells, habits, deviation, level_of(sound)))
+    told = [finding for finding in told if not _is_edge(finding, off_pattern)]
+    unusual = [finding for finding in off_pattern if explanation_of(finding, told) is None]
     scaled = sound / spread
     findings = [_confirmed(finding, signals, scaled) for finding in told] + unusual
     known = np.where(habits.is_known, scaled, np.nan)
@@ -197,6 +202,20 @@ def explanation_of(finding: Finding, others: Iterable[Finding]) -> Finding | Non
         and overlap(finding.begin, finding.end, other.begin, other.end)
     )
     return next(candidates, None)
+
+
+def _is_edge(finding: Finding, off_pattern: Iterable[Finding]) -> bool:
+    """Whether jumps that come back are the begin and the end of hours that come back: a schedule that changed."""
+    return (
+        finding.anomaly_type == "jump"
+        and len(finding.episodes) > 1
+        and any(
+            len(other.episodes) > 1
+            and (other.node_id, other.measurement) == (finding.node_id, finding.measurement)
+            and overlap(finding.begin, finding.end, other.begin, other.end)
+            for other in off_pattern
+        )
+    )
 
 
 def _confirmed(finding: Finding, signals: Signals, scaled: Floats) -> Finding:

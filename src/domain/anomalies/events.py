@@ -19,8 +19,10 @@ CRITICAL: Severity = "critical"
 SEVERITIES = INFO, WARNING, CRITICAL
 # Events of one district that begin within this time of each other belong to one incident.
 INCIDENT_HOURS = 6
-# What comes back within so many hours, as at the same hour of the next day, is the same event.
+# What comes back within so many hours, as at the same hour of the next day, is the same event; so is what begins within
+# so many hours of the same hour of a day within the week after.
 BACK_WITHIN = 26
+SAME_HOUR, WEEK_HOURS = 2, 7 * 24
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ def runs(flags: Flags, is_normal: Flags, quiet_hours: int, least_hours: int = 1,
         is_normal: rows × columns; what neither is flagged nor normal (nothing was measured) ends nothing.
         quiet_hours: as many normal rows end a run (hysteresis).
         least_hours: runs with fewer flagged rows are not worth telling.
-        back_within: what comes back after fewer normal rows than this is the same run.
+        back_within: what comes back after fewer normal rows than this is the same run; so is, unless this is 0, what
+            begins at about the same hour of a day within the week after, where rows are hours.
     """
     for column in np.flatnonzero(flags.any(axis=0)):
         flagged = np.flatnonzero(flags[:, column])
@@ -100,7 +103,12 @@ def runs(flags: Flags, is_normal: Flags, quiet_hours: int, least_hours: int = 1,
         for episode in np.split(flagged, np.flatnonzero(quiet >= quiet_hours) + 1):
             if len(episode) < least_hours:
                 continue
-            if parts and normal[episode[0]] - normal[parts[-1][-1][-1] + 1] < back_within:
+            before = parts[-1][-1] if parts else None
+            is_back = before is not None and (
+                normal[episode[0]] - normal[before[-1] + 1] < back_within
+                or (back_within > 0 and is_same_hour(int(before[0]), int(episode[0])))
+            )
+            if is_back:
                 parts[-1].append(episode)
             else:
                 parts.append([episode])
@@ -110,6 +118,12 @@ def runs(flags: Flags, is_normal: Flags, quiet_hours: int, least_hours: int = 1,
             certain = int(part[0][least_hours - 1])
             episodes = tuple((int(episode[0]), int(episode[-1])) for episode in part)
             yield Run(int(column), int(part[0][0]), last, certain, since >= quiet_hours, episodes)
+
+
+def is_same_hour(earlier: int, later: int) -> bool:
+    """Whether hours, by their rows, are at about the same hour of days that lie no more than a week apart."""
+    apart = later - earlier
+    return apart <= WEEK_HOURS + SAME_HOUR and min(apart % 24, -apart % 24) <= SAME_HOUR
 
 
 def span_of(run: Run, hours: pd.DatetimeIndex) -> tuple[datetime, datetime, datetime | None]:

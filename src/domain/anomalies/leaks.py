@@ -6,18 +6,17 @@ over when the flow is back below half of the step for some hours; a step on top 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import numpy as np
 import pandas as pd
 
-from src.domain.anomalies.events import CRITICAL, INFO, WARNING, Finding
 from src.domain.anomalies.habits import Habits
-from src.domain.anomalies.shift import AGES, shifts
+from src.domain.anomalies.shift import AGES, shifts, variance_of_hours
 from src.domain.anomalies.signals import HOUR, INFLOW, LOSS, Floats, Integers, Signals
-from src.vocabulary import AnomalyType
+from src.vocabulary import AnomalyType, LeakKind
 
 BURST: AnomalyType = "burst"
 SLOW_LEAK: AnomalyType = "slow_leak"
@@ -32,22 +31,22 @@ _INFLOW_NEEDS = 0.8
 # A step on top of a leak is no smaller, begins this long after that was found (at once, if it is twice as large) and is
 # seen within a day: whatever is slower is that leak, growing.
 APART_HOURS, ABRUPT_HOURS = 12, 24
-# It is over when the average of so many hours has been low for so many hours; at the latest after so many days, when
-# it has become the level to expect.
-AVERAGE_HOURS, QUIET_HOURS, LONGEST = 12, 6, timedelta(days=28)
+# It is over when the average of so many hours has been below half of the step for some hours, by so many standard
+# deviations; at the latest after so many days, when it has become the level to expect.
+AVERAGE_HOURS, AVERAGE_DEVIATIONS, QUIET_HOURS, LONGEST = (12, 24, 48, 96), 1.5, 6, timedelta(days=28)
 # An inflow that was raised for so long has moved the level that the next step is measured from.
 LASTING = timedelta(days=5)
 # A step so soon after a leak was over is that leak coming back.
 COMES_BACK = timedelta(hours=6)
-# From this share of the mean inflow on, and from this many days' inflow lost on, it is a matter for now.
-_CRITICAL_SHARE, _WARNING_SHARE, _CRITICAL_DAYS = 0.2, 0.08, 0.5
-_SLOW_GROWTH = 1.4
+# A leak that has grown so much is a slow one.
+SLOW_GROWTH = 1.4
 
 
 @dataclass(frozen=True)
 class Leak:
     """A leak that was found: `level_before` and `size` in L/s above what is expected; `end` when it was over, and
-    `settled` when that became certain; `is_closed` whether somebody has said that it is dealt with."""
+    `settled` when that became certain; `is_closed` whether somebody has said that it is dealt with; `kinds` what it was
+    taken for when it was last looked at."""
 
     node_id: str
     anomaly_type: AnomalyType
@@ -59,6 +58,7 @@ class Leak:
     end: datetime | None = None
     settled: datetime | None = None
     is_closed: bool = False
+    kinds: Mapping[LeakKind, float] | None = field(default=None, compare=False)
 
 
 def leaks(
@@ -69,8 +69,8 @@ def leaks(
     reference: Floats,
     judged_from: datetime,
     known: Sequence[Leak],
-) -> Iterator[Finding]:
-    """Every leak that was open at `judged_from` or found since.
+) -> Iterator[tuple[int, Leak]]:
+    """Every leak that was open at `judged_from` or found since, with the place of its signal.
 
     Args:
         deviation: hours × signals, what habits do not explain, L/s.
@@ -96,14 +96,14 @@ def leaks(
     needs = np.where(signals.listed["measurement"] == INFLOW, _INFLOW_NEEDS, 1.0)
     kept = habits.of(np.array(columns))
     search = _Search(usable[:, columns], cells, kept, smallest[columns], needs[columns], first)
-    average = pd.DataFrame(deviation).rolling(AVERAGE_HOURS, min_periods=AVERAGE_HOURS // 2).mean().to_numpy()
+    noise = variance_of_hours(kept)
     for place, column in enumerate(columns):
         going = [replace(leak, end=None, settled=None) for leak in own[column] if leak not in settled[column]]
         if not going and not search.found_any(place):
             continue
-        series = _Series(signals.hours, deviation[:, column], average[:, column], *keys[column])
+        series = _Series(signals.hours, deviation[:, column], float(noise[place]), *keys[column])
         for leak in _follow(series, search, place, going, settled[column], first):
-            yield _finding(leak, signals, cells, deviation, column, float(reference[column]))
+            yield column, leak
 
 
 def _set_aside(series: Floats, hours: pd.DatetimeIndex, over: Sequence[Leak]) -> None:
@@ -119,18 +119,38 @@ def _set_aside(series: Floats, hours: pd.DatetimeIndex, over: Sequence[Leak]) ->
 
 
 def _is_set_aside(leak: Leak) -> bool:
-    return leak.measurement == LOSS or (leak.end is not None and leak.end - leak.begin >= LASTING)
+    lasted = timedelta(0) if leak.end is None else leak.end - leak.begin
+    # What lasted that long is the level to expect.
+    return lasted < LONGEST and (leak.measurement == LOSS or lasted >= LASTING)
 
 
 @dataclass
 class _Series:
-    """One signal: `deviation` from what is expected and its moving `average`, by hour."""
+    """One signal: `deviation` from what is expected by hour, and the `noise` of a long average of it, as the variance
+    of one hour."""
 
     hours: pd.DatetimeIndex
     deviation: Floats
-    average: Floats
+    noise: float
     node_id: str
     measurement: str
+
+    def is_below(self, level: float, begin: int, row: int) -> bool:
+        """Whether the last hours that are known, up to a row, all say that averages since `begin` are below a level."""
+        known = np.flatnonzero(np.isfinite(self.deviation[begin : row + 1])) + begin
+        if len(known) < AVERAGE_HOURS[0] // 2 + QUIET_HOURS:
+            return False
+        recent = known[-QUIET_HOURS:]
+        below = np.zeros(QUIET_HOURS, dtype=bool)
+        sums = np.concatenate([[0.0], np.cumsum(self.deviation[known])])
+        for hours in AVERAGE_HOURS:
+            ends = np.arange(len(known) - QUIET_HOURS, len(known)) + 1
+            starts = np.maximum(np.searchsorted(known, recent - hours + 1), 0)
+            counts = ends - starts
+            averages = (sums[ends] - sums[starts]) / counts
+            inside = (recent - hours + 1 >= begin) & (counts >= hours // 2)
+            below |= inside & (averages + AVERAGE_DEVIATIONS * np.sqrt(self.noise / hours) < level)
+        return bool(below.all())
 
 
 class _Search:
@@ -166,6 +186,9 @@ class _Search:
         moved = shifts(self._usable[:, places], self._cells, self._habits.of(places), first)
         with np.errstate(invalid="ignore"):
             smallest = np.array(SMALLEST)[:, None, None] * self._smallest[places]
+            # A few hours say nothing of less than a meter's step.
+            young = np.array(AGES)[:, None, None] < ABRUPT_HOURS
+            smallest = np.where(young, np.fmax(smallest, self._habits.step[places]), smallest)
             wanted = moved.size > smallest
             needed = np.array(EVIDENCE)[:, None, None] * self._needs[places]
             ratio = np.where(wanted, moved.evidence / needed, 0.0)
@@ -225,7 +248,7 @@ def _found(
     if not lately > size / 2:
         return None
     last_day = _mean(series.deviation[max(row - 23, 0) : row + 1]) - before
-    kind = SLOW_LEAK if age >= 48 and last_day > _SLOW_GROWTH * size else BURST
+    kind = SLOW_LEAK if age >= 48 and last_day > SLOW_GROWTH * size else BURST
     now = series.hours[row].to_pydatetime() + HOUR
     return Leak(series.node_id, kind, series.measurement, begin, now, before, size)
 
@@ -244,62 +267,12 @@ def _end(leak: Leak, series: _Series, row: int) -> datetime | None:
     now = series.hours[row].to_pydatetime()
     if now - leak.begin >= LONGEST:
         return now
-    found = int(series.hours.searchsorted(pd.Timestamp(leak.detected)))
-    recent = series.average[max(found, row - 2 * QUIET_HOURS + 1) : row + 1]
-    recent = recent[np.isfinite(recent)][-QUIET_HOURS:]
-    if len(recent) < QUIET_HOURS or (recent >= leak.level_before + leak.size / 2).any():
+    begin = int(series.hours.searchsorted(pd.Timestamp(leak.begin)))
+    if not series.is_below(leak.level_before + leak.size / 2, begin, row):
         return None
-    return max(now - (QUIET_HOURS + AVERAGE_HOURS // 2 - 1) * HOUR, leak.begin + HOUR)
+    since, _ = _step(leak.level_before + leak.size - series.deviation[max(begin, row - AVERAGE_HOURS[-1]) : row + 1])
+    return max(series.hours[row + 1 - since].to_pydatetime(), leak.begin + HOUR)
 
 
 def _mean(values: Floats) -> float:
     return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
-
-
-def _finding(
-    leak: Leak, signals: Signals, cells: Integers, deviation: Floats, column: int, reference: float
-) -> Finding:
-    hours = signals.hours
-    first = int(hours.searchsorted(pd.Timestamp(leak.begin)))
-    last = len(hours) if leak.end is None else int(hours.searchsorted(pd.Timestamp(leak.end)))
-    rows = slice(first, max(last, first + 1))
-    lasted = ((leak.end or hours[-1].to_pydatetime() + HOUR) - leak.begin) / HOUR
-    above = _mean(deviation[rows, column][-24:]) - leak.level_before
-    size = leak.size if np.isnan(above) else max(above, leak.size)
-    lost, share = size * 3.6 * lasted, size / reference
-    if share >= _CRITICAL_SHARE or lost >= _CRITICAL_DAYS * reference * 86.4:
-        severity = CRITICAL
-    else:
-        severity = WARNING if share >= _WARNING_SHARE or lasted >= 48 else INFO
-    is_lasting = leak.end is not None and leak.end - leak.begin >= LONGEST
-    actual = _mean(signals.mean[rows, column][-24:])
-    known = np.isfinite(actual)
-    night = _mean(signals.mean[rows, column][np.isin(cells[rows] % 24, (2, 3))][-2:])
-    why = {
-        "explanation": f"{'growing' if leak.anomaly_type == SLOW_LEAK else 'a lasting step of'} "
-        f"{'water loss' if leak.measurement == LOSS else 'inflow'} that habits do not explain: {size:.3g} L/s, "
-        f"{100 * share:.1f} % of the mean inflow"
-        + (f", {leak.size:.3g} L/s when it was found" if size > _SLOW_GROWTH * leak.size else "")
-        + ("; lasting, and from now on taken as the level to expect" if is_lasting else ""),
-        "size": leak.size,
-        "size_now": size,
-        "share_percent": 100 * share,
-        "level_before": leak.level_before,
-        "lost_m3_so_far": lost,
-        "night_flow": night if np.isfinite(night) else None,
-        "hours": lasted,
-        "settled": leak.settled.isoformat() if leak.settled else None,
-    }
-    return Finding(
-        node_id=leak.node_id,
-        anomaly_type=leak.anomaly_type,
-        measurement=leak.measurement,
-        method="water_balance" if leak.measurement == LOSS else "level_shift",
-        begin=leak.begin,
-        detected=leak.detected,
-        end=leak.end,
-        severity=severity,
-        actual=actual if known else None,
-        expected=actual - size if known else None,
-        why=why,
-    )

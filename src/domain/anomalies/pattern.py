@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from src.domain.anomalies.events import BACK_WITHIN, CRITICAL, INFO, WARNING, Finding, runs, span_of
-from src.domain.anomalies.habits import Habits
-from src.domain.anomalies.signals import Floats, Integers, Signals
+from src.domain.anomalies.events import BACK_WITHIN, CRITICAL, INFO, WARNING, Finding, Run, episodes_of, runs, span_of
+from src.domain.anomalies.habits import USUAL_TIMES, Habits
+from src.domain.anomalies.signals import HOLIDAY, SATURDAY, WORKDAY, Floats, Integers, Signals
 from src.vocabulary import AnomalyType, Severity
 
 # A deviation is unusual beyond so many spreads, and beyond so many times the largest usual one, whichever is more.
@@ -57,11 +57,12 @@ def off_pattern(
                     begin=begin,
                     detected=detected,
                     end=end,
-                    severity=severity_of(times, lasted),
+                    severity=_severity_of(times, lasted, run),
                     actual=actual,
                     expected=actual - difference,
                     why={
-                        "explanation": f"{'much higher' if sign > 0 else 'much lower'} than at this hour of the week",
+                        "explanation": f"{'much higher' if sign > 0 else 'much lower'} than at this hour of the week"
+                        + _repeated(run, cells),
                         "worst_hour": signals.hours[worst].isoformat(),
                         "spreads": float(np.nanmax(own)),
                         "usual_spreads": float(habits.tail[run.column]),
@@ -69,7 +70,29 @@ def off_pattern(
                         "times": run.times,
                         "history_days": float(habits.history[run.column] / 24),
                     },
+                    episodes=episodes_of(run, signals.hours),
                 )
+
+
+def _repeated(run: Run, cells: Integers) -> str:
+    """In words, when what came back again and again was there."""
+    if run.times < USUAL_TIMES:
+        return ""
+    firsts, lasts = (cells[[episode[edge] for episode in run.episodes]] for edge in (0, 1))
+    begins, ends = (int(np.median(edge % 24)) for edge in (firsts, lasts))
+    kinds = sorted({int(kind) for kind in firsts // 24})
+    days = {WORKDAY: "working days", SATURDAY: "Saturdays", HOLIDAY: "Sundays and holidays"}
+    on = " and ".join(days[kind] for kind in kinds) if len(kinds) < len(days) else "all kinds of days"
+    return (
+        f"; it came back {run.times} times, from about {begins:02d}:00 to {(ends + 1) % 24:02d}:00 on {on}: "
+        "a new use or schedule, which is learned if it goes on"
+    )
+
+
+def _severity_of(times_limit: float, hours: int, run: Run) -> Severity:
+    """What is over by itself each time, and comes back, is a schedule: no matter for now."""
+    severity = severity_of(times_limit, hours)
+    return WARNING if severity == CRITICAL and run.times >= USUAL_TIMES else severity
 
 
 def severity_of(times_limit: float, hours: int) -> Severity:

@@ -13,11 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from src.domain.anomalies.habits import CLIP, USUAL_TIMES, Habits, plain
+from src.domain.anomalies.habits import CLIP, SHORT_HOURS, USUAL_TIMES, Habits, plain
 from src.domain.anomalies.signals import CELLS, Flags, Floats, Integers, Signals
 
-# What is over within so many hours comes and goes.
-SHORT_HOURS = 12
 # What happened on so many days, the first and the last of which lie so far apart, is ordinary operation.
 USUAL_DAYS, USUAL_SPAN = 5, 10
 # A spread is never taken for smaller than this share of the mean: meters are no better. Nor, where a sensor shows so

@@ -25,6 +25,8 @@ from src.domain.anomalies.habits import (
 from src.domain.anomalies.profile import FIGURES, Profile, least_spread, profile_of, quiet, spread_by_hour
 from src.domain.anomalies.signals import Flags, Floats, Integers, Signals
 
+WEEK_HOURS = 7 * 24
+
 
 class Relatives:
     """How signals move with their peers, learned from the profile of all of them, for some of them at a time."""
@@ -38,7 +40,7 @@ class Relatives:
         """
         self._profile, self._hour = profile, cells % 24
         swing = profile.swing[:, self._hour].T
-        scaled = np.clip(profile.deviation / swing, -CLIP, CLIP)
+        scaled = np.clip(without_lasting(profile.deviation) / swing, -CLIP, CLIP)
         self._peers, self._weights = _peers(scaled, profile.listed, sampled_from)
 
     def habits(self, columns: Integers) -> Habits:
@@ -54,7 +56,12 @@ class Relatives:
             spread_by_hour(unexplained, hour), least_spread(profile.mean[columns], profile.step[columns])
         )
         scaled = unexplained / spread[:, hour].T
-        memory, surprise = _autoregression(np.clip(scaled, -CLIP, CLIP))
+        # Hours in which a signal always stands still, as while supply is shut, say nothing of its noise.
+        still = (profile.swing[columns] <= least_spread(profile.mean[columns], profile.step[columns])) & (
+            profile.step[columns] == 0
+        )[:, None]
+        lively = np.where(still.all(axis=1)[:, None] | ~still, 1.0, np.nan)
+        memory, surprise = _autoregression(np.clip(scaled, -CLIP, CLIP) * lively[:, hour].T)
         figures = {name: getattr(profile, name)[columns] for name in FIGURES}
         tail = quiet(np.nanquantile, np.abs(scaled), 0.998)
         return Habits(
@@ -66,6 +73,16 @@ class Relatives:
         profile = self._profile
         scaled = profile.deviation[:, columns] / profile.swing[columns][:, self._hour].T
         return np.asarray(np.nan_to_num(np.clip(scaled, -CLIP, CLIP)))
+
+
+def without_lasting(deviation: Floats) -> Floats:
+    """Deviations (hours × signals) less the median of their week: what two signals have in common from day to day is
+    weather or a holiday; that both have moved for good is chance, and must not explain either."""
+    moved = deviation.copy()
+    for end in range(len(deviation), 0, -WEEK_HOURS):
+        rows = slice(max(end - WEEK_HOURS, 0), end)
+        moved[rows] -= np.nan_to_num(quiet(np.nanmedian, deviation[rows]))
+    return moved
 
 
 def learn(signals: Signals, cells: Integers, is_usable: Flags) -> Habits:

@@ -24,6 +24,10 @@ LEVEL_HALF_LIFE = 5 * 24
 LEAD_HOURS = 26 * 24 + ORDER
 # A surprise beyond so many spreads says no more than this: what is to be found at once must be let speak up.
 _CLIP, _CLIP_AT_ONCE, _AT_ONCE = 2.0, 5.0, 3
+# The share of hours of each kind of day; the variance of a median, over that of a mean; how much kinds of day may
+# differ of which fewer than so many days are known, as a share of the mean.
+_KIND_SHARE = (5 / 7, 1 / 7, 1 / 7)
+_OF_MEDIAN, _FEW_DAYS, _KINDS_DIFFER = np.pi / 2, 3, 0.1
 # A statistic needs this share of its hours to be there.
 _PRESENT = 0.6
 
@@ -38,20 +42,42 @@ class Shifts:
     level: Floats
 
 
+def variance_of_hours(habits: Habits) -> Floats:
+    """The variance of each signal's average over many hours, times their number (squared units): what one hour says of
+    a lasting level. Hours that follow each other are alike, so that it is more than that of an hour by itself."""
+    return np.asarray(1 / (_in_the_long_run(habits) ** 2).mean(axis=0))
+
+
+def _in_the_long_run(habits: Habits) -> Floats:
+    """What a lasting step of one unit adds to the surprise of an hour: local hours × signals."""
+    steps, lasting = 1 / habits.spread, np.empty((24, len(habits.history)))
+    for h in range(24):
+        before = steps[:, (h - np.arange(1, ORDER + 1)) % 24]
+        lasting[h] = (steps[:, h] - (habits.memory * before).sum(axis=1)) / habits.surprise
+    return lasting
+
+
 def level_of(deviation: Floats) -> Floats:
     """The average deviation before each hour, its weights halving every `LEVEL_HALF_LIFE`; zero before any value."""
+    return _levels(deviation)[0]
+
+
+def _levels(deviation: Floats) -> tuple[Floats, Floats]:
+    """The average before each hour, as of `level_of`, and the sum of its squared weights: what its variance is of a
+    single hour's."""
     keep = 0.5 ** (1 / LEVEL_HALF_LIFE)
-    level = np.zeros(deviation.shape[1])
-    weight = np.zeros(deviation.shape[1])
-    levels = np.empty_like(deviation)
+    level, weight, squared = (np.zeros(deviation.shape[1]) for _ in range(3))
+    levels, variances = np.empty_like(deviation), np.empty_like(deviation)
     known = np.isfinite(deviation)
     values, keeps = np.where(known, deviation, 0.0), np.where(known, keep, 1.0)
     for row in range(len(deviation)):
         # Two days' worth of "as expected" stand for what is not known yet.
         levels[row] = level / (weight + 48)
+        variances[row] = squared / (weight + 48) ** 2
         level = level * keeps[row] + values[row]
         weight = weight * keeps[row] + known[row]
-    return levels
+        squared = squared * keeps[row] ** 2 + known[row]
+    return levels, variances
 
 
 def shifts(deviation: Floats, cells: Integers, habits: Habits, first: int = 0) -> Shifts:
@@ -73,14 +99,11 @@ def shifts(deviation: Floats, cells: Integers, habits: Habits, first: int = 0) -
     raw = surprises_of(scaled, habits.memory) * unit
     present = np.isfinite(raw)
     loud, surprise = (np.clip(np.nan_to_num(raw), -clip, clip) for clip in (_CLIP_AT_ONCE, _CLIP))
-    level = level_of(np.clip(deviation, -CLIP * spread, CLIP * spread))
+    level, level_variance = _levels(np.clip(deviation, -CLIP * spread, CLIP * spread))
 
     # What a step of one unit does to the surprises: at first, by lag and hour of its onset, and in the long run.
+    lasting = _in_the_long_run(habits)
     steps = 1 / habits.spread
-    lasting = np.empty((24, count))
-    for h in range(24):
-        before = steps[:, (h - np.arange(1, ORDER + 1)) % 24]
-        lasting[h] = (steps[:, h] - (habits.memory * before).sum(axis=1)) * unit
     opening = np.empty((24, ORDER, count))
     for h in range(24):
         seen = steps[:, (h + np.arange(ORDER)) % 24]
@@ -90,11 +113,19 @@ def shifts(deviation: Floats, cells: Integers, habits: Habits, first: int = 0) -
     evidence = np.full((len(AGES), *deviation.shape), -np.inf)
     size = np.full((len(AGES), *deviation.shape), np.nan)
     steady = lasting[hour]
+    # How far the level before is off, as an average of so many hours.
+    level_variance *= variance_of_hours(habits)
+    kind = cells // 24 == np.arange(len(_KIND_SHARE))[:, None]
+    days = np.maximum(habits.history / 24 * np.array(_KIND_SHARE)[:, None], 1.0)
     # Cumulative sums serve every age beyond the memory of the model.
     sums = [
         np.concatenate([np.zeros((1, count)), np.cumsum(values, axis=0)])
         for values in (steady * surprise, steady**2 * present, steady**2 * present)
     ]
+    owns, lasted = (
+        np.stack([np.concatenate([np.zeros((1, count)), np.cumsum(values * k[:, None], axis=0)]) for k in kind])
+        for values in (steady**2 * present, present)
+    )
     added, counted = (
         np.concatenate([np.zeros((1, count)), np.cumsum(values, axis=0)])
         for values in (np.nan_to_num(deviation), np.isfinite(deviation).astype(np.float64))
@@ -104,6 +135,7 @@ def shifts(deviation: Floats, cells: Integers, habits: Habits, first: int = 0) -
         onsets = ends - age
         product, own, against = (np.zeros((len(onsets), count)) for _ in range(3))
         whole = np.zeros((len(onsets), count))
+        own_of = np.zeros((len(_KIND_SHARE), len(onsets), count))
         heard = loud if age <= _AT_ONCE else surprise
         for lag in range(min(age + 1, ORDER)):
             at = onsets + lag
@@ -111,14 +143,21 @@ def shifts(deviation: Floats, cells: Integers, habits: Habits, first: int = 0) -
             product += signature * heard[at]
             own += signature**2 * present[at]
             against += signature * steady[at] * present[at]
+            own_of += np.where(kind[:, at, None], signature**2 * present[at], 0.0)
             whole += signature**2
         if age + 1 > ORDER:
             for total, values in zip((product, own, against), sums, strict=True):
                 total += values[ends + 1] - values[onsets + ORDER]
+            own_of += owns[:, ends + 1] - owns[:, onsets + ORDER]
             whole += (age + 1 - ORDER) * (lasting**2).mean(axis=0)
+        # What is expected of a kind of day is a median of as many days; it is wrong alike on each day of the kind.
+        repeated = np.maximum((lasted[:, ends + 1] - lasted[:, onsets]) / 24, 1.0)
+        unsure = own_of * (1 + _OF_MEDIAN * repeated) / days[:, None]
+        unsure += np.where(days < _FEW_DAYS, _KINDS_DIFFER * np.abs(habits.mean), 0.0)[:, None] ** 2 * own_of**2
+        variance = own + against**2 * level_variance[onsets] + unsure.sum(axis=0)
         product -= level[onsets] * against
         enough = own > np.maximum(_PRESENT * whole, 1e-12)
-        evidence[n, ends] = np.where(enough, product / np.sqrt(np.where(enough, own, 1.0)), -np.inf)
+        evidence[n, ends] = np.where(enough, product / np.sqrt(np.where(enough, variance, 1.0)), -np.inf)
         # Evidence is clipped, so that a few wild hours prove nothing; the size is not.
         measured = counted[ends + 1] - counted[onsets]
         average = (added[ends + 1] - added[onsets]) / np.maximum(measured, 1)

@@ -121,6 +121,7 @@ def known_leaks(stored: Iterable[Stored], at: datetime) -> list[Leak]:
             event.finding.end,
             datetime.fromisoformat(settled) if (settled := event.finding.why.get("settled")) else None,
             event.resolved_by is not None,
+            event.finding.why.get("kinds"),
         )
         for event in stored
         if _is_leak(event.finding) and event.finding.detected <= at

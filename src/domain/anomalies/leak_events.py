@@ -1,0 +1,169 @@
+"""Leaks as events: how much water, how severe, what it most likely is, and where it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from src.domain.anomalies.events import CRITICAL, INFO, WARNING, Finding
+from src.domain.anomalies.habits import Habits
+from src.domain.anomalies.kinds import explained_kind, given_up_by, kinds_of, most_likely
+from src.domain.anomalies.leaks import LONGEST, SLOW_GROWTH, SLOW_LEAK, Leak
+from src.domain.anomalies.shift import variance_of_hours
+from src.domain.anomalies.signals import HOUR, INFLOW, LOSS, Floats, Integers, Signals
+from src.vocabulary import LeakKind, Severity
+
+# From this share of the mean inflow on, and from this many days' inflow lost on, it is a matter for now.
+_CRITICAL_SHARE, _WARNING_SHARE, _CRITICAL_DAYS = 0.2, 0.08, 0.5
+# A repair that failed so soon after did not hold; nights of so many days tell what flowed before.
+_SOON, _NIGHTS = timedelta(days=14), 7
+# Then it is learned as usual, and what is above that has another shape.
+LEARNED_AFTER = timedelta(days=14)
+# The local hours of the minimum night flow.
+_NIGHT = (2, 3)
+# Bounds of 95 %.
+_BOUNDS = 1.96
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What leaks are judged by: `deviation`, hours × signals, what habits do not explain (L/s); `reference` the mean
+    inflow (L/s) that each signal's steps are compared with (NaN where they are no sign of a leak)."""
+
+    signals: Signals
+    cells: Integers
+    habits: Habits
+    deviation: Floats
+    reference: Floats
+
+
+def event_of(leak: Leak, column: int, known: Sequence[Leak], seen: Circumstances) -> Finding:
+    """A leak as the event that it is by the last of the hours.
+
+    Args:
+        column: the place of its signal.
+        known: leaks that were found before, of any signal.
+    """
+    hours, signals = seen.signals.hours, seen.signals
+    first = int(hours.searchsorted(pd.Timestamp(leak.begin)))
+    last = len(hours) if leak.end is None else int(hours.searchsorted(pd.Timestamp(leak.end)))
+    rows = slice(first, max(last, first + 1))
+    above = seen.deviation[rows, column] - leak.level_before
+    lasted = ((leak.end or hours[-1].to_pydatetime() + HOUR) - leak.begin) / HOUR
+    lately = _mean(above[-24:])
+    size = leak.size if np.isnan(lately) else max(lately, leak.size)
+    share = size / float(seen.reference[column])
+    lost, margin = _lost(above, lasted, leak.size, float(variance_of_hours(seen.habits.of(np.array([column])))[0]))
+    kinds, giver = leak.kinds, None
+    if kinds is None or lasted * HOUR <= LEARNED_AFTER:
+        kinds, giver = _kinds(rows, column, above, leak, seen)
+    kind = most_likely(kinds)
+    actual = _mean(signals.mean[rows, column][-24:])
+    nights = np.isin(seen.cells % 24, _NIGHT)
+    before = slice(max(first - _NIGHTS * 24, 0), first)
+    same = (other for other in known if (other.node_id, other.measurement) == (leak.node_id, leak.measurement))
+    earlier = [other for other in same if other.end is not None and other.end <= leak.begin < other.end + _SOON]
+    is_lasting = leak.end is not None and leak.end - leak.begin >= LONGEST
+    why: dict[str, Any] = {
+        "explanation": f"{'growing' if leak.anomaly_type == SLOW_LEAK else 'a lasting step of'} "
+        f"{'water loss' if leak.measurement == LOSS else 'inflow'} that habits do not explain: {size:.3g} L/s, "
+        f"{100 * share:.1f} % of the mean inflow"
+        + (f", {leak.size:.3g} L/s when it was found" if size > SLOW_GROWTH * leak.size else "")
+        + (f"; {explained_kind(kind, leak.measurement)}" if kind else "")
+        + (f" ({giver})" if giver and kind == "moved" else "")
+        + ("; lasting, and from now on taken as the level to expect" if is_lasting else ""),
+        "size": leak.size,
+        "size_now": size,
+        "share_percent": 100 * share,
+        "level_before": leak.level_before,
+        "lost_m3_so_far": lost,
+        "lost_m3_margin": margin,
+        "kinds": kinds,
+        "given_up_by": giver,
+        "night_flow_before": _mean_or_none(signals.mean[before, column][nights[before]]),
+        "night_flow": _mean_or_none(signals.mean[rows, column][nights[rows]][-len(_NIGHT) :]),
+        "night_flow_after": None
+        if leak.end is None
+        else _mean_or_none(signals.mean[last:, column][nights[last:]][: _NIGHTS * len(_NIGHT)]),
+        "came_back_after": max(other.end for other in earlier if other.end).isoformat() if earlier else None,
+        "hours": lasted,
+        "settled": leak.settled.isoformat() if leak.settled else None,
+    }
+    return Finding(
+        node_id=leak.node_id,
+        anomaly_type=leak.anomaly_type,
+        measurement=leak.measurement,
+        method="water_balance" if leak.measurement == LOSS else "level_shift",
+        begin=leak.begin,
+        detected=leak.detected,
+        end=leak.end,
+        severity=_severity(share, lost / (float(seen.reference[column]) * 86.4), lasted, kinds),
+        actual=actual if np.isfinite(actual) else None,
+        expected=actual - size if np.isfinite(actual) else None,
+        why=why,
+    )
+
+
+def _severity(share: float, days_lost: float, hours: float, kinds: Mapping[LeakKind, float] | None) -> Severity:
+    """By the share of the inflow and the days' inflow lost; what is more likely no leak loses no water."""
+    is_leak = kinds is None or kinds["leak"] >= 0.5
+    if is_leak and (share >= _CRITICAL_SHARE or days_lost >= _CRITICAL_DAYS):
+        return CRITICAL
+    return WARNING if share >= _WARNING_SHARE or (is_leak and hours >= 48) else INFO
+
+
+def _lost(above: Floats, hours: float, size: float, noise: float) -> tuple[float, float]:
+    """m³ above the level before, hours without a value as the mean of the others; and the margin of it (95 %)."""
+    mean = _mean(above)
+    lost = 3.6 * hours * (size if np.isnan(mean) else max(mean, 0.0))
+    return lost, 3.6 * _BOUNDS * float(np.sqrt(noise * max(hours, 1.0)))
+
+
+def _kinds(
+    rows: slice, column: int, above: Floats, leak: Leak, seen: Circumstances
+) -> tuple[Mapping[LeakKind, float] | None, str | None]:
+    """The probability of each kind, and the node whose flow fell as this one rose."""
+    listed, habits = seen.signals.listed, seen.habits
+    inflow = _inflow(column, listed)
+    cells = seen.cells[rows]
+    kinds = None
+    if inflow is not None and habits.is_known[inflow] and habits.mean[inflow] > 0:
+        usual = habits.expected[inflow][cells] / habits.mean[inflow]
+        kinds = kinds_of(above, usual, cells, habits, column)
+    districts = listed["district_id"]
+    elsewhere = np.isfinite(seen.reference) & (listed["measurement"] != LOSS).to_numpy()
+    elsewhere &= (districts != districts.iloc[column]).to_numpy() & districts.notna().to_numpy()
+    moved = given_up_by(leak.size, rows, seen.deviation, np.flatnonzero(elsewhere), habits, column)
+    if moved is None:
+        return kinds, None
+    # As much less elsewhere in the same hours is hardly chance.
+    rest: dict[LeakKind, float] = kinds or {"leak": 1.0, "demand_growth": 0.0, "meter": 0.0}
+    sure = 0.9
+    return {**{kind: (1 - sure) * value for kind, value in rest.items()}, "moved": sure}, str(
+        listed["node_id"].iloc[moved[0]]
+    )
+
+
+def _inflow(column: int, listed: pd.DataFrame) -> int | None:
+    """The signal whose pattern is that of use in the district: of a loss that of the inflow, else itself."""
+    if listed["measurement"].iloc[column] != LOSS:
+        return column
+    same = listed["district_id"] == listed["district_id"].iloc[column]
+    inflows = same & ((listed["measurement"] == INFLOW) | (listed["role"] == "inlet"))
+    inflows &= listed["measurement"].isin([INFLOW, "flow_rate"])
+    ordered = listed[inflows].sort_values("measurement", key=lambda names: names != INFLOW, kind="stable")
+    return int(ordered.index[0]) if len(ordered) else None
+
+
+def _mean(values: Floats) -> float:
+    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
+
+
+def _mean_or_none(values: Floats) -> float | None:
+    mean = _mean(values)
+    return mean if np.isfinite(mean) else None
