@@ -51,7 +51,7 @@ def test_limits_that_ordinary_operation_crosses_are_told_once_and_what_is_usual_
 def test_a_limit_that_was_set_for_a_node_holds_whatever_is_usual():
     events = watch(low_each(pressure_of(6), 0, 42, every=3), metadata={"limits": {"pressure": {"low": 3.0}}}).stored
     assert {event.finding.anomaly_type for event in events} == {"low_pressure"}
-    assert max(event.finding.begin for event in events) >= MONDAY + 5 * WEEK
+    assert max(event.finding.end for event in events) >= MONDAY + 5 * WEEK
 
 
 def test_limits_that_fit_again_close_the_event_that_they_do_not():

@@ -40,6 +40,15 @@ class UsualBand(Row):
     high: float | None
 
 
+class Kinds(Row):
+    """How probable each kind of rise is, 0..1; together 1."""
+
+    leak: float = Field(description="the same flow by night and by day")
+    demand_growth: float = Field(description="the same share of usual use, growing")
+    meter: float = Field(description="the same share at once: a meter that counts more, or new customers")
+    moved: float = Field(0.0, description="as much less came in at another district")
+
+
 class Evidence(Details):
     """Why it is an event, and the figures that it rests on. Flows are in L/s."""
 
@@ -66,7 +75,15 @@ class Evidence(Details):
     share_percent: Percent = None
     level_before: float | None = Field(None, description="L/s above what habits let expect")
     lost_m3_so_far: Volume = None
+    lost_m3_margin: Volume = Field(None, description="of what was lost so far, at 95 %")
+    kinds: Kinds | None = Field(None, description="what it is, from its shape; null while that tells nothing")
+    given_up_by: NodeName | None = Field(None, description="where as much less came in from the same hours on")
+    night_flow_before: float | None = Field(None, description="mean from 02:00 to 04:00 of the week before, L/s")
     night_flow: float | None = Field(None, description="mean from 02:00 to 04:00 of the last night, L/s")
+    night_flow_after: float | None = Field(None, description="the same from its end until that was certain, L/s")
+    came_back_after: datetime | None = Field(
+        None, description="when a leak of the same inflow was over less than two weeks before: its repair did not hold"
+    )
     settled: datetime | None = Field(None, description="when it became certain that it is over")
     confirmed_by_pressure: FallenPressure | None = Field(None, description="the node whose pressure fell most with it")
     # Signals that move together.

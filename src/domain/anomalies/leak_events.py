@@ -67,6 +67,8 @@ def event_of(leak: Leak, column: int, known: Sequence[Leak], seen: Circumstances
     nights = np.isin(seen.cells % 24, _NIGHT)
     before = slice(max(first - _NIGHTS * 24, 0), first)
     same = (other for other in known if (other.node_id, other.measurement) == (leak.node_id, leak.measurement))
+    settled = last if leak.settled is None else int(hours.searchsorted(pd.Timestamp(leak.settled)))
+    after = slice(last, max(settled, last))
     earlier = [other for other in same if other.end is not None and other.end <= leak.begin < other.end + _SOON]
     is_lasting = leak.end is not None and leak.end - leak.begin >= LONGEST
     why: dict[str, Any] = {
@@ -87,9 +89,7 @@ def event_of(leak: Leak, column: int, known: Sequence[Leak], seen: Circumstances
         "given_up_by": giver,
         "night_flow_before": _mean_or_none(signals.mean[before, column][nights[before]]),
         "night_flow": _mean_or_none(signals.mean[rows, column][nights[rows]][-len(_NIGHT) :]),
-        "night_flow_after": None
-        if leak.end is None
-        else _mean_or_none(signals.mean[last:, column][nights[last:]][: _NIGHTS * len(_NIGHT)]),
+        "night_flow_after": _mean_or_none(signals.mean[after, column][nights[after]]),
         "came_back_after": max(other.end for other in earlier if other.end).isoformat() if earlier else None,
         "hours": lasted,
         "settled": leak.settled.isoformat() if leak.settled else None,
