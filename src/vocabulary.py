@@ -13,7 +13,7 @@ MeterClass = Literal["electromagnetic", "ultrasonic", "iso_4064_class_1", "iso_4
 Severity = Literal["info", "warning", "critical"]
 ModelType = Literal["flow_prediction", "anomaly_detection", "efficiency_optimization"]
 AnomalyType = Literal[
-    "burst", "slow_leak",
+    "burst", "slow_leak", "continuous_flow",
     "low_flow", "high_flow", "low_pressure", "high_pressure", "low_temperature", "high_temperature", "unfit_limits",
     "unusual_flow", "unusual_pressure", "unusual_temperature", "unusual_together", "transient",
     "silent", "collection_outage", "flat_line", "spikes", "jump", "negative_flow", "out_of_range", "clock_jump",

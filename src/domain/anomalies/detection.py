@@ -10,7 +10,7 @@ from datetime import datetime
 import numpy as np
 import pandas as pd
 
-from src.domain.anomalies import leak_events, leaks, limits, pattern, sensor_faults
+from src.domain.anomalies import household, leak_events, leaks, limits, pattern, sensor_faults
 from src.domain.anomalies.events import CRITICAL, INFO, WARNING, Finding, overlap
 from src.domain.anomalies.habits import Habits
 from src.domain.anomalies.leaks import Leak
@@ -23,6 +23,8 @@ from src.domain.anomalies.together import Detector, beside_others, unusual_toget
 # A flow whose hours usually lie so far from what is expected, as a share of its mean, switches or turns round: its
 # steps are no sign of a leak.
 UNRULY = 0.6
+# Of one that is expected to be below this share of its mean in most hours of the week there is no inflow to speak of.
+IDLE = 0.05
 # What explains a deviation from the pattern, so that it is not told twice.
 _EXPLAINS = (
     *leaks.LEAKS, "flat_line", "spikes", "jump", "negative_flow", "out_of_range", "clock_jump",
@@ -77,7 +79,10 @@ def references(signals: Signals, habits: Habits) -> Floats:
     reference[measurement == INFLOW] = inflow
     alone = is_inlet & ~district.isin(by_inflow)
     reference[alone] = inflow.where((listed["role"] == "inlet") & (inflow > 0), mean)
-    is_unruly = pd.Series(habits.unrest > UNRULY, listed.index) & (measurement != LOSS)
+    # So does one that mostly stands still, as a pump or a household does.
+    with np.errstate(invalid="ignore"):
+        is_idle = (np.abs(habits.expected) <= IDLE * np.abs(habits.mean)[:, None]).mean(axis=1) > 0.5
+    is_unruly = pd.Series((habits.unrest > UNRULY) | is_idle, listed.index) & (measurement != LOSS)
     reference = reference.mask(is_unruly)
     return np.asarray(reference.where(reference > 0), dtype=np.float64)
 
@@ -113,6 +118,7 @@ def detect(
         *sensor_faults.silences(signals, habits, circumstances.outage),
         *sensor_faults.spikes_and_jumps(signals, habits),
         *sensor_faults.rejected(signals, circumstances.rejections),
+        *household.continuous_flow(signals, habits),
     ]
     faulty = _with_balances(_covered(signals, told), signals)
     sound = np.where(faulty, np.nan, deviation)

@@ -63,6 +63,8 @@ class Habits:
     usual_high: Floats
     unrest: Floats
     step: Floats
+    zeros: Floats
+    busy_hours: Floats
     recurs: Floats
 
     @property

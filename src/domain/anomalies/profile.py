@@ -43,6 +43,8 @@ class Profile:
     usual_high: Floats
     unrest: Floats
     step: Floats
+    zeros: Floats
+    busy_hours: Floats
     recurs: Floats
 
     def described(self) -> list[dict[str, Any]]:
@@ -87,6 +89,8 @@ def profile_of(signals: Signals, cells: Integers, is_usable: Flags) -> Profile:
         usual_high=_usual_extreme(signals.mean, lowest=False),
         unrest=_unrest(deviation, mean),
         step=step,
+        zeros=quiet(np.nanmean, np.where(np.isfinite(usable), is_zero(signals), np.nan)),
+        busy_hours=longest_run(is_usable & np.isfinite(signals.mean) & ~is_zero(signals)),
         recurs=_recurs(deviation / swing[:, cells % 24].T, cells % 24),
     )
 
@@ -145,6 +149,12 @@ def is_flat(signals: Signals) -> Flags:
     """Hours in which nothing changed, neither within them nor since the hour before."""
     within = signals.low == signals.high
     return np.asarray(within & (signals.mean == _shifted(signals.mean)))
+
+
+def is_zero(signals: Signals) -> Flags:
+    """Hours in which nothing flowed for a time; of long ago, when only means are at hand, nothing at all."""
+    lowest = np.where(np.isfinite(signals.low), signals.low, signals.mean)
+    return np.asarray(lowest == 0)
 
 
 def longest_run(flags: Flags) -> Floats:

@@ -16,6 +16,8 @@ from src.vocabulary import AnomalyType, Severity
 # A flat line: longer than so many times the longest usual one; at least so many hours, and so many while learning. Of
 # signals that are flat for days nothing can be said.
 FLAT_TIMES, FLAT_HOURS, FLAT_HOURS_UNKNOWN, FLAT_HOURS_AT_MOST = 2.0, 4, 24, 3 * 24
+# With so large a share of hours in which nothing flowed for a time, zero is what a meter shows when nobody takes water.
+ZERO_IS_USUAL = 0.05
 # A silence: longer than the usual ones, by so many hours; at least so many of the node's own intervals.
 SILENT_HOURS, SILENT_CADENCES = 2, 3
 # An outage of collection: so many nodes, and this share of those that report, silent in the same hours.
@@ -54,6 +56,8 @@ def flat_lines(signals: Signals, habits: Habits) -> Iterator[Finding]:
     flags = _from_begin(length, needed)
     # A sensor that never moved since it was first heard may be like that.
     flags &= habits.is_known | np.logical_or.accumulate(_moved(signals), axis=0)
+    # Where nothing flows now and then, as at a household, a holiday is no fault.
+    flags &= ~((signals.mean == 0) & (np.nan_to_num(habits.zeros) >= ZERO_IS_USUAL))
     for run in runs(flags, np.isfinite(signals.mean) & ~flat, _QUIET_HOURS["flat_line"], back_within=BACK_WITHIN):
         stuck = float(signals.mean[run.last, run.column])
         certain = min(run.first + int(np.ceil(needed[run.column])) - 1, run.last)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -69,14 +69,25 @@ def reconcile(
     new: list[Finding] = []
     changed: list[tuple[Stored, Finding]] = []
     for finding in sorted(findings, key=lambda f: (f.begin, f.detected)):
-        match = next((event for event in left if _same(event.finding, finding)), None)
+        # Of several that it may be, the last is the one that goes on; those before it stay as they are.
+        same = sorted((e for e in left if _same(e.finding, finding)), key=lambda event: event.finding.begin)
+        match = same[-1] if same else None
         if match is None:
             # What was over before is known already, or was found not to be worth it.
             if finding.end is None or finding.end > judged_from:
                 new.append(finding)
         else:
             left.remove(match)
+            if match.resolved_at is not None and finding.end is not None and finding.end <= judged_from:
+                # It was over before, and is left as it was seen then.
+                continue
+            earlier = [event for event in same[:-1] if not _is_leak(finding)]
+            if earlier:
+                left = [event for event in left if event not in earlier]
+                finding = replace(finding, begin=max(finding.begin, match.finding.begin))
             changed.append((match, finding))
+            if again := _since_resolved(match, finding):
+                new.append(again)
     withdrawn = [
         event
         for event in left
@@ -86,6 +97,19 @@ def reconcile(
         and not (event.judged_until is not None and event.judged_until < judged_from)
     ]
     return Changes(new, changed, withdrawn)
+
+
+def _since_resolved(event: Stored, finding: Finding) -> Finding | None:
+    """What came back after somebody had declared an event over: a new one."""
+    resolved_at = event.resolved_at
+    if event.resolved_by is None or resolved_at is None:
+        return None
+    back = tuple(episode for episode in finding.episodes[1:] if episode[0] >= resolved_at)
+    if not back:
+        return None
+    begin = back[0][0]
+    why = finding.why | {"times": len(back)}
+    return replace(finding, begin=begin, detected=max(finding.detected, begin + HOUR), episodes=back, why=why)
 
 
 def _is_within(event: Stored, judged_from: datetime) -> bool:

@@ -9,8 +9,8 @@ from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
 from src.domain.anomalies.detection import Circumstances, detect, explanation_of
-from src.domain.anomalies.events import INCIDENT_HOURS, SEVERITIES, Finding
-from src.domain.anomalies.habits import FULL_HISTORY, Habits
+from src.domain.anomalies.events import INCIDENT_HOURS, SAME_HOUR, SEVERITIES, WEEK_HOURS, Finding
+from src.domain.anomalies.habits import FULL_HISTORY, SHORT_HOURS, Habits
 from src.domain.anomalies.limits import UNFIT
 from src.domain.anomalies.relatives import learn
 from src.domain.anomalies.sensor_faults import EVERY_NODE
@@ -21,6 +21,8 @@ from src.domain.anomalies.together import TOGETHER
 from src.domain.days import day_start
 
 HISTORY = FULL_HISTORY * HOUR
+# What is over may come back within a week.
+COMES_BACK = (WEEK_HOURS + SAME_HOUR + SHORT_HOURS) * HOUR
 LEAD = LEAD_HOURS * HOUR
 # Why an event is over although nothing was seen to end.
 WITHDRAWN = "later readings show nothing of it"
@@ -69,7 +71,7 @@ class Watch:
         concerned = [
             event
             for event in self.stored
-            if (event.finding.end is None or event.finding.end >= start)
+            if (event.finding.end is None or event.finding.end >= start - COMES_BACK)
             and (event.finding.anomaly_type != TOGETHER or event.district_id in watched)
         ]
         detected = detect(part, cells, habits, circumstances, start, known_leaks(self.stored, start))
