@@ -1,4 +1,4 @@
-"""What the service makes of readings as utilities really have them: true volumes, balances, and broken channels.
+"""What the service makes of readings as utilities really have them: true volumes, balances, broken channels, events.
 
 Meters that report on change, lose readings or catch up, districts of lossy inlets, and channels that are dead, copies
 or in another unit, made by keyword, and where a folder of cases is there, its nodes as well: all go through the whole
@@ -20,10 +20,11 @@ from pathlib import Path
 import orjson
 import pandas as pd
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 from sqlalchemy import Engine, inspect, text
 
-from benchmarks import field_folder
+from benchmarks import field_events, field_folder
 from benchmarks.field_readings import ZONE, Habit, Meter, Wrong, own_meters
 from benchmarks.system import database_of, system
 from src.db.tables import SCHEMA
@@ -243,16 +244,47 @@ def main() -> None:
     parser = argparse.ArgumentParser("./scripts/bench.sh field", description=__doc__)
     parser.add_argument("--cases", type=Path, default=Path("../shared/cases"), metavar="FOLDER", help="of more cases")
     parser.add_argument("--seed", type=int, default=7, help="of the folder's maker")
+    parser.add_argument("--event-seeds", type=int, nargs="+", default=[1, 2, 7], help="of the maker, for events")
+    parser.add_argument("--only-events", action="store_true", help="leave out volumes, balances and channels")
     options = parser.parse_args()
+    result: dict[str, float | int | None] = {}
+    if not options.only_events:
+        result = volumes_and_channels(options.cases, options.seed)
+    result |= events(options.cases, options.event_seeds)
+    print(orjson.dumps(result).decode())
+
+
+def events(folder: Path, seeds: list[int]) -> dict[str, float]:
+    """What is raised, case by case; prints a table, and returns the last line's figures."""
+    table = Table(title="What is raised, and what was wanted")
+    for name in ("case", "wanted", "got", "within"):
+        table.add_column(name)
+    parts = []
+    cases = list(field_events.all_cases(folder, seeds))
+    with Progress(console=Console(stderr=True)) as progress:
+        bar = progress.add_task("Judging events", total=len(cases))
+        for name, judge in cases:
+            progress.update(bar, description=f"Judging events: {name}")
+            outcomes, figures = judge()
+            parts.append(figures)
+            for outcome in outcomes:
+                table.add_row(outcome.case, outcome.wanted, outcome.got, "yes" if outcome.met else "no")
+            progress.advance(bar)
+    console.print(table)
+    return field_events.summed(parts)
+
+
+def volumes_and_channels(folder: Path, seed: int) -> dict[str, float | int | None]:
+    """True volumes, balances and channels; prints a table, and returns the last line's figures."""
     meters = list(own_meters())
     for name, meters_of in (
         (field_folder.MONTH, partial(field_folder.month, end=NOW)),
-        (field_folder.MAKER, partial(field_folder.made, seed=options.seed)),
+        (field_folder.MAKER, partial(field_folder.made, seed=seed)),
     ):
-        if (options.cases / name).exists():
-            meters += meters_of(options.cases)
+        if (folder / name).exists():
+            meters += meters_of(folder)
         else:
-            console.print(f"{options.cases / name} is not there: without its cases")
+            console.print(f"{folder / name} is not there: without its cases")
     frame = pd.concat([meter.readings for meter in meters], ignore_index=True)
     # Of what is older than that, the service would keep nothing.
     kept = (NOW - frame["timestamp"].min().to_pydatetime()) // timedelta(days=1) + 2
@@ -268,7 +300,7 @@ def main() -> None:
         table.add_row(row.case, row.what, row.wanted, row.got, row.goal, "yes" if row.met else "no")
     console.print(table)
     console.print(f"met: {sum(row.met for row in rows)} of {len(rows)}")
-    print(orjson.dumps(result).decode())
+    return result
 
 
 if __name__ == "__main__":

@@ -61,6 +61,11 @@ def made(folder: Path, seed: int) -> list[Meter]:
     ]
 
 
+def made_readings(folder: Path, seed: int) -> pd.DataFrame:
+    """The maker's readings alone."""
+    return _make(folder, seed)[0]
+
+
 class _NothingLost(np.random.Generator):
     """The same numbers but for those that decide what is lost: what flowed while nobody reported is in no file."""
 
