@@ -86,6 +86,13 @@ def test_relations_come_back_from_json_as_they_were():
     np.testing.assert_array_equal(own.judged(district(seed=4))[0], again.judged(district(seed=4))[0])
 
 
+def test_relations_that_were_stored_before_still_load():
+    stored = {"keys": ["a", "b"], "center": [0.1, 0.0], "precision": [[2.0, 0.5], [0.5, 1.0]], "limit": 12.5}
+    again = Relations.of(stored)
+    assert again.plain() == stored
+    assert again.judged(np.zeros((3, 2)))[0] == pytest.approx([0.02 / 12.5] * 3)
+
+
 @given(st.integers(0, 2**32 - 1), st.integers(1, 3))
 def test_what_is_silent_neither_adds_to_the_distance_nor_takes_from_it(seed, missing):
     """T² of what is measured alone, from the part of the covariance that is theirs."""
