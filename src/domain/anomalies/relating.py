@@ -205,7 +205,8 @@ def _shrunk(off: Floats) -> Floats:
     count, size = off.shape
     sample = off.T @ off / count
     target = np.diag(np.diag(sample))
-    noise = float(((off**2).T @ (off**2) / count - sample**2).sum()) / count
+    # The sum over all pairs of signals of the variance of their products.
+    noise = float(((off**2).sum(axis=1) ** 2).mean() - (sample**2).sum()) / count
     distance = float(((sample - target) ** 2).sum())
     # Hours that follow each other are alike: there are fewer of them than it seems.
     weight = min(1.0, noise / SMOOTHING / distance) if distance > 0 else 1.0
