@@ -122,7 +122,8 @@ class Together:
     def learn(self, history: Signals, habits: Habits, stored: list[Stored], monday: datetime) -> None:
         """A new version goes to shadow, in place of the last one there."""
         scaled = _unexplained(history, habits)
-        found = relations_of_district(history, scaled, usable_hours(history, stored), self.district_id)
+        usable, cells = usable_hours(history, stored), cells_of(history.hours, ROME, COUNTRY)
+        found = relations_of_district(history, scaled, usable, cells, self.district_id)
         if found is not None:
             self.heard_since = self.heard_since or monday
             new = Detector(f"{self.district_id} {monday:%Y-%m-%d}", self.district_id, found, is_active=False)

@@ -267,7 +267,7 @@ def learned_detector(readings: pd.DataFrame) -> tuple[Signals, Floats, Detector]
     cells = cells_of(history.hours, ROME, "IT")
     usable = np.ones(history.mean.shape, dtype=bool)
     habits = learn(history, cells, usable)
-    relations = relations_of_district(history, habits.unexplained(history.mean, cells), usable, "d1")
+    relations = relations_of_district(history, habits.unexplained(history.mean, cells), usable, cells, "d1")
     assert relations is not None
     scaled = habits.unexplained(signals.mean, cells_of(signals.hours, ROME, "IT"))
     return signals, scaled, Detector("m", "d1", relations, is_active=True)

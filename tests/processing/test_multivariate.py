@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.domain.anomalies.multivariate import BUDGET, DAYS_PER_MONTH, Relations, relations, smoothed_of
+from src.domain.anomalies.multivariate import BUDGET, DAYS_PER_MONTH, Relations, smoothed_of
+from src.domain.anomalies.relating import relations
 
 KEYS = ["flow_rate inlet", "pressure a", "pressure b", "pressure c"]
 
@@ -22,8 +23,15 @@ def district(hours: int = 56 * 24, seed: int = 1) -> np.ndarray:
     return demand[:, None] * effect + 0.6 * random.normal(size=(hours, len(KEYS)))
 
 
+def cells(hours: int) -> np.ndarray:
+    """The cell of the week of hours from a Monday's midnight on."""
+    day = np.arange(hours) // 24 % 7
+    return np.maximum(day - 4, 0) * 24 + np.arange(hours) % 24
+
+
 def learned(deviations: np.ndarray, usable: np.ndarray | None = None) -> Relations:
-    found = relations(KEYS, deviations, np.ones(deviations.shape, dtype=bool) if usable is None else usable)
+    usable = np.ones(deviations.shape, dtype=bool) if usable is None else usable
+    found = relations(KEYS, deviations, usable, cells(len(deviations)))
     assert found is not None
     return found
 
@@ -61,10 +69,10 @@ def test_hours_over_which_an_event_lies_teach_nothing():
 
 def test_too_little_tells_nothing():
     short = district(hours=20 * 24)
-    assert relations(KEYS, short, np.ones(short.shape, dtype=bool)) is None
+    assert relations(KEYS, short, np.ones(short.shape, dtype=bool), cells(len(short))) is None
     alone = district()
     alone[:, 1:] = np.nan
-    assert relations(KEYS, alone, np.ones(alone.shape, dtype=bool)) is None
+    assert relations(KEYS, alone, np.ones(alone.shape, dtype=bool), cells(len(alone))) is None
 
 
 def test_what_is_not_measured_fades():
@@ -76,6 +84,13 @@ def test_relations_come_back_from_json_as_they_were():
     own = learned(district())
     again = Relations.of(own.plain())
     np.testing.assert_array_equal(own.judged(district(seed=4))[0], again.judged(district(seed=4))[0])
+
+
+def test_relations_that_were_stored_before_still_load():
+    stored = {"keys": ["a", "b"], "center": [0.1, 0.0], "precision": [[2.0, 0.5], [0.5, 1.0]], "limit": 12.5}
+    again = Relations.of(stored)
+    assert again.plain() == stored
+    assert again.judged(np.zeros((3, 2)))[0] == pytest.approx([0.02 / 12.5] * 3)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 3))

@@ -4,6 +4,7 @@ What habits do not explain of each signal is averaged exponentially, and the ave
 T² (the multivariate exponentially weighted moving average chart; Lowry, Woodall, Champ, Rigdon, "A Multivariate
 Exponentially Weighted Moving Average Control Chart", Technometrics, 1992). A leak that raises the inflow by one spread
 and lowers five pressures by one spread each is far from anything they did together, though near for every single one.
+How relations and the limit are learned, see `relating`.
 """
 
 from __future__ import annotations
@@ -19,21 +20,21 @@ from src.domain.anomalies.signals import Flags, Floats
 
 # The weight of the newest hour: half of what is judged is younger than two hours.
 SMOOTHING = 0.3
-# Hours of history, and the share of them in which a signal must have been measured to be one of those judged.
-ENOUGH_HOURS, ENOUGH_MEASURED = 28 * 24, 0.7
 # Deviations beyond so many spreads say no more.
 CLIP = 6.0
 # With less of an average's weight on hours that were measured, the signal is silent.
 _FADED = 0.5
 # So many false alarms a month are allowed for.
 BUDGET = 0.5
+# One odd hour is not worth an alarm; so many usual ones end it.
+LEAST_HOURS, QUIET_HOURS = 2, 6
 DAY, DAYS_PER_MONTH = 24, 30.4
 
 
 @dataclass(frozen=True)
 class Relations:
     """How signals move together: `keys` name them, `center` and `precision` (inverse covariance) are of their smoothed
-    deviations in spreads, `limit` is the T² that a clean history exceeds as often as `BUDGET` allows."""
+    deviations in spreads, `limit` is the T² that clean weeks to come exceed as often as `BUDGET` allows."""
 
     keys: list[str]
     center: Floats
@@ -69,42 +70,6 @@ class Relations:
         return cls(list(plain["keys"]), np.array(plain["center"]), np.array(plain["precision"]), float(plain["limit"]))
 
 
-def relations(keys: list[str], deviations: Floats, is_usable: Flags) -> Relations | None:
-    """Learns how signals move together; None where fewer than two were measured for long enough.
-
-    Args:
-        keys: names of the signals.
-        deviations: hours × signals, what habits do not explain, in spreads.
-        is_usable: hours × signals; hours over which an event lies teach nothing.
-    """
-    clean = np.where(is_usable, deviations, np.nan)
-    # What was before the first reading is no hole.
-    measured = np.isfinite(deviations).any(axis=1)
-    clean = clean[int(measured.argmax()) :] if measured.any() else clean[:0]
-    whole = np.isfinite(clean)
-    chosen = np.flatnonzero(whole.mean(axis=0) >= ENOUGH_MEASURED) if len(clean) else np.empty(0, dtype=np.int64)
-    if len(chosen) < 2 or len(clean) < ENOUGH_HOURS:
-        return None
-    smoothed, silent = smoothed_of(clean[:, chosen])[DAY:], is_silent(clean[:, chosen])[DAY:]
-    # An hour in which much was set aside tells of the holes, not of the signals.
-    whole_hours = whole[DAY:, chosen].mean(axis=1) >= ENOUGH_MEASURED
-    told, silent = smoothed[whole_hours], silent[whole_hours]
-    if len(told) < ENOUGH_HOURS // 2:
-        return None
-    center = np.median(told, axis=0)
-    precision = np.asarray(np.linalg.inv(_shrunk(told - center)), dtype=np.float64)
-    off = completed(told - center, silent, precision)
-    distance = (off @ precision * off).sum(axis=1)
-    days = distance[: len(distance) // DAY * DAY].reshape(-1, DAY).max(axis=1)
-    # Only here, where relations are learned: it takes a second to import, which every command would wait for.
-    from scipy import stats
-
-    # The largest of a day follows Gumbel's law; few months of days do not reach as far as the budget asks.
-    place, scale = stats.gumbel_r.fit(days)
-    limit = float(stats.gumbel_r.isf(BUDGET / DAYS_PER_MONTH, place, scale))
-    return Relations([keys[n] for n in chosen], center, precision, limit)
-
-
 def smoothed_of(deviations: Floats) -> Floats:
     """Exponential averages of hours × signals; where nothing was measured the average fades."""
     return _averaged(np.clip(np.nan_to_num(deviations), -CLIP, CLIP), before=0.0)
@@ -132,15 +97,3 @@ def _averaged(values: Floats, before: float) -> Floats:
     """Exponential averages down each column, which stood at `before` when the first hour came."""
     begun = pd.DataFrame(np.vstack([np.full((1, values.shape[1]), before), values]))
     return begun.ewm(alpha=SMOOTHING, adjust=False).mean().to_numpy()[1:]
-
-
-def _shrunk(off: Floats) -> Floats:
-    """The covariance, drawn towards its diagonal as far as its own noise asks (Ledoit and Wolf, 2004)."""
-    count, size = off.shape
-    sample = off.T @ off / count
-    target = np.diag(np.diag(sample))
-    noise = float(((off**2).T @ (off**2) / count - sample**2).sum()) / count
-    distance = float(((sample - target) ** 2).sum())
-    # Hours that follow each other are alike: there are fewer of them than it seems.
-    weight = min(1.0, noise / SMOOTHING / distance) if distance > 0 else 1.0
-    return np.asarray((1 - weight) * sample + weight * target + 1e-6 * np.eye(size))

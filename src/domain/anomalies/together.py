@@ -15,15 +15,14 @@ import numpy as np
 
 from src.domain.anomalies.events import INFO, WARNING, Finding, overlap, runs, span_of
 from src.domain.anomalies.leaks import LEAKS, Leak
-from src.domain.anomalies.multivariate import Relations, relations
-from src.domain.anomalies.signals import HOUR, INFLOW, LOSS, Flags, Floats, Signals
+from src.domain.anomalies.multivariate import LEAST_HOURS, QUIET_HOURS, Relations
+from src.domain.anomalies.relating import relations
+from src.domain.anomalies.signals import HOUR, INFLOW, LOSS, Flags, Floats, Integers, Signals
 from src.domain.lifecycle import RECORD_DAYS, Record
 from src.vocabulary import AnomalyType, DetectionMethod
 
 TOGETHER: AnomalyType = "unusual_together"
 METHOD: DetectionMethod = "multivariate"
-# One odd hour is not worth an event; so many usual ones end it.
-LEAST_HOURS, QUIET_HOURS = 2, 6
 # With fewer of a district's signals measured, it is not known how they move.
 ENOUGH_MEASURED = 0.5
 # The share of the distance that must come from more inflow and less pressure to look like a leak; that a single signal
@@ -176,16 +175,19 @@ def _is_of_one(finding: Finding, others: Sequence[Finding]) -> bool:
     )
 
 
-def relations_of_district(history: Signals, scaled: Floats, is_usable: Flags, district_id: str) -> Relations | None:
+def relations_of_district(
+    history: Signals, scaled: Floats, is_usable: Flags, cells: Integers, district_id: str
+) -> Relations | None:
     """Learns how a district's signals move together; None where too little is known of them.
 
     Args:
-        history: the weeks before.
+        history: the weeks before, from which the habits were learned, too.
         scaled: hours × signals, what habits do not explain, in spreads; NaN where no habits are known.
         is_usable: hours × signals; False where an event lies over the hour.
+        cells: the cell of the week of each hour.
     """
     columns = np.flatnonzero(history.listed["district_id"] == district_id)
-    return relations(keys_of(history.of(columns)), scaled[:, columns], is_usable[:, columns])
+    return relations(keys_of(history.of(columns)), scaled[:, columns], is_usable[:, columns], cells)
 
 
 def record_of(alarms: Iterable[Finding], events: Sequence[Finding], heard_since: datetime, now: datetime) -> Record:

@@ -123,6 +123,7 @@ def learn_week(
                 history=history,
                 scaled=np.where(habits.is_known, scaled, np.nan),
                 is_usable=usable,
+                cells=cells,
                 monday=monday,
                 now=as_of,
             )

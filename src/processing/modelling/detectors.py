@@ -20,7 +20,7 @@ from src.db.tables import anomalies, detector_alarms, ml_models
 from src.domain import lifecycle
 from src.domain.anomalies.events import INFO, Finding
 from src.domain.anomalies.multivariate import BUDGET, Relations
-from src.domain.anomalies.signals import Flags, Floats, Signals
+from src.domain.anomalies.signals import Flags, Floats, Integers, Signals
 from src.domain.anomalies.together import METHOD, TOGETHER, Detector, record_of, relations_of_district
 from src.observability import logger
 from src.processing.modelling import registry
@@ -60,6 +60,7 @@ def learn_detectors(
     history: Signals,
     scaled: Floats,
     is_usable: Flags,
+    cells: Integers,
     monday: datetime,
     now: datetime,
 ) -> None:
@@ -69,6 +70,7 @@ def learn_detectors(
         history: the weeks before `monday`.
         scaled: hours × signals, what habits do not explain of it, in spreads; NaN where no habits are known.
         is_usable: hours × signals; False where an event lies over the hour.
+        cells: the cell of the week of each hour.
     """
     latest = select(ml_models.c.scope, func.max(ml_models.c.training_data_end))
     latest = latest.where(ml_models.c.model_type == registry.ANOMALIES).group_by(ml_models.c.scope)
@@ -77,7 +79,7 @@ def learn_detectors(
         if district_id in known and known[district_id] >= monday:
             continue
         try:
-            found = relations_of_district(history, scaled, is_usable, district_id)
+            found = relations_of_district(history, scaled, is_usable, cells, district_id)
         except (ValueError, ArithmeticError):
             logger(__name__).exception("no detector could be learned", district_id=district_id)
             continue
