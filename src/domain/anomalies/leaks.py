@@ -33,7 +33,7 @@ _INFLOW_NEEDS = 0.8
 APART_HOURS, ABRUPT_HOURS = 12, 24
 # It is over when the average of so many hours has been below half of the step for some hours, by so many standard
 # deviations; at the latest after so many days, when it has become the level to expect.
-AVERAGE_HOURS, AVERAGE_DEVIATIONS, QUIET_HOURS, LONGEST = (12, 24, 48, 96), 1.5, 6, timedelta(days=28)
+AVERAGE_HOURS, AVERAGE_DEVIATIONS, QUIET_HOURS, LONGEST = (12, 24, 48), 1.5, 6, timedelta(days=28)
 # An inflow that was raised for so long has moved the level that the next step is measured from.
 LASTING = timedelta(days=5)
 # A step so soon after a leak was over is that leak coming back.

@@ -26,6 +26,9 @@ from src.domain.anomalies.profile import FIGURES, Profile, least_spread, profile
 from src.domain.anomalies.signals import Flags, Floats, Integers, Signals
 
 WEEK_HOURS = 7 * 24
+# Peers are more alike than the most alike of as many would be by chance, by so many standard deviations; hours that
+# follow each other are alike, so that so many of them count as one (Bartlett's formula for memories of a few hours).
+ALIKE_DEVIATIONS, HOURS_ALIKE = 1.0, 2.5
 
 
 class Relatives:
@@ -119,8 +122,14 @@ def _peers(scaled: Floats, listed: pd.DataFrame, sampled_from: int | None) -> tu
                 # The same whatever districts stand beside this one here.
                 may_explain = np.where(is_sampled, elsewhere, of_customers & (district == district[n]))
             allowed = np.flatnonzero(may_explain & (shared[n] >= ENOUGH_HISTORY))
-            alike = np.abs(products[n, allowed]) / np.sqrt(np.maximum(np.diag(products)[allowed], 1e-9))
-            chosen = allowed[np.argsort(-alike, kind="stable")[:PEERS]]
+            alike = np.abs(products[n, allowed]) / np.sqrt(
+                np.maximum(np.diag(products)[allowed] * products[n, n], 1e-9)
+            )
+            # Of signals that have nothing in common, some are alike by chance; what they explained would be noise.
+            deviations = np.sqrt(2 * np.log(max(len(allowed), 2))) + ALIKE_DEVIATIONS
+            by_chance = deviations * np.sqrt(HOURS_ALIKE / np.maximum(shared[n, allowed], 1.0))
+            alike = np.where(alike > by_chance, alike, -1.0)
+            chosen = allowed[np.argsort(-alike, kind="stable")[:PEERS]][: int((alike > 0).sum())]
             if len(chosen):
                 gram = products[np.ix_(chosen, chosen)] + RIDGE * shared[n, n] * np.eye(len(chosen))
                 peers[columns[n], : len(chosen)] = columns[chosen]
