@@ -40,6 +40,15 @@ class UsualBand(Row):
     high: float | None
 
 
+class Sensor(Row):
+    """A sensor of the district that moved when an event began."""
+
+    node_id: NodeName
+    measurement: str
+    spreads: float = Field(description="by which its mean moved, in usual spreads")
+    distance_m: float | None = Field(description="from the first of them, in metres; null where a place is not known")
+
+
 class Kinds(Row):
     """How probable each kind of rise is, 0..1; together 1."""
 
@@ -85,6 +94,7 @@ class Evidence(Details):
         None, description="when a leak of the same inflow was over less than two weeks before: its repair did not hold"
     )
     settled: datetime | None = Field(None, description="when it became certain that it is over")
+    sensors: list[Sensor] | None = Field(None, description="of the district, the one that shows it most clearly first")
     confirmed_by_pressure: FallenPressure | None = Field(None, description="the node whose pressure fell most with it")
     # Signals that move together.
     contributions: list[Contribution] | None = None

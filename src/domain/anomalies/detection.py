@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import numpy as np
@@ -15,10 +15,11 @@ from src.domain.anomalies.events import CRITICAL, INFO, WARNING, Finding, overla
 from src.domain.anomalies.habits import Habits
 from src.domain.anomalies.leaks import Leak
 from src.domain.anomalies.limits import Limits
-from src.domain.anomalies.recurrence import is_back
+from src.domain.anomalies.recurrence import comes_and_goes, is_back
 from src.domain.anomalies.shift import LEAD_HOURS, level_of
 from src.domain.anomalies.signals import INFLOW, LOSS, Flags, Floats, Integers, Signals
 from src.domain.anomalies.together import Detector, beside_others, unusual_together, worth_an_event
+from src.domain.anomalies.whereabouts import Places, sensors_of
 
 # A flow whose hours usually lie so far from what is expected, as a share of its mean, switches or turns round: its
 # steps are no sign of a leak.
@@ -40,7 +41,7 @@ class Circumstances:
     `limits` per signal; `rejections`: readings set aside (node_id, quarter_start, reason, readings); `detectors`: what
     is known of districts' signals together, at most one active detector per district. Where the signals are only a part
     of the network: `outage` by hour, when most of it sent nothing, `of_network`, findings that concern all of it, and
-    `unexplained`, as of `Habits.unexplained`, with peers that are not among the signals.
+    `unexplained`, as of `Habits.unexplained`, with peers that are not among the signals. `places` of nodes, if known.
     """
 
     limits: list[Limits]
@@ -49,6 +50,7 @@ class Circumstances:
     outage: Flags | None = None
     of_network: Sequence[Finding] = ()
     unexplained: Floats | None = None
+    places: Places = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -123,8 +125,8 @@ def detect(
     faulty = _with_balances(_covered(signals, told), signals)
     sound = np.where(faulty, np.nan, deviation)
     # What comes and goes at its hour, as irrigation does, is no step.
-    comes_and_goes = habits.comes_back(signals.mean - habits.expected[:, cells].T, cells) | is_back(sound, spread)
-    lasting = np.where(comes_and_goes, np.nan, sound)
+    is_use = habits.comes_back(signals.mean - habits.expected[:, cells].T, cells) | is_back(sound, spread)
+    lasting = np.where(is_use, np.nan, sound)
     lasting = _while_loss_is_unknown(lasting, signals, habits, known_leaks)
     reference = references(signals, habits)
     seen = leak_events.Circumstances(signals, cells, habits, lasting, reference)
@@ -132,11 +134,14 @@ def detect(
         leak_events.event_of(leak, column, known_leaks, seen)
         for column, leak in leaks.leaks(signals, cells, habits, lasting, reference, judged_from, known_leaks)
     ]
-    off_pattern = list(pattern.off_pattern(signals, cells, habits, deviation, level_of(sound)))
+    # Nor does it move the level that other hours are compared with.
+    level = level_of(np.where(comes_and_goes(sound, spread), np.nan, sound), spread)
+    off_pattern = list(pattern.off_pattern(signals, cells, habits, deviation, level))
     told = [finding for finding in told if not _is_edge(finding, off_pattern)]
     unusual = [finding for finding in off_pattern if explanation_of(finding, told) is None]
     scaled = sound / spread
     findings = [_confirmed(finding, signals, scaled) for finding in told] + unusual
+    findings = [_placed(finding, signals, scaled, circumstances.places) for finding in findings]
     known = np.where(habits.is_known, scaled, np.nan)
     alarms: dict[str, list[Finding]] = {}
     for detector in circumstances.detectors:
@@ -222,6 +227,13 @@ def _is_edge(finding: Finding, off_pattern: Iterable[Finding]) -> bool:
             for other in off_pattern
         )
     )
+
+
+def _placed(finding: Finding, signals: Signals, scaled: Floats, places: Places) -> Finding:
+    """A leak with the sensors that show it."""
+    if finding.anomaly_type not in leaks.LEAKS:
+        return finding
+    return replace(finding, why=finding.why | {"sensors": sensors_of(finding, signals, scaled, places)})
 
 
 def _confirmed(finding: Finding, signals: Signals, scaled: Floats) -> Finding:

@@ -32,3 +32,15 @@ def is_back(deviation: Floats, spread: Floats) -> Flags:
             if end - first <= SHORT_HOURS:
                 over.append((first, end - first))
     return back
+
+
+def comes_and_goes(deviation: Floats, spread: Floats) -> Flags:
+    """Hours far above or below what is expected that are over within `SHORT_HOURS`: they move no level."""
+    short = np.zeros(deviation.shape, dtype=bool)
+    with np.errstate(invalid="ignore"):
+        is_far = np.abs(deviation) > CLIP * spread
+    for column in np.flatnonzero(is_far.any(axis=0)):
+        edges = np.flatnonzero(np.diff(is_far[:, column], prepend=False, append=False))
+        for first, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+            short[first:end, column] = end - first <= SHORT_HOURS
+    return short

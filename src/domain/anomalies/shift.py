@@ -57,26 +57,33 @@ def _in_the_long_run(habits: Habits) -> Floats:
     return lasting
 
 
-def level_of(deviation: Floats) -> Floats:
-    """The average deviation before each hour, its weights halving every `LEVEL_HALF_LIFE`; zero before any value."""
-    return _levels(deviation)[0]
+def level_of(deviation: Floats, spread: Floats | None = None) -> Floats:
+    """The average deviation before each hour, its weights halving every `LEVEL_HALF_LIFE`; zero before any value.
+
+    Args:
+        deviation: hours × signals.
+        spread: likewise, the usual one: hours that are usually restless say less of the level. None: all say as much.
+    """
+    weight = None if spread is None else np.minimum((np.median(spread, axis=0) / spread) ** 2, 1.0)
+    return _levels(deviation, weight)[0]
 
 
-def _levels(deviation: Floats) -> tuple[Floats, Floats]:
+def _levels(deviation: Floats, weights: Floats | None = None) -> tuple[Floats, Floats]:
     """The average before each hour, as of `level_of`, and the sum of its squared weights: what its variance is of a
     single hour's."""
     keep = 0.5 ** (1 / LEVEL_HALF_LIFE)
     level, weight, squared = (np.zeros(deviation.shape[1]) for _ in range(3))
     levels, variances = np.empty_like(deviation), np.empty_like(deviation)
     known = np.isfinite(deviation)
-    values, keeps = np.where(known, deviation, 0.0), np.where(known, keep, 1.0)
+    counted = known * (1.0 if weights is None else weights)
+    values, keeps = np.where(known, deviation, 0.0) * counted, np.where(known, keep, 1.0)
     for row in range(len(deviation)):
         # Two days' worth of "as expected" stand for what is not known yet.
         levels[row] = level / (weight + 48)
         variances[row] = squared / (weight + 48) ** 2
         level = level * keeps[row] + values[row]
-        weight = weight * keeps[row] + known[row]
-        squared = squared * keeps[row] ** 2 + known[row]
+        weight = weight * keeps[row] + counted[row]
+        squared = squared * keeps[row] ** 2 + counted[row] ** 2
     return levels, variances
 
 

@@ -23,6 +23,7 @@ from src.domain.anomalies.signals import Signals, cells_of
 from src.domain.anomalies.stored import Stored
 from src.domain.anomalies.together import keys_of
 from src.domain.anomalies.watch import HISTORY, LEAD, Watch, weeks
+from src.domain.anomalies.whereabouts import Places
 from src.processing.conclusions.counts import changed_spans, count_events
 from src.processing.conclusions.events import as_written, stored_events, write_events
 from src.processing.conclusions.extent import Extent, Progress
@@ -152,7 +153,7 @@ def _judge_part(
         {"node_id": "text", "quarter_start": "instant", "reason": "text", "readings": "integer"},
     )
     detectors = detectors_of_week(connection, part.monday, as_of, set(network["district_id"].dropna()))
-    circumstances = Circumstances(limits, rejections, detectors)
+    circumstances = Circumstances(limits, rejections, detectors, places=_places(network))
     if sample is not None and others is not None:
         cells = cells_of(signals.hours, zone, country)
         circumstances = replace(
@@ -177,6 +178,11 @@ def _judge_part(
     last = max(as_of + timedelta(microseconds=1), end) if is_last else end
     counted = count_events(connection, changed_spans(before, after, part.first, last))
     return Judged(len(changed), counted)
+
+
+def _places(network: pd.DataFrame) -> Places:
+    known = network.dropna(subset=["latitude", "longitude"])
+    return {str(node): (float(lat), float(lon)) for node, lat, lon in known[["latitude", "longitude"]].itertuples()}
 
 
 def _watch(connection: Connection, network: pd.DataFrame, part: Part, is_last: bool, share: Share) -> Watch:

@@ -14,7 +14,7 @@ from src.db.tables import node_channels
 from src.domain.anomalies.signals import MEASURED, Signals, signals_of
 
 _NODES = text(
-    "SELECT node_id, district_id, role, metadata FROM water_infrastructure.nodes "
+    "SELECT node_id, district_id, role, metadata, latitude, longitude FROM water_infrastructure.nodes "
     "WHERE is_active AND node_id = ANY(:nodes)"
 )
 _FIGURES = [column for columns in MEASURED.values() for column in columns]
@@ -42,7 +42,8 @@ _BALANCES = """
 
 
 def active_nodes(connection: Connection, node_ids: Collection[str]) -> pd.DataFrame:
-    """Those of the nodes that are active: index node_id, sorted; columns district_id, role, metadata (as stored)."""
+    """Those of the nodes that are active: index node_id, sorted; columns district_id, role, metadata (as stored),
+    latitude, longitude."""
     return pd.read_sql(_NODES, connection, params={"nodes": list(node_ids)}, index_col="node_id").sort_index()
 
 
