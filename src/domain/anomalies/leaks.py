@@ -29,8 +29,8 @@ _LOSS_IS_SHARPER = 0.25
 # The inflow of a district with several inlets stands for all its sensors, which share what false events may be.
 _INFLOW_NEEDS = 0.8
 # A step on top of a leak is no smaller, begins this long after that was found (at once, if it is twice as large) and is
-# seen within a day: whatever is slower is that leak, growing.
-APART_HOURS, ABRUPT_HOURS = 12, 24
+# seen within three days: whatever is slower is that leak, growing. Steps that are seen within a day are abrupt.
+APART_HOURS, ON_TOP_HOURS, ABRUPT_HOURS = 12, 72, 24
 # It is over when the average of so many hours has been below half of the step for some hours, by so many standard
 # deviations; at the latest after so many days, when it has become the level to expect.
 AVERAGE_HOURS, AVERAGE_DEVIATIONS, QUIET_HOURS, LONGEST = (12, 24, 48), 1.5, 6, timedelta(days=28)
@@ -168,13 +168,11 @@ class _Search:
     def found_any(self, place: int) -> bool:
         return bool((self._ratio[:, :, place] > 1).any())
 
-    def best(self, row: int, place: int, longest_age: int) -> tuple[int, float] | None:
-        """Age (hours) of, and level before, the strongest step no older than this, if it is strong enough."""
+    def steps(self, row: int, place: int, longest_age: int) -> list[tuple[int, float]]:
+        """Age (hours) of, and level before, each step no older than this that is strong enough, the strongest first."""
         ratio = np.where(np.array(AGES) <= longest_age, self._ratio[:, row - self._first, place], 0.0)
-        which = int(ratio.argmax())
-        if ratio[which] <= 1:
-            return None
-        return AGES[which], float(self._level[max(row - AGES[which], 0), place])
+        strong = [int(which) for which in np.argsort(-ratio, kind="stable") if ratio[which] > 1]
+        return [(AGES[which], float(self._level[max(row - AGES[which], 0), place])) for which in strong]
 
     def without(self, leak: Leak, hours: pd.DatetimeIndex, place: int, first: int) -> None:
         """Looks again from row `first` on, without the hours of a leak that is over, where they are to be set aside."""
@@ -210,12 +208,12 @@ def _follow(
                 going.remove(leak)
                 over.append(replace(leak, end=end, settled=now))
                 search.without(over[-1], series.hours, place, row + 1)
-        longest = ABRUPT_HOURS if going else max(AGES)
+        longest = ON_TOP_HOURS if going else max(AGES)
         if over:
             # Of the hours of a leak that is over, everything has been said.
             longest = min(longest, int((now - max(leak.end for leak in over if leak.end)) / HOUR) - 1)
-        step = search.best(row, place, longest)
-        found = _found(series, step, row, going, over) if step else None
+        steps = search.steps(row, place, longest)
+        found = next(filter(None, (_found(series, step, row, going, over) for step in steps)), None)
         if found is None:
             continue
         again = [leak for leak in over if leak.end and not leak.is_closed and found.begin - leak.end <= COMES_BACK]
