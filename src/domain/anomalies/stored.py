@@ -165,8 +165,7 @@ def usable_hours(signals: Signals, stored: Iterable[Stored]) -> Flags:
     usual = recurring(events, signals.hours[0].to_pydatetime(), signals.hours[-1].to_pydatetime() + HOUR)
     for event in events:
         finding = event.finding
-        longest = leaks.LONGEST if _is_leak(finding) else UNUSUAL_DAYS
-        end = min(finding.end or finding.begin + longest, finding.begin + longest)
+        end = min(finding.end or finding.begin + UNUSUAL_DAYS, finding.begin + UNUSUAL_DAYS)
         if event.anomaly_id in usual or end <= signals.hours[0]:
             continue
         first, last = (int(signals.hours.searchsorted(pd.Timestamp(edge))) for edge in (finding.begin, end))
