@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import numpy as np
@@ -14,10 +14,13 @@ from src.domain.anomalies import leaks, limits, pattern, sensor_faults
 from src.domain.anomalies.events import CRITICAL, INFO, WARNING, Finding, overlap
 from src.domain.anomalies.habits import Habits
 from src.domain.anomalies.leaks import Leak
+from src.domain.anomalies.levels import from_new_levels, leaks_beside_works
 from src.domain.anomalies.limits import Limits
 from src.domain.anomalies.shift import LEAD_HOURS, level_of
 from src.domain.anomalies.signals import INFLOW, LOSS, Flags, Floats, Integers, Signals
 from src.domain.anomalies.together import Detector, beside_others, unusual_together, worth_an_event
+from src.domain.anomalies.works import Calendar
+from src.domain.service_life import Lives, in_service
 
 # A flow whose hours usually lie so far from what is expected, as a share of its mean, switches or turns round: its
 # steps are no sign of a leak.
@@ -37,7 +40,8 @@ class Circumstances:
     `limits` per signal; `rejections`: readings set aside (node_id, quarter_start, reason, readings); `detectors`: what
     is known of districts' signals together, at most one active detector per district. Where the signals are only a part
     of the network: `outage` by hour, when most of it sent nothing, `of_network`, findings that concern all of it, and
-    `unexplained`, as of `Habits.unexplained`, with peers that are not among the signals.
+    `unexplained`, as of `Habits.unexplained`, with peers that are not among the signals. `works`: what the utility does
+    on its network; `lives`: when nodes were out of service, of which nothing is told then.
     """
 
     limits: list[Limits]
@@ -46,6 +50,8 @@ class Circumstances:
     outage: Flags | None = None
     of_network: Sequence[Finding] = ()
     unexplained: Floats | None = None
+    works: Calendar = Calendar()
+    lives: Lives = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,11 @@ def detect(
     # What comes and goes at its hour, as irrigation does, is no step.
     lasting = np.where(habits.comes_back(signals.mean - habits.expected[:, cells].T, cells), np.nan, sound)
     lasting = _while_loss_is_unknown(lasting, signals, habits, known_leaks)
-    told += leaks.leaks(signals, cells, habits, lasting, references(signals, habits), judged_from, known_leaks)
+    found, levels = leaks_beside_works(
+        signals, cells, habits, lasting, references(signals, habits), judged_from, known_leaks, circumstances.works
+    )
+    told += found
+    deviation, sound = (from_new_levels(values, signals, levels) for values in (deviation, sound))
     unusual = [
         finding
         for finding in pattern.off_pattern(signals, cells, habits, deviation, level_of(sound))
@@ -132,7 +142,8 @@ def detect(
         said = unusual_together(signals, known, detector)
         alarms[detector.model_id] = list(beside_others(said, detector.district_id, findings, known_leaks, signals))
     active = [detector.model_id for detector in circumstances.detectors if detector.is_active]
-    return Detected(findings + [alarm for model in active for alarm in worth_an_event(alarms[model])], alarms)
+    findings += [alarm for model in active for alarm in worth_an_event(alarms[model])]
+    return Detected(in_service(findings, circumstances.lives), alarms)
 
 
 def _covered(signals: Signals, findings: Iterable[Finding]) -> Flags:

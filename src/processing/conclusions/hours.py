@@ -14,7 +14,8 @@ from src.db.tables import node_channels
 from src.domain.anomalies.signals import MEASURED, Signals, signals_of
 
 _NODES = text(
-    "SELECT node_id, district_id, role, metadata FROM water_infrastructure.nodes "
+    "SELECT node_id, district_id, role, metadata, out_of_service_since, out_of_service_reason "
+    "FROM water_infrastructure.nodes "
     "WHERE is_active AND node_id = ANY(:nodes)"
 )
 _FIGURES = [column for columns in MEASURED.values() for column in columns]
@@ -42,8 +43,10 @@ _BALANCES = """
 
 
 def active_nodes(connection: Connection, node_ids: Collection[str]) -> pd.DataFrame:
-    """Those of the nodes that are active: index node_id, sorted; columns district_id, role, metadata (as stored)."""
-    return pd.read_sql(_NODES, connection, params={"nodes": list(node_ids)}, index_col="node_id").sort_index()
+    """Those of the nodes that are active: index node_id, sorted; columns district_id, role, metadata,
+    out_of_service_since and out_of_service_reason (as stored)."""
+    nodes = pd.read_sql(_NODES, connection, params={"nodes": list(node_ids)}, index_col="node_id").sort_index()
+    return nodes.assign(out_of_service_since=pd.to_datetime(nodes["out_of_service_since"], utc=True))
 
 
 def channels_left_out(connection: Connection, node_ids: Collection[str]) -> dict[str, set[str]]:

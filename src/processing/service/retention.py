@@ -27,6 +27,7 @@ from src.db.tables import (
     processing_replicas,
     rejected_readings,
     sampled_habits,
+    works,
 )
 from src.domain.lifecycle import FALLBACK_FOR, JUDGED_HOURS
 from src.observability import logger
@@ -84,6 +85,7 @@ def _delete_old(runtime: Runtime, as_of: datetime) -> Done:
         (network_metrics, "computation_timestamp", settings.retention_jobs_days),
         # An open anomaly has no resolved_at and stays.
         (anomalies, "resolved_at", settings.retention_anomalies_days),
+        (works, "deleted_at", settings.retention_anomalies_days),
         (detector_alarms, "timestamp", settings.retention_anomalies_days),
         (alerts, "resolved_at", settings.retention_anomalies_days),
         (processing_jobs, "completed_at", settings.retention_jobs_days),
