@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from itertools import zip_longest
 
 from src.domain.anomalies.events import Finding
+from src.domain.anomalies.signals import INFLOW, LOSS
 from src.vocabulary import OutOfServiceReason
 
 BY_HAND: OutOfServiceReason = "by hand"
@@ -58,10 +59,10 @@ def silent_times(reported: Sequence[datetime], until: datetime, after: timedelta
 
 def in_service(findings: Sequence[Finding], lives: Lives) -> list[Finding]:
     """The findings of nodes in service: none that begins or is found while its node is not; those that go on then end
-    when it leaves."""
+    when it leaves. What is found of a district lives under one of its nodes, and concerns no life of that one's."""
     found: list[Finding] = []
     for finding in findings:
-        times = lives.get(finding.node_id, ())
+        times = times_of(finding, lives)
         if any(time.holds(finding.begin) or time.holds(finding.detected - _HOUR) for time in times):
             continue
         leaves = leaves_service(finding, times)
@@ -69,6 +70,12 @@ def in_service(findings: Sequence[Finding], lives: Lives) -> list[Finding]:
             finding = replace(finding, end=leaves.begin, why=finding.why | {"closed_because": leaves.sentence()})
         found.append(finding)
     return found
+
+
+def times_of(finding: Finding, lives: Lives) -> Sequence[OutOfService]:
+    """When the node that a finding is about was out of service."""
+    is_of_district = finding.measurement in (LOSS, INFLOW) or finding.method == "multivariate"
+    return () if is_of_district else lives.get(finding.node_id, ())
 
 
 def leaves_service(finding: Finding, times: Sequence[OutOfService]) -> OutOfService | None:

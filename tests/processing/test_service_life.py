@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 from src.domain.anomalies.detection import Circumstances
 from src.domain.anomalies.events import Finding
 from src.domain.anomalies.limits import limits_of
-from src.domain.anomalies.signals import Signals
+from src.domain.anomalies.signals import INFLOW, LOSS, Signals
 from src.domain.anomalies.watch import LEAD, Watch, habits_of_week, weeks
 from src.domain.service_life import BY_HAND, SILENT, OutOfService, in_service, silent_times
 from src.processing.conclusions.quality import run_quality
@@ -94,6 +94,16 @@ def test_nothing_is_found_of_a_node_while_it_is_out_of_service(begin, end, seen)
         assert found[0].why.get("closed_because") == (
             "out of service since 2023-05-01 10:00 UTC (silent)" if is_cut else None
         )
+
+
+def test_what_is_found_of_a_district_is_no_matter_of_the_node_it_lives_under():
+    time = OutOfService(START, None, BY_HAND)
+    of_district = [
+        replace(finding(1, None), measurement=LOSS),
+        replace(finding(1, None), measurement=INFLOW),
+        replace(finding(1, None), method="multivariate"),
+    ]
+    assert in_service([finding(1, None), *of_district], {"n": [time]}) == of_district
 
 
 def judged(signals: Signals, until, start=None, kept: Watch | None = None) -> Watch:

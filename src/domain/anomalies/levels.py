@@ -62,9 +62,11 @@ def leaks_beside_works(
         fresh = [finding for finding in new if not any(_is_same(finding, level, calendar) for level in levels)]
         if not fresh:
             return [*changes, *(finding for finding in found if finding not in new)], levels
-        first = min(fresh, key=lambda finding: finding.begin)
-        changes.append(first)
-        levels.append(Level(first.node_id, first.measurement or "flow_rate", first.begin))
+        first: dict[tuple[str, str], Finding] = {}
+        for finding in sorted(fresh, key=lambda finding: finding.begin):
+            first.setdefault((finding.node_id, finding.measurement or "flow_rate"), finding)
+        changes += first.values()
+        levels += [Level(*signal, finding.begin) for signal, finding in first.items()]
 
 
 def from_new_levels(deviation: Floats, signals: Signals, levels: Sequence[Level]) -> Floats:

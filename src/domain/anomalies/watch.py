@@ -20,7 +20,7 @@ from src.domain.anomalies.stored import Stored, explained_event, known_leaks, re
 from src.domain.anomalies.together import TOGETHER
 from src.domain.anomalies.works import Calendar
 from src.domain.days import day_start
-from src.domain.service_life import Lives, leaves_service
+from src.domain.service_life import Lives, leaves_service, times_of
 
 HISTORY = FULL_HISTORY * HOUR
 LEAD = LEAD_HOURS * HOUR
@@ -104,7 +104,7 @@ class Watch:
     def _leave_service(self, lives: Lives, until: datetime) -> None:
         """Ends the events of nodes that were out of service by then, when they left."""
         for event in list(self.stored):
-            finding, times = event.finding, lives.get(event.finding.node_id, ())
+            finding, times = event.finding, times_of(event.finding, lives)
             leaves = leaves_service(finding, times) if event.resolved_by is None else None
             if leaves is None or leaves.begin > until or (finding.end is not None and finding.end <= leaves.begin):
                 continue

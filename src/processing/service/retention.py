@@ -85,7 +85,6 @@ def _delete_old(runtime: Runtime, as_of: datetime) -> Done:
         (network_metrics, "computation_timestamp", settings.retention_jobs_days),
         # An open anomaly has no resolved_at and stays.
         (anomalies, "resolved_at", settings.retention_anomalies_days),
-        (works, "deleted_at", settings.retention_anomalies_days),
         (detector_alarms, "timestamp", settings.retention_anomalies_days),
         (alerts, "resolved_at", settings.retention_anomalies_days),
         (processing_jobs, "completed_at", settings.retention_jobs_days),
@@ -116,7 +115,10 @@ def _delete_old(runtime: Runtime, as_of: datetime) -> Done:
     for table, column, days in outdated:
         if table.name not in by_policy:
             attempt(table.name, partial(delete_from, table, column, days))
-    for table, condition in balances:
+    # A work that was taken back goes once no event says any more that it explains it.
+    long_ago = as_of - timedelta(days=settings.retention_anomalies_days)
+    is_settled = (works.c.deleted_at < long_ago) & (works.c.attached_at == works.c.changed_at)
+    for table, condition in (*balances, (works, is_settled)):
         attempt(table.name, partial(delete_where, table, condition))
     keep = timedelta(days=settings.retention_predictions_days)
     attempt("data_quality_metrics", lambda: thinned.update(thin_out_checks(database, as_of, runtime.zone)))
