@@ -12,6 +12,8 @@ import pandas as pd
 import pytest
 from sqlalchemy import Engine, text
 
+from src.domain.anomalies.events import Finding
+from src.domain.anomalies.signals import LOSS
 from src.processing.alerts.conditions import conditions
 from src.processing.alerts.rules import Anomalies, Rules
 from src.processing.conclusions import conclude, works
@@ -267,3 +269,26 @@ def test_a_file_with_anything_wrong_is_not_imported_at_all(
 def test_an_instant_has_an_offset_or_is_in_local_time(said: str, meant: datetime):
     # By what it is on the clock of all: zones compare local times.
     assert instant_of(said, ROME).timestamp() == meant.timestamp()
+
+
+def test_a_meter_between_two_districts_is_in_the_balance_of_both_wherever_they_are_concluded(database: Engine):
+    with database.begin() as connection:
+        import_nodes(
+            connection,
+            [
+                Node(node_id="source", district_id="up", role="inlet"),
+                Node(node_id="pass", district_id="down", role="inlet", metadata='{"feeding_district_id": "up"}'),
+            ],
+        )
+        stated = Work(kind="meter_exchange", node_id="pass", begin=LOW_FROM)
+        import_works(connection, [stated])
+        found = {}
+        for district, inlet in (("up", "source"), ("down", "pass"), ("else", "source")):
+            network = pd.DataFrame({"district_id": [district]}, index=pd.Index([inlet], name="node_id"))
+            leak = Finding(inlet, "burst", LOSS, "water_balance", LOW_FROM + HOUR, AS_OF, None, "info", 1, 2, {})
+            calendar = works.calendar_of(connection, network, [district], [], LOW_FROM)
+            found[district] = calendar.explanation_of(leak)
+            # Of other hours nothing is read.
+            assert works.calendar_of(connection, network, [district], [], LOW_FROM + 2 * DAY).works == []
+    assert found["up"].work_id == found["down"].work_id == stated.identity
+    assert found["else"] is None
