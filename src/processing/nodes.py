@@ -153,8 +153,8 @@ def import_nodes(connection: Connection, nodes: list[Node], now: datetime | None
         changed: dict[str, Any] = {name: statement.excluded[name] for name in (*says, *service)}
         if node.out_of_service and node.out_of_service_since is None:
             # Said again, it is out since it was said first.
-            is_said = stored.out_of_service_reason == BY_HAND
-            since = case((is_said, stored.out_of_service_since), else_=changed["out_of_service_since"])
+            is_by_hand = stored.out_of_service_reason == BY_HAND
+            since = case((is_by_hand, stored.out_of_service_since), else_=changed["out_of_service_since"])
             changed["out_of_service_since"] = since
         connection.execute(
             statement.on_conflict_do_update(index_elements=[stored.node_id], set_=changed | {"updated_at": func.now()})

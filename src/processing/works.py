@@ -18,7 +18,7 @@ from src.vocabulary import WorkKind
 # Who has stated what a file says.
 BY_FILE = "works.csv"
 _NAMESPACE = UUID("6f1b4f0e-6c0f-5d0a-9a55-6a6f2b1f7c11")
-_SAID = ("kind", "node_id", "district_id", "begin", "end", "note")
+_STATED = ("kind", "node_id", "district_id", "begin", "end", "note")
 
 
 class Work(BaseModel):
@@ -70,11 +70,13 @@ def import_works(connection: Connection, works: list[Work]) -> None:
         raise Refused(problems)
     columns = tables.works.c
     for work in works:
-        says = work.model_dump(include=set(_SAID))
-        statement = insert(tables.works).values({"work_id": work.identity, "created_by": BY_FILE} | says)
+        values = work.model_dump(include=set(_STATED))
+        statement = insert(tables.works).values({"work_id": work.identity, "created_by": BY_FILE} | values)
         new = statement.excluded
-        is_other = or_(columns.deleted_at.is_not(None), *(columns[name].is_distinct_from(new[name]) for name in _SAID))
-        changed: dict[str, Any] = {name: new[name] for name in _SAID}
+        is_other = or_(
+            columns.deleted_at.is_not(None), *(columns[name].is_distinct_from(new[name]) for name in _STATED)
+        )
+        changed: dict[str, Any] = {name: new[name] for name in _STATED}
         changed |= {"deleted_at": None, "deleted_by": None, "changed_at": func.clock_timestamp()}
         connection.execute(
             statement.on_conflict_do_update(index_elements=[columns.work_id], set_=changed, where=is_other)

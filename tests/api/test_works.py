@@ -38,8 +38,8 @@ def writer(api: httpx.Client, key_of: Callable[..., str], database_of_api: Engin
         connection.execute(text("TRUNCATE water_infrastructure.works, water_infrastructure.anomalies"))
 
 
-def stated(client: httpx.Client, **said: Any) -> dict[str, Any]:
-    answer = client.post(PATH, json=said)
+def stated(client: httpx.Client, **values: Any) -> dict[str, Any]:
+    answer = client.post(PATH, json=values)
     assert answer.status_code == 201, answer.text
     return answer.json()
 
@@ -47,9 +47,9 @@ def stated(client: httpx.Client, **said: Any) -> dict[str, Any]:
 def test_a_work_is_stated_listed_at_once_and_taken_back_by_whom_the_key_names(
     api: httpx.Client, writer: httpx.Client, database_of_api: Engine
 ):
-    said = {"kind": "works", "node_id": "n1", "district_id": "hill", "begin": at(1), "end": at(3), "note": "flushing"}
-    work = stated(writer, **said)
-    assert {name: work[name] for name in said} == said
+    values = {"kind": "works", "node_id": "n1", "district_id": "hill", "begin": at(1), "end": at(3), "note": "flushing"}
+    work = stated(writer, **values)
+    assert {name: work[name] for name in values} == values
     assert (work["created_by"], work["created_at"]) == ("Anna", at(0))
     assert writer.get(PATH).json() == [work]
     # Whoever only reads hears of it, though answers are cached.
@@ -70,8 +70,8 @@ def test_works_are_listed_by_place_and_span_in_pages(writer: httpx.Client):
     closure = stated(writer, kind="closure", district_id="hill", begin=at(-3), end=at(2))
     valve = stated(writer, kind="network_change", node_id="n1", district_id="hill", begin="2023-05-09T12:00:00+02:00")
 
-    def listed(**asked: str) -> list[str]:
-        return [work["work_id"] for work in writer.get(PATH, params=asked).json()]
+    def listed(**filters: str) -> list[str]:
+        return [work["work_id"] for work in writer.get(PATH, params=filters).json()]
 
     everything = [work["work_id"] for work in (valve, closure, exchange)]
     assert listed() == everything
@@ -111,8 +111,8 @@ def test_works_are_listed_by_place_and_span_in_pages(writer: httpx.Client):
 def test_what_is_wrong_with_a_work_is_said_and_nothing_stated(
     writer: httpx.Client, database_of_api: Engine, changed: dict[str, Any], field: str, message: str
 ):
-    said = {"kind": "closure", "node_id": "n1", "begin": at(0), "end": at(2)} | changed
-    answer = writer.post(PATH, json=said)
+    values = {"kind": "closure", "node_id": "n1", "begin": at(0), "end": at(2)} | changed
+    answer = writer.post(PATH, json=values)
     assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
     [error] = answer.json()["errors"]
     assert (error["field"], error["in"]) == (field, "body")
@@ -124,8 +124,8 @@ def test_what_is_wrong_with_a_work_is_said_and_nothing_stated(
 def test_only_who_may_write_states_works_and_only_works_that_are_there_are_taken_back(
     api: httpx.Client, writer: httpx.Client
 ):
-    said = {"kind": "meter_exchange", "node_id": "n1", "begin": at(0)}
-    assert api.post(PATH, json=said).status_code == 403
+    values = {"kind": "meter_exchange", "node_id": "n1", "begin": at(0)}
+    assert api.post(PATH, json=values).status_code == 403
     assert api.delete(f"{PATH}/{uuid4()}").status_code == 403
     assert writer.delete(f"{PATH}/{uuid4()}").status_code == 404
     assert writer.delete(f"{PATH}/7").status_code == 422

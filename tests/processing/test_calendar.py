@@ -56,8 +56,14 @@ def events(database: Engine) -> pd.DataFrame:
 
 
 def closure(**changed: object) -> Work:
-    said = {"kind": "closure", "district_id": "d1", "begin": LOW_FROM - HOUR, "end": LOW_FROM + DAY, "note": "via Roma"}
-    return Work.model_validate(said | changed)
+    values = {
+        "kind": "closure",
+        "district_id": "d1",
+        "begin": LOW_FROM - HOUR,
+        "end": LOW_FROM + DAY,
+        "note": "via Roma",
+    }
+    return Work.model_validate(values | changed)
 
 
 def state(database: Engine, *stated: Work) -> None:
@@ -258,7 +264,7 @@ def test_a_file_with_anything_wrong_is_not_imported_at_all(
 
 
 @pytest.mark.parametrize(
-    ("said", "meant"),
+    ("written", "meant"),
     [
         ("2023-05-01", datetime(2023, 5, 1, tzinfo=ROME)),
         ("2023-10-29T02:30:00+01:00", datetime(2023, 10, 29, 2, 30, tzinfo=ROME, fold=1)),
@@ -266,9 +272,9 @@ def test_a_file_with_anything_wrong_is_not_imported_at_all(
         ("2023-05-01T08:30:00Z", datetime(2023, 5, 1, 10, 30, tzinfo=ROME)),
     ],
 )
-def test_an_instant_has_an_offset_or_is_in_local_time(said: str, meant: datetime):
+def test_an_instant_has_an_offset_or_is_in_local_time(written: str, meant: datetime):
     # By what it is on the clock of all: zones compare local times.
-    assert instant_of(said, ROME).timestamp() == meant.timestamp()
+    assert instant_of(written, ROME).timestamp() == meant.timestamp()
 
 
 def test_a_meter_between_two_districts_is_in_the_balance_of_both_wherever_they_are_concluded(database: Engine):

@@ -106,10 +106,10 @@ def test_what_is_found_of_a_district_is_no_matter_of_the_node_it_lives_under():
     assert in_service([finding(1, None), *of_district], {"n": [time]}) == of_district
 
 
-def judged(signals: Signals, until, start=None, kept: Watch | None = None) -> Watch:
+def judged(signals: Signals, until, start=None, watched: Watch | None = None) -> Watch:
     """As `tests.signals.watch`, with nodes that leave service."""
     listed = signals.listed
-    kept = kept or Watch([], dict(zip(listed["node_id"], listed["district_id"], strict=True)))
+    watched = watched or Watch([], dict(zip(listed["node_id"], listed["district_id"], strict=True)))
     known = signals.between(MONDAY, until)
     lives = {
         node: list(silent_times(list(known.hours[np.isfinite(known.mean[:, column])].to_pydatetime()), until, MONTH))
@@ -120,10 +120,10 @@ def judged(signals: Signals, until, start=None, kept: Watch | None = None) -> Wa
         recent = known.between(monday - LEAD, end)
         seen = known.of(np.flatnonzero(np.isfinite(recent.mean).any(axis=0)))
         limits = [limits_of("flow_rate", "inlet", {})] * len(seen.listed)
-        habits = habits_of_week(seen, monday, kept.stored, ROME, "IT")
+        habits = habits_of_week(seen, monday, watched.stored, ROME, "IT")
         circumstances = Circumstances(limits, NOTHING_SET_ASIDE, lives=lives)
-        kept.judge(seen, habits, circumstances, ROME, "IT", (first, end))
-    return kept
+        watched.judge(seen, habits, circumstances, ROME, "IT", (first, end))
+    return watched
 
 
 @pytest.mark.parametrize("step", [7, 24 * 7 + 5])
@@ -133,20 +133,20 @@ def test_history_is_judged_alike_at_once_and_as_it_comes(step: int):
         signal("a", weeks=10, district="a"), without(signal("b", weeks=10, district="b", seed=2), gone, back, "b")
     )
 
-    def told(kept: Watch) -> list[tuple]:
-        return sorted((e.finding.node_id, e.finding.begin, e.finding.end, e.resolved_at) for e in kept.stored)
+    def events_of(watched: Watch) -> list[tuple]:
+        return sorted((e.finding.node_id, e.finding.begin, e.finding.end, e.resolved_at) for e in watched.stored)
 
     until = back + 5 * DAY
-    at_once = told(judged(signals, until))
+    at_once = events_of(judged(signals, until))
     assert at_once == [("b", gone, gone + MONTH, gone + MONTH)]
     now = gone - DAY
-    kept = judged(signals, now)
+    watched = judged(signals, now)
     while now < until:
         before, now = now, min(now + step * HOUR, until)
-        kept = judged(signals, now, before - 30 * HOUR, kept)
-        silences = [e for e in kept.stored if e.resolved_at is None]
+        watched = judged(signals, now, before - 30 * HOUR, watched)
+        silences = [e for e in watched.stored if e.resolved_at is None]
         assert len(silences) == (gone + 2 * HOUR <= now < gone + MONTH)
-    assert told(kept) == at_once
+    assert events_of(watched) == at_once
 
 
 @pytest.fixture

@@ -112,11 +112,16 @@ def test_what_was_explained_and_is_no_more_is_as_it_was(kind: AnomalyType):
 
 
 def judged(
-    signals: Signals, works: Calendar, until=None, start=None, step: timedelta | None = None, kept: Watch | None = None
+    signals: Signals,
+    works: Calendar,
+    until=None,
+    start=None,
+    step: timedelta | None = None,
+    watched: Watch | None = None,
 ) -> Watch:
     """The events of the hours, judged week by week or step by step, with works."""
     listed = signals.listed
-    kept = kept or Watch([], dict(zip(listed["node_id"], listed["district_id"], strict=True)))
+    watched = watched or Watch([], dict(zip(listed["node_id"], listed["district_id"], strict=True)))
     limits = [limits_of(m, role, {}) for m, role in zip(listed["measurement"], listed["role"], strict=True)]
     circumstances = Circumstances(limits, NOTHING_SET_ASIDE, works=works)
     first, end = start or MONDAY, until or signals.hours[-1].to_pydatetime() + HOUR
@@ -124,12 +129,12 @@ def judged(
     while now <= end:
         known = signals.between(MONDAY, now)
         for monday, begin, over in weeks(max(MONDAY, now - DAY) if step else first, now, ROME):
-            habits = habits_of_week(known, monday, kept.stored, ROME, "IT")
-            kept.judge(known, habits, circumstances, ROME, "IT", (begin, over))
+            habits = habits_of_week(known, monday, watched.stored, ROME, "IT")
+            watched.judge(known, habits, circumstances, ROME, "IT", (begin, over))
         now += step or DAY * 999
-    for event in kept.stored:
+    for event in watched.stored:
         DocumentedEvidence.model_validate(event.finding.why)
-    return kept
+    return watched
 
 
 def changed_level(extra: float = 0.0) -> Signals:
@@ -161,19 +166,19 @@ def test_a_leak_that_an_exchange_explains_is_over_at_once_and_the_next_is_measur
 def test_with_works_too_it_is_the_same_whether_hours_are_judged_at_once_or_again_and_again():
     works, signals, until = calendar(work("network_change")), changed_level(12.0), AT + 6 * DAY
 
-    def told(kept: Watch) -> list[tuple]:
+    def events_of(watched: Watch) -> list[tuple]:
         return sorted(
             (e.finding.anomaly_type, e.finding.begin, e.finding.end, e.finding.severity, e.resolved_at)
-            for e in kept.stored
+            for e in watched.stored
             if e.finding.why.get("closed_because", LEVEL_CHANGED) == LEVEL_CHANGED
         )
 
     before = judged(signals, works, AT - DAY)
     step_by_step = judged(signals, works, until, AT - DAY + HOUR, 7 * HOUR, replace(before, stored=[*before.stored]))
-    assert told(step_by_step) == told(judged(signals, works, until - 5 * HOUR))
+    assert events_of(step_by_step) == events_of(judged(signals, works, until - 5 * HOUR))
     again = list(step_by_step.stored)
     step_by_step.touched.clear()
-    judged(signals, works, until - 5 * HOUR, until - DAY, kept=step_by_step)
+    judged(signals, works, until - 5 * HOUR, until - DAY, watched=step_by_step)
     assert step_by_step.stored == again
     assert not step_by_step.touched
 
@@ -181,34 +186,34 @@ def test_with_works_too_it_is_the_same_whether_hours_are_judged_at_once_or_again
 def test_a_work_that_is_stated_later_explains_what_was_raised_and_one_that_is_deleted_no_more():
     works = calendar(work("meter_exchange"))
     signals = changed_level()
-    kept = judged(signals, Calendar(), AT + 2 * DAY)
-    raised_one = kept.stored[0]
-    kept.explain(works)
-    assert kept.stored[0].finding.severity == "info"
-    assert kept.stored[0].resolved_at == raised_one.finding.detected
-    kept = judged(signals, works, AT + 3 * DAY, AT + 2 * DAY, kept=kept)
-    assert "burst" not in [e.finding.anomaly_type for e in kept.stored if e.resolved_at is None]
-    kept.explain(Calendar())
-    assert kept.stored[0] == raised_one
-    judged(signals, Calendar(), AT + 4 * DAY, AT + 3 * DAY, kept=kept)
-    assert kept.stored[0].resolved_at is None
-    assert kept.stored[0].finding.severity == "critical"
+    watched = judged(signals, Calendar(), AT + 2 * DAY)
+    raised_one = watched.stored[0]
+    watched.explain(works)
+    assert watched.stored[0].finding.severity == "info"
+    assert watched.stored[0].resolved_at == raised_one.finding.detected
+    watched = judged(signals, works, AT + 3 * DAY, AT + 2 * DAY, watched=watched)
+    assert "burst" not in [e.finding.anomaly_type for e in watched.stored if e.resolved_at is None]
+    watched.explain(Calendar())
+    assert watched.stored[0] == raised_one
+    judged(signals, Calendar(), AT + 4 * DAY, AT + 3 * DAY, watched=watched)
+    assert watched.stored[0].resolved_at is None
+    assert watched.stored[0].finding.severity == "critical"
 
 
 def test_what_a_person_has_resolved_gets_its_explanation_and_stays_resolved():
-    kept = judged(changed_level(), Calendar(), AT + 2 * DAY)
-    kept.stored[0] = replace(kept.stored[0], resolved_by="anna", resolved_at=AT + DAY)
-    kept.explain(calendar(work("meter_exchange")))
-    event = kept.stored[0]
+    watched = judged(changed_level(), Calendar(), AT + 2 * DAY)
+    watched.stored[0] = replace(watched.stored[0], resolved_by="anna", resolved_at=AT + DAY)
+    watched.explain(calendar(work("meter_exchange")))
+    event = watched.stored[0]
     assert (event.resolved_at, event.finding.end, event.finding.severity) == (AT + DAY, None, "info")
 
 
 @pytest.mark.parametrize(("kind", "hours", "is_learned"), [("meter_exchange", None, True), ("works", 4, False)])
 def test_the_hours_of_a_new_level_are_learned_from_and_those_of_works_are_not(kind, hours, is_learned):
     signals = changed_level()
-    kept = judged(signals, calendar(work(kind, hours=hours)), AT + 2 * DAY)
-    row = int(signals.hours.searchsorted(kept.stored[0].finding.begin))
-    assert bool(usable_hours(signals, kept.stored)[row + 1, 0]) is is_learned
+    watched = judged(signals, calendar(work(kind, hours=hours)), AT + 2 * DAY)
+    row = int(signals.hours.searchsorted(watched.stored[0].finding.begin))
+    assert bool(usable_hours(signals, watched.stored)[row + 1, 0]) is is_learned
 
 
 def test_without_works_nothing_is_other_than_before():

@@ -45,7 +45,7 @@ _ALL_BUT: Mapping[WorkKind, frozenset[AnomalyType]] = {
 _FLOWS = ("flow_rate", LOSS, INFLOW)
 # Why a leak is over that was none.
 LEVEL_CHANGED = "a work explains the new level, which is expected from now on"
-_TOLD = "; explained by "
+_EXPLAINED_BY = "; explained by "
 
 
 @dataclass(frozen=True)
@@ -149,8 +149,13 @@ def explained(finding: Finding, work: Work | None) -> Finding:
     if work is None:
         return finding
     by = {"work_id": str(work.work_id), "kind": work.kind, "note": work.note, "severity": finding.severity}
-    told = f"{work.kind.replace('_', ' ')} of {work.begin:%Y-%m-%d %H:%M} UTC" + (f": {work.note}" if work.note else "")
-    why = finding.why | {"explained_by": by, "explanation": f"{finding.why.get('explanation', '')}{_TOLD}{told}"}
+    description = f"{work.kind.replace('_', ' ')} of {work.begin:%Y-%m-%d %H:%M} UTC" + (
+        f": {work.note}" if work.note else ""
+    )
+    why = finding.why | {
+        "explained_by": by,
+        "explanation": f"{finding.why.get('explanation', '')}{_EXPLAINED_BY}{description}",
+    }
     end = finding.end
     if finding.anomaly_type in LEAKS and work.kind in LEVEL_CHANGES and (end is None or end > finding.detected):
         why |= {"closed_because": LEVEL_CHANGED, "settled": finding.detected.isoformat()}
@@ -163,7 +168,7 @@ def _unexplained(finding: Finding) -> Finding:
     if by is None:
         return finding
     why = {name: value for name, value in finding.why.items() if name != "explained_by"}
-    why["explanation"] = why["explanation"].split(_TOLD, 1)[0]
+    why["explanation"] = why["explanation"].split(_EXPLAINED_BY, 1)[0]
     end = finding.end
     if why.get("closed_because") == LEVEL_CHANGED:
         # Whether it goes on is for its detector to say.

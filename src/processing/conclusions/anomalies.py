@@ -31,7 +31,7 @@ from src.processing.conclusions.hours import active_nodes, floor_hour, hourly_si
 from src.processing.conclusions.sample import sample_of_week, signals_of_sample
 from src.processing.conclusions.service_life import lives_of
 from src.processing.conclusions.share import Share
-from src.processing.conclusions.works import attach_works, calendar_of, districts_of
+from src.processing.conclusions.works import any_to_attach, attach_works, calendar_of, districts_of
 from src.processing.jobs.patience import patiently
 from src.processing.jobs.runtime import Runtime
 from src.processing.modelling.detectors import detectors_of_week, keep_alarms
@@ -90,6 +90,7 @@ def judge_anomalies(runtime: Runtime, share: Share, extent: Extent, as_of: datet
         network = active_nodes(connection, share.node_ids)
         # A job of a clock that ran ahead says nothing of the present.
         judged_until = connection.scalar(_JUDGED, {"now": runtime.clock.now()})
+        have_works_changed = any_to_attach(connection)
         until = floor_hour(max(filter(None, [as_of, judged_until])))
     if network.empty and not share.is_first:
         return
@@ -100,8 +101,8 @@ def judge_anomalies(runtime: Runtime, share: Share, extent: Extent, as_of: datet
             concerned = share.node_ids, share.districts
             return attach_works(connection, network, *concerned, as_of, with_others=share.is_first)
 
-    explained, explained_from = patiently(runtime, attached, "works that explain events")
-    if explained:
+    if have_works_changed:
+        explained, explained_from = patiently(runtime, attached, "works that explain events")
         yield Progress(extent.first, explained, explained_from)
     parts = [Part(*week) for week in weeks(min(floor_hour(extent.first), until), until, runtime.zone)]
     for number, part in enumerate(parts):

@@ -111,7 +111,8 @@ def _reported(
     bound = {"nodes": list(node_ids), "since": since, "end": end}
     rows = read_rows(connection, _REPORTED, bound, {"node_id": "text", "window_start": "instant"})
     found = {
-        str(node_id): [hour.to_pydatetime() for hour in own["window_start"]] for node_id, own in rows.groupby("node_id")
+        str(node_id): [hour.to_pydatetime() for hour in of_node["window_start"]]
+        for node_id, of_node in rows.groupby("node_id")
     }
     marks = read_rows(connection, _MARKS, bound, {"node_id": "text", "hour": "instant"})
     for node_id, hour in zip(marks["node_id"], marks["hour"], strict=True):

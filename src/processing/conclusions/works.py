@@ -72,6 +72,11 @@ def districts_of(network: pd.DataFrame) -> dict[str, str | None]:
     return {str(node_id): None if pd.isna(name) else str(name) for node_id, name in network["district_id"].items()}
 
 
+def any_to_attach(connection: Connection) -> bool:
+    """Whether a work was stated, changed or taken back since events last heard of works."""
+    return bool(connection.scalar(_ANY_TO_ATTACH))
+
+
 def attach_works(
     connection: Connection,
     network: pd.DataFrame,
@@ -81,8 +86,7 @@ def attach_works(
     *,
     with_others: bool,
 ) -> tuple[int, datetime | None]:
-    """Makes events that are open, or were within `LOOKS_BACK`, say what the works say that changed since; nothing is
-    read where none did. Harmless to repeat.
+    """Makes events that are open, or were within `LOOKS_BACK`, say what works say now. Harmless to repeat.
 
     Args:
         network: the active ones of the nodes, as of `hours.active_nodes`.
@@ -91,8 +95,6 @@ def attach_works(
     Returns:
         How many events say something else than before, and from when on windows lie under other events.
     """
-    if not connection.scalar(_ANY_TO_ATTACH):
-        return 0, None
     watch = Watch(
         stored_events(connection, as_of - LOOKS_BACK, None, node_ids, with_others=with_others), districts_of(network)
     )
