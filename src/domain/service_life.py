@@ -6,10 +6,9 @@ alone, so that the same hours are always judged alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import zip_longest
 
 from src.domain.anomalies.events import Finding
 from src.domain.anomalies.signals import INFLOW, LOSS
@@ -41,17 +40,18 @@ class OutOfService:
 Lives = Mapping[str, Sequence[OutOfService]]
 
 
-def silent_times(reported: Sequence[datetime], until: datetime, after: timedelta) -> Iterator[OutOfService]:
+def silent_times(
+    silences: Iterable[tuple[datetime, datetime | None]], until: datetime, after: timedelta
+) -> Iterator[OutOfService]:
     """When a node was out of service for its silence.
 
     Args:
-        reported: begins of the hours in which it sent a reading, in order; a node that never did is in service.
+        silences: the begin of the last hour in which it sent a reading before each of its silences, and of the next one
+            in which it did (None: in none yet), in order; of a node that never sent any there is none.
         until: the end of the hours that are known.
         after: the silence that ends its service; none where it is zero.
     """
-    if not after:
-        return
-    for hour, following in zip_longest(reported, reported[1:]):
+    for hour, following in silences if after else ():
         begin = hour + _HOUR + after
         if begin <= (until if following is None else following):
             yield OutOfService(begin, following, SILENT)

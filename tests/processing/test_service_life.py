@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +32,10 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 MONTH = 30 * DAY
 
 
-def reported(*hours: int) -> list:
-    return [START + hour * HOUR for hour in hours]
+def silences(*hours: int) -> list:
+    """What follows each of the hours with a reading."""
+    reported = [START + hour * HOUR for hour in hours]
+    return list(zip_longest(reported, reported[1:]))
 
 
 @pytest.mark.parametrize(
@@ -49,18 +52,18 @@ def reported(*hours: int) -> list:
     ],
 )
 def test_silence_ends_a_service_after_thirty_days_and_a_reading_begins_it_again(hours, until, times):
-    found = list(silent_times(reported(*hours), START + until * HOUR, MONTH))
+    found = list(silent_times(silences(*hours), START + until * HOUR, MONTH))
     edges = [(time.begin, time.end) for time in found]
     assert edges == [(START + b * HOUR, None if e is None else START + e * HOUR) for b, e in times]
-    assert list(silent_times(reported(*hours), START + until * HOUR, 0 * DAY)) == []
+    assert list(silent_times(silences(*hours), START + until * HOUR, 0 * DAY)) == []
 
 
 @given(st.lists(st.integers(0, 3000), unique=True, min_size=1).map(sorted), st.integers(0, 3000))
 def test_when_a_node_is_out_of_service_follows_from_what_came_before_alone(hours: list[int], at: int):
     """What comes later changes no more than when it is back."""
     now = START + at * HOUR
-    everything = silent_times(reported(*hours), START + 9999 * HOUR, MONTH)
-    so_far = silent_times(reported(*(hour for hour in hours if hour < at)), now, MONTH)
+    everything = silent_times(silences(*hours), START + 9999 * HOUR, MONTH)
+    so_far = silent_times(silences(*(hour for hour in hours if hour < at)), now, MONTH)
     assert [time.begin for time in everything if time.begin <= now and time.begin != time.end] == [
         time.begin for time in so_far if time.begin != time.end
     ]
@@ -112,8 +115,9 @@ def judged(signals: Signals, until, start=None, watched: Watch | None = None) ->
     watched = watched or Watch([], dict(zip(listed["node_id"], listed["district_id"], strict=True)))
     known = signals.between(MONDAY, until)
     lives = {
-        node: list(silent_times(list(known.hours[np.isfinite(known.mean[:, column])].to_pydatetime()), until, MONTH))
+        node: list(silent_times(zip_longest(hours, hours[1:]), until, MONTH))
         for column, node in enumerate(listed["node_id"])
+        if (hours := list(known.hours[np.isfinite(known.mean[:, column])].to_pydatetime()))
     }
     for monday, first, end in weeks(start or MONDAY, until, ROME):
         # Of what has sent nothing in these weeks nothing is at hand.
@@ -144,8 +148,8 @@ def test_history_is_judged_alike_at_once_and_as_it_comes(step: int):
     while now < until:
         before, now = now, min(now + step * HOUR, until)
         watched = judged(signals, now, before - 30 * HOUR, watched)
-        silences = [e for e in watched.stored if e.resolved_at is None]
-        assert len(silences) == (gone + 2 * HOUR <= now < gone + MONTH)
+        going_on = [e for e in watched.stored if e.resolved_at is None]
+        assert len(going_on) == (gone + 2 * HOUR <= now < gone + MONTH)
     assert events_of(watched) == at_once
 
 

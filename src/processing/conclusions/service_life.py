@@ -15,20 +15,25 @@ from src.domain.service_life import BY_HAND, OutOfService, silent_times
 
 # Whoever has sent nothing for so long at the begin of the hours at hand may have been silent for longer.
 _LONG = 24
-_REPORTED = """
-    SELECT listed.node_id, hour.window_start
-    FROM unnest(CAST(%(nodes)s AS text[])) AS listed (node_id)
-    CROSS JOIN LATERAL (
-        (SELECT window_start FROM water_infrastructure.computed_metrics
-        WHERE node_id = listed.node_id AND time_window = '1hour' AND reading_count > 0
-            AND window_start >= %(since)s AND window_start < %(end)s
-        OFFSET 0)
-        UNION ALL
-        (SELECT window_start FROM water_infrastructure.computed_metrics
-        WHERE node_id = listed.node_id AND time_window = '1hour' AND reading_count > 0 AND window_start < %(since)s
-        ORDER BY window_start DESC LIMIT 1)
-    ) AS hour
-    ORDER BY listed.node_id, hour.window_start
+# Of all its hours, those after which a silence follows that is long enough to matter, and the last.
+_SILENCES = """
+    SELECT node_id, hour, following FROM (
+        SELECT listed.node_id, hour.window_start AS hour,
+            lead(hour.window_start) OVER (PARTITION BY listed.node_id ORDER BY hour.window_start) AS following
+        FROM unnest(CAST(%(nodes)s AS text[])) AS listed (node_id)
+        CROSS JOIN LATERAL (
+            (SELECT window_start FROM water_infrastructure.computed_metrics
+            WHERE node_id = listed.node_id AND time_window = '1hour' AND reading_count > 0
+                AND window_start >= %(since)s AND window_start < %(end)s
+            OFFSET 0)
+            UNION ALL
+            (SELECT window_start FROM water_infrastructure.computed_metrics
+            WHERE node_id = listed.node_id AND time_window = '1hour' AND reading_count > 0 AND window_start < %(since)s
+            ORDER BY window_start DESC LIMIT 1)
+        ) AS hour
+    ) AS reported
+    WHERE following IS NULL OR following - hour > make_interval(days => %(days)s)
+    ORDER BY node_id, hour
 """
 # The windows of one that fell silent long ago may be deleted.
 _MARKS = """
@@ -76,8 +81,8 @@ def lives_of(
     if days and len(signals.hours):
         candidates = _long_silent(signals, network.index, after)
         start = signals.hours[0].to_pydatetime()
-        for node_id, reported in _reported(connection, candidates, start - after, end).items():
-            if times := list(silent_times(reported, end, after)):
+        for node_id, silences in _silences(connection, candidates, start - after, end, days).items():
+            if times := list(silent_times(silences, end, after)):
                 lives[node_id] = times
     for node_id, reason, since in zip(
         network.index, network["out_of_service_reason"], network["out_of_service_since"], strict=True
@@ -102,21 +107,19 @@ def _long_silent(signals: Signals, node_ids: Collection[str], after: timedelta) 
     return [node_id for node_id in node_ids if node_id not in often]
 
 
-def _reported(
-    connection: Connection, node_ids: Collection[str], since: datetime, end: datetime
-) -> dict[str, list[datetime]]:
-    """Hours from `since` on in which each node sent readings, and the last one before."""
+def _silences(
+    connection: Connection, node_ids: Collection[str], since: datetime, end: datetime, days: int
+) -> dict[str, list[tuple[datetime, datetime | None]]]:
+    """The silences of each node that are longer than so many days, or go on, as `silent_times` takes them."""
     if not node_ids:
         return {}
-    bound = {"nodes": list(node_ids), "since": since, "end": end}
-    rows = read_rows(connection, _REPORTED, bound, {"node_id": "text", "window_start": "instant"})
-    found = {
-        str(node_id): [hour.to_pydatetime() for hour in of_node["window_start"]]
-        for node_id, of_node in rows.groupby("node_id")
-    }
+    bound = {"nodes": list(node_ids), "since": since, "end": end, "days": days}
+    rows = read_rows(connection, _SILENCES, bound, {"node_id": "text", "hour": "instant", "following": "instant"})
+    found: dict[str, list[tuple[datetime, datetime | None]]] = {}
+    for node_id, hour, following in zip(rows["node_id"], rows["hour"], rows["following"], strict=True):
+        silence = hour.to_pydatetime(), None if pd.isna(following) else following.to_pydatetime()
+        found.setdefault(str(node_id), []).append(silence)
     marks = read_rows(connection, _MARKS, bound, {"node_id": "text", "hour": "instant"})
     for node_id, hour in zip(marks["node_id"], marks["hour"], strict=True):
-        earlier = found.setdefault(str(node_id), [])
-        if not earlier:
-            earlier.append(hour.to_pydatetime())
+        found.setdefault(str(node_id), [(hour.to_pydatetime(), None)])
     return found
