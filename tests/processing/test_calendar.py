@@ -17,7 +17,9 @@ from src.domain.anomalies.signals import LOSS
 from src.processing.alerts.conditions import conditions
 from src.processing.alerts.rules import Anomalies, Rules
 from src.processing.conclusions import conclude, works
+from src.processing.conclusions.quality import run_quality
 from src.processing.imports.instants import instant_of
+from src.processing.jobs.measures import OPEN_EVENTS, observe_state
 from src.processing.jobs.runtime import Runtime, create_runtime
 from src.processing.nodes import Node, import_nodes
 from src.processing.works import Work, import_works
@@ -298,3 +300,36 @@ def test_a_meter_between_two_districts_is_in_the_balance_of_both_wherever_they_a
             assert works.calendar_of(connection, network, [district], [], LOW_FROM + 2 * DAY).works == []
     assert found["up"].work_id == found["down"].work_id == stated.identity
     assert found["else"] is None
+
+
+def test_what_a_work_explains_lowers_no_score_and_is_no_open_event_of_the_measures(
+    stack: Settings, database: Engine, runtime: Runtime
+):
+    put(stack, readings_of(["n1"], days=3, minutes=15).assign(pressure=4.0))
+    run_cycle(stack, AS_OF)
+    scores = []
+    for why in ("{}", '{"explained_by": {"kind": "works"}}'):
+        with database.begin() as connection:
+            connection.execute(
+                text(
+                    "INSERT INTO water_infrastructure.anomalies (timestamp, node_id, anomaly_type, severity, "
+                    "detection_method, metadata) VALUES (:at, 'n1', 'jump', 'warning', 'x', CAST(:why AS jsonb))"
+                ),
+                {"at": AS_OF - 4 * HOUR, "why": why},
+            )
+        run_quality(runtime, AS_OF + len(scores) * HOUR)
+        with database.connect() as connection:
+            observe_state(connection, runtime.redis, AS_OF, 60)
+        rows = table(database, "data_quality_metrics").query("time_window == '7d'").sort_values("check_timestamp")
+        latest = rows.iloc[-1]
+        scores.append((latest["outliers_detected"], len(latest["quality_issues"]), _open_events()))
+        with database.begin() as connection:
+            connection.execute(text("TRUNCATE water_infrastructure.anomalies"))
+    (outliers, issues, is_open), (none, fewer, is_still_open) = scores
+    assert (outliers, is_open, none, is_still_open) == (4, 1, 0, 0)
+    assert fewer < issues
+
+
+def _open_events() -> float:
+    [metric] = OPEN_EVENTS.collect()
+    return next(sample.value for sample in metric.samples if sample.labels["severity"] == "warning")
