@@ -1,7 +1,7 @@
 """The life of a node: out of service by hand, or once it has been silent for long, until readings come again.
 
-A node is silent from the end of the last hour with a reading on. When it is out of service follows from its readings
-alone, so that the same hours are always judged alike.
+A node is silent from the end of the last hour with a reading on, be it an impossible one. When it is out of service
+follows from its readings alone, so that the same hours are always judged alike.
 """
 
 from __future__ import annotations

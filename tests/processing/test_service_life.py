@@ -311,3 +311,23 @@ def test_a_meter_that_fell_silent_is_not_counted_as_missing_and_its_districts_ba
     assert set(late["total_nodes"]) == {2}
     assert set(hours["total_nodes"][hours.index < since]) == {3}
     assert all(balance["loss_volume"] is None and "c2" in balance["reason"] for balance in late["balance"])
+
+
+@pytest.mark.parametrize(("flow", "is_out"), [(-5.0, False), (-9999.0, True)])
+def test_a_node_that_sends_what_cannot_be_is_not_silent_and_one_that_says_it_measured_nothing_is(
+    stack: Settings, database: Engine, flow: float, is_out: bool
+):
+    readings = readings_of(["n1", "n2"], days=9, minutes=30)
+    wrong = (readings["node_id"] == "n2") & (readings["timestamp"] >= pd.Timestamp(START + 2 * DAY))
+    readings["flow_rate"] = readings["flow_rate"].where(~wrong, flow)
+    for name in ("pressure", "temperature"):
+        readings[name] = readings[name].clip(3).where(~wrong)
+    put(stack, readings)
+    settings = stack.model_copy(update={"out_of_service_after_days": 3})
+    for days in (8, 8.5):
+        as_of = START + days * DAY
+        run_cycle(settings, as_of)
+        assert pd.notna(node(database, "n2")["out_of_service_since"]) is is_out
+        assert ("n2" in checked(database, as_of)) is not is_out
+    if not is_out:
+        assert events(database).query("anomaly_type == 'negative_flow'")["end"].isna().tolist() == [True]

@@ -13,6 +13,7 @@ from src.db.bulk_read import read_rows
 from src.db.tables import data_quality_metrics
 from src.db.upsert import write_changed
 from src.domain.quality import node_quality
+from src.processing.conclusions.service_life import SENT
 from src.processing.conclusions.share import shares_of
 from src.processing.jobs.runtime import Runtime
 from src.processing.jobs.scheduled import Done, run_scheduled
@@ -21,7 +22,7 @@ JOB_TYPE = "data_quality"
 # What the checks look at: the name of the span, and its length.
 DAILY, WEEKLY = ("24h", timedelta(hours=24)), ("7d", timedelta(days=7))
 _NODES = text(
-    """
+    f"""
     SELECT nodes.node_id, cadence_seconds FROM water_infrastructure.nodes
     LEFT JOIN LATERAL (
         SELECT cadence_seconds FROM water_infrastructure.computed_metrics AS metric
@@ -39,6 +40,11 @@ _NODES = text(
                 WHERE recent.node_id = nodes.node_id AND time_window = '1hour' AND reading_count > 0
                     AND window_start >= :reported_since AND window_start < :end
             )
+            AND NOT EXISTS (
+                SELECT FROM water_infrastructure.rejected_readings AS impossible
+                WHERE impossible.node_id = nodes.node_id AND quarter_start >= :reported_since AND quarter_start < :end
+                    AND {SENT}
+            )
             AND (
                 EXISTS (
                     SELECT FROM water_infrastructure.ingestion_watermarks AS mark
@@ -52,7 +58,7 @@ _NODES = text(
             )
         )
     ORDER BY nodes.node_id
-    """
+    """  # noqa: S608 - built from our own text
 )
 # What people have stated to be no part of a node is no fault of it.
 _CHANNELS = text(

@@ -15,14 +15,17 @@ from src.domain.service_life import BY_HAND, OutOfService, silent_times
 
 # Whoever has sent nothing for so long at the begin of the hours at hand may have been silent for longer.
 _LONG = 24
+# Whoever sends what cannot be is not silent; what was filled in for it, or says that nothing was measured, is nothing
+# that it sent.
+SENT = "reason NOT IN ('interpolated', 'duplicate', 'no_valid_measurement') AND right(reason, 11) <> 'placeholder'"
 # Of all its hours, those after which a silence follows that is long enough to matter, and the last.
-_SILENCES = """
+_SILENCES = f"""
     SELECT node_id, hour, following FROM (
-        SELECT listed.node_id, hour.window_start AS hour,
-            lead(hour.window_start) OVER (PARTITION BY listed.node_id ORDER BY hour.window_start) AS following
+        SELECT listed.node_id, sent.hour,
+            lead(sent.hour) OVER (PARTITION BY listed.node_id ORDER BY sent.hour) AS following
         FROM unnest(CAST(%(nodes)s AS text[])) AS listed (node_id)
         CROSS JOIN LATERAL (
-            (SELECT window_start FROM water_infrastructure.computed_metrics
+            (SELECT window_start AS hour FROM water_infrastructure.computed_metrics
             WHERE node_id = listed.node_id AND time_window = '1hour' AND reading_count > 0
                 AND window_start >= %(since)s AND window_start < %(end)s
             OFFSET 0)
@@ -30,11 +33,18 @@ _SILENCES = """
             (SELECT window_start FROM water_infrastructure.computed_metrics
             WHERE node_id = listed.node_id AND time_window = '1hour' AND reading_count > 0 AND window_start < %(since)s
             ORDER BY window_start DESC LIMIT 1)
-        ) AS hour
-    ) AS reported
+            UNION ALL
+            (SELECT DISTINCT date_trunc('hour', quarter_start) FROM water_infrastructure.rejected_readings
+            WHERE node_id = listed.node_id AND quarter_start >= %(since)s AND quarter_start < %(end)s AND {SENT})
+            UNION ALL
+            (SELECT date_trunc('hour', quarter_start) FROM water_infrastructure.rejected_readings
+            WHERE node_id = listed.node_id AND quarter_start < %(since)s AND {SENT}
+            ORDER BY quarter_start DESC LIMIT 1)
+        ) AS sent
+    ) AS all_hours
     WHERE following IS NULL OR following - hour > make_interval(days => %(days)s)
     ORDER BY node_id, hour
-"""
+"""  # noqa: S608 - built from this module's own text
 # The windows of one that fell silent long ago may be deleted.
 _MARKS = """
     SELECT node_id, date_trunc('hour', last_reading) AS hour FROM water_infrastructure.ingestion_watermarks
@@ -42,20 +52,25 @@ _MARKS = """
 """
 # A node that never sent anything is not out of service, but to be looked for.
 _UPDATED = text(
-    """
+    f"""
     UPDATE water_infrastructure.nodes
     SET out_of_service_since = found.since, out_of_service_reason = CASE WHEN found.since IS NOT NULL THEN 'silent' END
     FROM (
         SELECT nodes.node_id, CASE WHEN :days > 0 AND silent.since <= :hour THEN silent.since END AS since
         FROM water_infrastructure.nodes JOIN water_infrastructure.ingestion_watermarks AS mark USING (node_id)
+        LEFT JOIN LATERAL (
+            SELECT max(quarter_start) AS last FROM water_infrastructure.rejected_readings AS rejected
+            WHERE rejected.node_id = nodes.node_id AND quarter_start > mark.last_reading AND quarter_start <= :as_of
+                AND {SENT}
+        ) AS impossible ON true
         CROSS JOIN LATERAL (
-            SELECT date_trunc('hour', least(mark.last_reading, CAST(:as_of AS timestamptz)))
+            SELECT date_trunc('hour', least(greatest(mark.last_reading, impossible.last), CAST(:as_of AS timestamptz)))
                 + interval '1 hour' + make_interval(hours => :days * 24) AS since
         ) AS silent
         WHERE out_of_service_reason IS DISTINCT FROM 'by hand'
     ) AS found
     WHERE found.node_id = nodes.node_id AND nodes.out_of_service_since IS DISTINCT FROM found.since
-    """
+    """  # noqa: S608 - built from this module's own text
 )
 
 
