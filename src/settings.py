@@ -126,6 +126,8 @@ class Settings(BaseSettings):
 
     utility_timezone: Annotated[str, AfterValidator(_known_zone)] = "Europe/Rome"
     utility_country: str = Field("IT", pattern="^([A-Z]{2})?$")
+    # Days of silence after which a node is out of service until readings come again; 0: never by itself.
+    out_of_service_after_days: int = Field(30, ge=0, le=3650)
     check_interval_minutes: int = Field(30, ge=1, le=1440)
     late_arrival_hours: int = Field(24, ge=0, le=24 * 30)
     late_arrival_margin_minutes: int = Field(60, ge=0, le=7 * 24 * 60)

@@ -18,6 +18,11 @@ AnomalyType = Literal[
     "unusual_flow", "unusual_pressure", "unusual_temperature", "unusual_together", "transient",
     "silent", "collection_outage", "flat_line", "spikes", "jump", "negative_flow", "out_of_range", "clock_jump",
 ]  # fmt: skip
+# What a utility does on its network: repairs, flushing and tests; a meter replaced or recalibrated; a planned cut; a
+# valve, a schedule of set-points or a connection that is another from then on.
+WorkKind = Literal["works", "meter_exchange", "closure", "network_change"]
+# Why nothing is concluded of a node any more.
+OutOfServiceReason = Literal["by hand", "silent"]
 DetectionMethod = Literal["limits", "pattern", "level_shift", "water_balance", "sensor_faults", "multivariate"]
 # What a lasting rise of a district's flow is: the same flow at all hours, a growing or a sudden share of usual use, or
 # water that another district gave up.

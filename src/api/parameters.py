@@ -17,7 +17,7 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 from starlette.convertors import PathConvertor, register_url_convertor
 
 from src.api.routes import OPEN
-from src.api.schemas.common import storable
+from src.api.schemas.common import in_our_time, iso_text, storable
 
 
 class _Name(PathConvertor):
@@ -30,27 +30,14 @@ class _Name(PathConvertor):
 register_url_convertor("path", _Name())
 
 
-def _iso_text(value: object) -> object:
-    # A bare number would pass for seconds since 1970.
-    if isinstance(value, str) and not re.match(r"\d{4}-\d{2}-\d{2}[Tt ]", value):
-        raise ValueError("must be an instant such as 2023-03-01T00:00:00Z")
-    return value
-
-
-def _in_our_time(instant: datetime) -> datetime:
-    if not 1970 <= instant.year <= 2200:
-        raise ValueError("must lie between 1970 and 2200")
-    return instant.astimezone(UTC)
-
-
 _Text = AfterValidator(storable)
 NodeId = Annotated[str, Path(max_length=300, examples=["node-santanna"]), _Text]
 Filter = Annotated[str | None, Query(max_length=300), AfterValidator(lambda text: text and storable(text))]
 Instant = Annotated[
     AwareDatetime | None,
     Query(description="ISO 8601 with an offset", examples=["2023-03-01T00:00:00Z"]),
-    BeforeValidator(_iso_text),
-    AfterValidator(lambda instant: instant and _in_our_time(instant)),
+    BeforeValidator(iso_text),
+    AfterValidator(lambda instant: instant and in_our_time(instant)),
 ]
 Cursor = Annotated[
     str | None,
@@ -75,8 +62,8 @@ def span(start: datetime | None, end: datetime | None, now: datetime, default: t
     return start, end
 
 
-def invalid(field: str, message: str) -> RequestValidationError:
-    return RequestValidationError([{"loc": ("query", field), "msg": message, "type": "value_error"}])
+def invalid(field: str, message: str, place: str = "query") -> RequestValidationError:
+    return RequestValidationError([{"loc": (place, field), "msg": message, "type": "value_error"}])
 
 
 async def each_known_and_once(request: Request) -> None:
@@ -141,7 +128,7 @@ def event_from(cursor: str | None) -> tuple[datetime | None, UUID | None]:
 
 def _instant(text: str) -> datetime:
     try:
-        return _in_our_time(datetime.fromisoformat(text).astimezone(UTC))
+        return in_our_time(datetime.fromisoformat(text).astimezone(UTC))
     except (ValueError, OverflowError):
         raise invalid("cursor", "is not one that this API gave out") from None
 

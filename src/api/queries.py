@@ -18,7 +18,7 @@ READY = "SELECT generation FROM water_infrastructure.data_generation"
 NODE_EXISTS = "SELECT EXISTS (SELECT FROM water_infrastructure.nodes WHERE node_id = $1)"
 
 _NODE = """node_id, node_name, node_type, role, location_name, district_id, latitude, longitude, is_active,
-        last_reading"""
+        last_reading, out_of_service_since, out_of_service_reason"""
 NODES = f"""
     SELECT {_NODE}
     FROM water_infrastructure.nodes LEFT JOIN water_infrastructure.ingestion_watermarks USING (node_id)
@@ -142,7 +142,8 @@ QUALITY = """
 
 _EVENT = """anomaly_id, timestamp, "end", node_id, node_name, anomaly_type, severity, measurement_type, actual_value,
         expected_value, deviation_percentage, detection_method, resolved_at, resolved_by, is_confirmed, detected_at,
-        acknowledged_at, acknowledged_by, note, {table}.district_id, incident_id, {table}.metadata"""
+        acknowledged_at, acknowledged_by, note, {table}.district_id, incident_id, {table}.metadata,
+        {table}.metadata -> 'explained_by' AS explained_by"""
 # Newest first, from before the cursor ($5, $6); what was going on since $1.
 _ANOMALIES = """
     SELECT {event}
@@ -175,10 +176,11 @@ _DASHBOARD_EVENTS = """
     SELECT {event}
     FROM water_infrastructure.anomalies LEFT JOIN water_infrastructure.nodes USING (node_id)
     WHERE (resolved_at IS NULL OR resolved_at >= $1) AND timestamp <= $2
+        AND NOT anomalies.metadata ? 'explained_by'
     ORDER BY resolved_at DESC NULLS FIRST, array_position(ARRAY['critical', 'warning', 'info'], severity),
         timestamp DESC, anomaly_id LIMIT $3
 """
-# What a landing page shows: what is open, the worst first, then what was over last.
+# What a landing page shows: what is open, the worst first, then what was over last; not what a work explains.
 DASHBOARD_EVENTS = bounded(
     _DASHBOARD_EVENTS.format(event=_EVENT.format(table="anomalies")),
     "resolved_at DESC NULLS FIRST, array_position(ARRAY['critical', 'warning', 'info'], severity), timestamp DESC, "
@@ -201,7 +203,7 @@ INCIDENTS = bounded(
             timestamp))[1] AS explanation
     FROM water_infrastructure.anomalies
     WHERE (resolved_at IS NULL OR resolved_at >= $1) AND timestamp <= $2
-        AND ($4::text IS NULL OR district_id = $4)
+        AND NOT metadata ? 'explained_by' AND ($4::text IS NULL OR district_id = $4)
     GROUP BY 1
     HAVING ($3 = 'all' OR ($3 = 'open') = bool_or(resolved_at IS NULL))
         AND ($5::timestamptz IS NULL OR (min(timestamp), coalesce(incident_id, anomaly_id)) < ($5, $6::uuid))
@@ -217,7 +219,7 @@ DISTRICTS = """
         leakage_exponent, coalesce(nodes, 0) AS nodes, coalesce(roles, '{}') AS roles,
         (
             SELECT count(*) FROM water_infrastructure.anomalies
-            WHERE resolved_at IS NULL
+            WHERE resolved_at IS NULL AND NOT metadata ? 'explained_by'
                 AND anomalies.district_id = coalesce(counted.district_id, described.district_id)
         ) AS open_anomalies
     FROM (
@@ -261,6 +263,33 @@ RESOLVE = f"""
     )
     SELECT {_EVENT.format(table="event")} FROM event LEFT JOIN water_infrastructure.nodes USING (node_id)
 """  # noqa: S608 - built from this module's own text
+
+_WORK = 'work_id, kind, node_id, district_id, begin, "end", note, created_at, created_by'
+# Those that begin last first, from before the cursor ($5, $6); those that touch [$1, $2).
+_WORKS = """
+    SELECT {columns} FROM water_infrastructure.works
+    WHERE deleted_at IS NULL AND begin < $2 AND coalesce("end" > $1, begin >= $1)
+        AND ($3::text IS NULL OR node_id = $3) AND ($4::text IS NULL OR district_id = $4)
+        AND ($5::timestamptz IS NULL OR (begin, work_id) < ($5, $6::uuid))
+    ORDER BY begin DESC, work_id DESC LIMIT $7
+"""
+WORKS = bounded(_WORKS.format(columns=_WORK), "begin DESC, work_id DESC", "note")
+# A district is one that nodes are in, or that somebody has described.
+PLACES_EXIST = """
+    SELECT EXISTS (SELECT FROM water_infrastructure.nodes WHERE node_id = $1) AS node_id,
+        EXISTS (SELECT FROM water_infrastructure.nodes WHERE district_id = $2)
+            OR EXISTS (SELECT FROM water_infrastructure.districts WHERE district_id = $2) AS district_id
+"""
+STATE_WORK = f"""
+    INSERT INTO water_infrastructure.works
+        (work_id, kind, node_id, district_id, begin, "end", note, created_at, created_by)
+    VALUES (gen_random_uuid(), $1, $2, $3, $4, $5, $6, $7, $8) RETURNING {_WORK}
+"""  # noqa: S608 - built from this module's own text
+# $1 the work, $2 now, $3 who.
+TAKE_WORK_BACK = """
+    UPDATE water_infrastructure.works SET deleted_at = $2, deleted_by = $3, changed_at = clock_timestamp()
+    WHERE work_id = $1 AND deleted_at IS NULL RETURNING work_id
+"""
 
 ADVANCE_GENERATION = "UPDATE water_infrastructure.data_generation SET generation = generation + 1 RETURNING generation"
 

@@ -1,7 +1,8 @@
 """`python -m src.db.roles`: one role for each who uses the database, with no more rights than that needs.
 
-`abbanoa_processing` writes rows, `abbanoa_api` reads them and records the use of keys and what people say about events,
-`abbanoa_readonly` is for people and dashboards. The schema itself belongs to the role that migrates.
+`abbanoa_processing` writes rows, `abbanoa_api` reads them and records the use of keys, what people say about events and
+what works they state, `abbanoa_readonly` is for people and dashboards. The schema itself belongs to the role that
+migrates.
 """
 
 from __future__ import annotations
@@ -82,6 +83,10 @@ def _rights(role: str) -> list[str]:
             # What people say about events, and that cached answers are old then.
             "GRANT UPDATE (acknowledged_at, acknowledged_by, resolved_at, resolved_by, is_confirmed, note) "
             "ON {schema}.anomalies TO {role}",
+            # What is planned or done on the network: stated, and taken back without a trace lost.
+            'GRANT INSERT (work_id, kind, node_id, district_id, begin, "end", note, created_at, created_by) '
+            "ON {schema}.works TO {role}",
+            "GRANT UPDATE (deleted_at, deleted_by, changed_at) ON {schema}.works TO {role}",
             "GRANT UPDATE (generation) ON {schema}.data_generation TO {role}",
             "ALTER ROLE {role} SET default_transaction_read_only = on",
         ]

@@ -53,9 +53,17 @@ nodes = Table(
     Column("longitude", Double),
     Column("installation_date", Date),
     Column("is_active", Boolean, nullable=False, server_default=text("true")),
+    # Since when nothing is concluded of it, and whether somebody said so or nothing was heard of it.
+    _instant("out_of_service_since"),
+    Column("out_of_service_reason", Text),
     _json("metadata"),
     _now("created_at"),
     _now("updated_at"),
+    CheckConstraint(
+        "out_of_service_since IS NULL AND out_of_service_reason IS NULL "
+        "OR out_of_service_since IS NOT NULL AND out_of_service_reason IN ('by hand', 'silent')",
+        name="nodes_out_of_service_for_a_reason",
+    ),
     CheckConstraint("role IN ('inlet', 'outlet', 'consumption', 'storage', 'monitoring')", name="nodes_role_is_known"),
 )
 
@@ -210,6 +218,36 @@ anomalies = Table(
     Index("anomalies_by_node", "node_id", "timestamp"),
     Index("anomalies_by_resolution", "resolved_at"),
     Index("anomalies_open", "timestamp", postgresql_where=text("resolved_at IS NULL")),
+)
+
+# The calendar of what the utility does on its network.
+works = Table(
+    "works",
+    metadata,
+    Column("work_id", Uuid, primary_key=True, server_default=text("gen_random_uuid()")),
+    Column("kind", Text, nullable=False),
+    Column("node_id", Text),
+    Column("district_id", Text),
+    _instant("begin", nullable=False),
+    # Null: an instant.
+    _instant("end"),
+    Column("note", Text),
+    _now("created_at"),
+    Column("created_by", Text, nullable=False),
+    # One that was deleted stays until nothing is attached to it any more, and somebody may still want to know who did.
+    _instant("deleted_at"),
+    Column("deleted_by", Text),
+    # When it last came to say something else, and the same once events say what it says.
+    _now("changed_at"),
+    _instant("attached_at"),
+    CheckConstraint("kind IN ('works', 'meter_exchange', 'closure', 'network_change')", name="works_kind_is_known"),
+    CheckConstraint("node_id IS NOT NULL OR district_id IS NOT NULL", name="works_are_somewhere"),
+    CheckConstraint('"end" > begin', name="works_end_after_they_begin"),
+    CheckConstraint("\"end\" IS NOT NULL OR kind NOT IN ('works', 'closure')", name="works_have_an_end"),
+    Index("works_by_begin", "begin", "work_id"),
+    Index("works_by_node", "node_id", "begin"),
+    Index("works_by_district", "district_id", "begin"),
+    Index("works_to_attach", "work_id", postgresql_where=text("attached_at IS DISTINCT FROM changed_at")),
 )
 
 ml_models = Table(

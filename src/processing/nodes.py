@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import sys
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Json, ValidationError, field_validator
-from sqlalchemy import Connection, func, update
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    Json,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from sqlalchemy import Connection, case, func, update
 from sqlalchemy.dialects.postgresql import insert
 
 from src.db import generation, tables
 from src.domain.names import problem_of_text
 from src.domain.readings import VALID_RANGE
+from src.domain.service_life import BY_HAND
 from src.domain.units import conversion
 from src.processing.imports.files import DistrictName, Empty, Identifier, Text, run_import
+from src.processing.imports.instants import LocalInstant
 from src.processing.ingest.outdated import find_outdated
 from src.processing.warehouse.channels import conventions_of
 from src.settings import ValidRange, load_settings
@@ -100,7 +111,8 @@ class Node(BaseModel):
     Roles name a node's part in the water balance of its district; metadata is a JSON object, in which a tank has its
     tank_area_m2, an inlet that another district feeds that one's feeding_district_id, a meter its meter_class or
     meter_error_percent, and any node its limits, the units in which it reports, the ranges of what is possible, which
-    measurements are connected, and whether its volume is an increment or a counter.
+    measurements are connected, and whether its volume is an increment or a counter. out_of_service true takes a node
+    out by hand, since out_of_service_since (else since now); false puts it back.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -115,21 +127,37 @@ class Node(BaseModel):
     longitude: Annotated[float | None, Field(ge=-180, le=180), Empty] = None
     installation_date: Annotated[date | None, Empty] = None
     is_active: Annotated[bool | None, Empty] = None
+    out_of_service: Annotated[bool | None, Empty] = None
+    out_of_service_since: LocalInstant = None
     metadata: Annotated[Json[dict[str, Any]] | None, AfterValidator(_storable), AfterValidator(_meant), Empty] = None
 
+    @model_validator(mode="after")
+    def _is_out_where_it_says_since_when(self) -> Node:
+        if self.out_of_service_since is not None and self.out_of_service is not True:
+            raise ValueError("out_of_service_since is of a node that is out of service: set out_of_service to true")
+        return self
 
-def import_nodes(connection: Connection, nodes: list[Node]) -> None:
-    """Adds the nodes or changes what the file says of them; what it leaves empty stays as it is."""
+
+def import_nodes(connection: Connection, nodes: list[Node], now: datetime | None = None) -> None:
+    """Adds the nodes or changes what the file says of them; what it leaves empty stays as it is.
+
+    Args:
+        now: by the service's clock: since when those are out of service of which the file does not say it.
+    """
     stored = tables.nodes.c
     # In one order, the one in which those that write windows lock nodes.
     for node in sorted(nodes, key=lambda node: node.node_id):
-        says = node.model_dump(exclude_none=True)
-        statement = insert(tables.nodes).values({"node_name": node.node_id} | says)
+        says = node.model_dump(exclude_none=True, exclude={"out_of_service", "out_of_service_since"})
+        service = _service(node, now or datetime.now(UTC))
+        statement = insert(tables.nodes).values({"node_name": node.node_id} | says | service)
+        changed: dict[str, Any] = {name: statement.excluded[name] for name in (*says, *service)}
+        if node.out_of_service and node.out_of_service_since is None:
+            # Said again, it is out since it was said first.
+            is_by_hand = stored.out_of_service_reason == BY_HAND
+            since = case((is_by_hand, stored.out_of_service_since), else_=changed["out_of_service_since"])
+            changed["out_of_service_since"] = since
         connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=[stored.node_id],
-                set_={name: statement.excluded[name] for name in says} | {"updated_at": func.now()},
-            )
+            statement.on_conflict_do_update(index_elements=[stored.node_id], set_=changed | {"updated_at": func.now()})
         )
     # What is stated now counts from the next cycle on; how a meter was found to count stays.
     channels = tables.node_channels.c
@@ -141,10 +169,19 @@ def import_nodes(connection: Connection, nodes: list[Node]) -> None:
     generation.advance(connection)
 
 
+def _service(node: Node, now: datetime) -> dict[str, Any]:
+    """What the file says of a node's service, as it is stored; nothing where it says nothing."""
+    if node.out_of_service is None:
+        return {}
+    if not node.out_of_service:
+        return {"out_of_service_since": None, "out_of_service_reason": None}
+    return {"out_of_service_since": node.out_of_service_since or now, "out_of_service_reason": BY_HAND}
+
+
 def _imported(connection: Connection, nodes: list[Node]) -> str | None:
     """Imports the nodes; a sentence where windows of theirs are stored that say something in another unit or range."""
-    import_nodes(connection, nodes)
     settings = load_settings()
+    import_nodes(connection, nodes, settings.running_clock.now())
     outdated = find_outdated(
         connection,
         conventions_of(settings),

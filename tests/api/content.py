@@ -24,13 +24,14 @@ def _identifiers(kind: int) -> list[UUID]:
     return [UUID(int=(kind << 64) + number) for number in range(1, len(NAMES) + 1)]
 
 
-ANOMALIES, INCIDENTS, MODELS, JOBS, ALERTS = (_identifiers(kind) for kind in range(1, 6))
+ANOMALIES, INCIDENTS, MODELS, JOBS, ALERTS, WORKS = (_identifiers(kind) for kind in range(1, 7))
 # Parameter -> values that lead to rows.
 KNOWN: dict[str, list[str]] = {
     "node_id": NAMES,
     "district_id": NAMES,
     "anomaly_id": [str(identifier) for identifier in ANOMALIES],
     "incident_id": [str(identifier) for identifier in INCIDENTS],
+    "work_id": [str(identifier) for identifier in WORKS],
     "model_id": [str(identifier) for identifier in MODELS],
     "node_type": NAMES,
     "job_type": ["processing_cycle", "backfill"],
@@ -62,6 +63,8 @@ def add(connection: Connection) -> None:
                 "latitude": number / 7,
                 "installation_date": NOW.date(),
                 "is_active": number % 5 > 0,
+                "out_of_service_since": NOW if number % 6 == 1 else None,
+                "out_of_service_reason": "by hand" if number % 6 == 1 else None,
                 "metadata": {"limits": {"pressure": {"low": 2.0}}},
             }
             for number, name in each
@@ -130,6 +133,7 @@ def add(connection: Connection) -> None:
             for back in range(3)
         ),
     )
+    explained = {"work_id": str(WORKS[0]), "kind": "works", "note": None, "severity": "critical"}
     put(
         tables.anomalies,
         *(
@@ -146,7 +150,24 @@ def add(connection: Connection) -> None:
                 "severity": ("info", "warning", "critical")[number % 3],
                 "detection_method": "level_shift",
                 "note": name,
-                "metadata": {"explanation": name},
+                "metadata": {"explanation": name} | ({"explained_by": explained} if number % 7 == 0 else {}),
+            }
+            for number, name in each
+        ),
+    )
+    put(
+        tables.works,
+        *(
+            {
+                "work_id": WORKS[number],
+                "kind": ("works", "meter_exchange", "closure", "network_change")[number % 4],
+                "node_id": name if number % 3 else None,
+                "district_id": name if number % 3 != 1 else None,
+                "begin": NOW - number * hour,
+                "end": NOW + hour if number % 2 == 0 else None,
+                "note": name,
+                "created_by": name,
+                "deleted_at": NOW if number % 5 == 4 else None,
             }
             for number, name in each
         ),

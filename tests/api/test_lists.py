@@ -25,6 +25,7 @@ LISTS = {
     "/api/v1/districts": "district_id",
     "/api/v1/anomalies?status=all": "anomaly_id",
     "/api/v1/incidents?status=all": "incident_id",
+    "/api/v1/works": "work_id",
     "/api/v1/alerts?state=all": "alert_id",
     "/api/v1/jobs": "job_id",
     "/api/v1/models": "model_id",
@@ -38,6 +39,9 @@ GROWN = f"""
         SELECT 'grown ' || n, 'x', 'd' || n, {LARGE} FROM generate_series(1, 400) AS n;
     INSERT INTO {SCHEMA}.anomalies (timestamp, node_id, anomaly_type, severity, detection_method, district_id, metadata)
         SELECT timestamptz '{NOW}' - n * interval '1 min', 'grown ' || n, 'burst', 'info', 'x', 'd' || n, {LARGE}
+        FROM generate_series(1, 400) AS n;
+    INSERT INTO {SCHEMA}.works (kind, district_id, begin, note, created_by)
+        SELECT 'network_change', 'd' || n, timestamptz '{NOW}' - n * interval '1 min', repeat(md5(n::text), 600), 'x'
         FROM generate_series(1, 400) AS n;
     INSERT INTO {SCHEMA}.alerts (rule, subject, severity, state, summary, details, since, fired_at)
         SELECT 'r', n::text, 'info', 'firing', 's', {LARGE}, timestamptz '{NOW}' - n * interval '1 min', '{NOW}'
@@ -66,7 +70,7 @@ def grown(api: httpx.Client, database_of_api: Engine, served: Settings) -> Itera
         cache.incr("abbanoa:generation")
     yield api
     with database_of_api.begin() as connection:
-        for name in ("anomalies", "alerts", "ml_models", "recommendations", "network_efficiency"):
+        for name in ("anomalies", "works", "alerts", "ml_models", "recommendations", "network_efficiency"):
             connection.execute(text(f"TRUNCATE {SCHEMA}.{name} CASCADE"))
         connection.execute(text("DELETE FROM water_infrastructure.nodes WHERE node_id LIKE 'grown %'"))
         connection.execute(text("DELETE FROM water_infrastructure.processing_jobs WHERE job_type = 'grown'"))

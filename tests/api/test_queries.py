@@ -46,6 +46,8 @@ FILL = (
     "INSERT INTO anomalies (timestamp, node_id, anomaly_type, severity, detection_method, resolved_at) "
     "SELECT at, 'n1', 'burst', 'info', 'x', at FROM generate_series(TIMESTAMPTZ '2021-03-01', "
     "TIMESTAMPTZ '2023-05-01', '20 min') at",
+    "INSERT INTO works (kind, node_id, begin, created_by, attached_at) SELECT 'meter_exchange', 'n1', at, 'x', now() "
+    "FROM generate_series(TIMESTAMPTZ '2021-03-01', TIMESTAMPTZ '2023-05-01', '20 min') at",
     "INSERT INTO alerts (rule, subject, severity, state, summary, since, fired_at, resolved_at) SELECT 'x', n::text, "
     "'info', 'resolved', 'x', at, at, at FROM generate_series(1, 5) n, generate_series(TIMESTAMPTZ '2021-03-01', "
     "TIMESTAMPTZ '2023-05-01', '1 h') at",
@@ -99,6 +101,10 @@ ASKED: list[tuple[str, str, tuple[Any, ...]]] = [
     ("anomaly resolved", queries.ANOMALY_RESOLVED, (ANYTHING,)),
     ("acknowledge", queries.ACKNOWLEDGE, (ANYTHING, NOW, "somebody", "a note")),
     ("resolve", queries.RESOLVE, (ANYTHING, NOW, "somebody", "a note", True)),
+    ("works", queries.WORKS, (DAY, NOW, None, None, None, None, 20)),
+    ("places exist", queries.PLACES_EXIST, ("n1", "d1")),
+    ("state work", queries.STATE_WORK, ("closure", "n1", None, NOW, NOW + timedelta(hours=1), None, NOW, "somebody")),
+    ("take work back", queries.TAKE_WORK_BACK, (ANYTHING, NOW, "somebody")),
     ("advance generation", queries.ADVANCE_GENERATION, ()),
     ("alerts firing", queries.ALERTS["firing"], (DAY, None, None, None, 20)),
     ("alerts resolved", queries.ALERTS["resolved"], (DAY, None, None, None, 20)),

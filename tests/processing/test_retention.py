@@ -67,6 +67,23 @@ def test_days_of_balances_outlive_their_hours_so_that_a_year_can_be_told(stack: 
         assert sorted(table(database, name)["time_window"]) == ["1day", "365day"]
 
 
+def test_works_stay_and_those_that_were_taken_back_go_once_events_know_it(stack: Settings, database: Engine):
+    now = stack.running_clock.now()
+    insert = text(
+        "INSERT INTO water_infrastructure.works (kind, node_id, begin, created_by, note, deleted_at, attached_at) "
+        "VALUES ('network_change', 'n', CAST(:now AS timestamptz) - interval '900 days', 'x', :note, "
+        "CAST(:now AS timestamptz) - make_interval(days => :days), CASE WHEN :attached THEN now() END)"
+    )
+    rows = [("stated", None, True), ("long gone", 31, True), ("gone", 29, True), ("not attached", 31, False)]
+    with database.begin() as connection:
+        for note, days, attached in rows:
+            connection.execute(insert, {"now": now, "note": note, "days": days, "attached": attached})
+    runtime = create_runtime(stack)
+    run_retention(runtime, now)
+    runtime.database.dispose()
+    assert sorted(table(database, "works")["note"]) == ["gone", "not attached", "stated"]
+
+
 def test_of_checks_over_a_day_one_a_day_stays_and_of_habits_the_weeks_that_late_readings_reach(
     stack: Settings, database: Engine
 ):

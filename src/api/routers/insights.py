@@ -10,7 +10,6 @@ from fastapi import APIRouter, HTTPException, Query, Request, Response
 
 from src.api import queries
 from src.api.database import as_json, database_of, now_of
-from src.api.identity import Identity
 from src.api.pages import page
 from src.api.parameters import (
     Cursor,
@@ -26,6 +25,7 @@ from src.api.parameters import (
 from src.api.problems import documented
 from src.api.schemas.events import Alert, Anomaly, Incident, Remark, Verdict
 from src.api.schemas.nodes import Prediction, Quality
+from src.api.writing import who, writing
 from src.vocabulary import ModelType, Severity
 
 router = APIRouter(prefix="/api/v1", tags=["insights"])
@@ -81,7 +81,10 @@ async def anomalies(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: Cursor = None,
 ) -> Response:
-    """Events, newest first. Whatever is still open is going on."""
+    """Events, newest first. Whatever is still open is going on.
+
+    What a work explains (`explained_by`) is among them, as information: it raises no alarm, and counts nowhere as open.
+    """
     now = now_of(request)
     since = now - timedelta(hours=hours)
     rows, more = await page(
@@ -109,7 +112,10 @@ async def incidents(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: Cursor = None,
 ) -> Response:
-    """Events that belong together, as one; newest first. `/anomalies?incident_id=` has the events themselves."""
+    """Events that belong together, as one; newest first. `/anomalies?incident_id=` has the events themselves.
+
+    Without those that a work explains.
+    """
     now = now_of(request)
     rows, more = await page(
         database_of(request), queries.INCIDENTS, now - timedelta(hours=hours), now, status, district_id,
@@ -139,7 +145,7 @@ async def alerts(
 async def acknowledge(anomaly_id: UUID, request: Request, remark: Remark | None = None) -> Response:
     """Says that somebody has seen the event and takes care of it; it stays open. Needs the scope write."""
     note = remark.note if remark else None
-    return await _dealt_with(request, queries.ACKNOWLEDGE, anomaly_id, now_of(request), _who(request), note)
+    return await _dealt_with(request, queries.ACKNOWLEDGE, anomaly_id, now_of(request), who(request), note)
 
 
 @router.post("/anomalies/{anomaly_id}/resolve", response_model=Anomaly, responses=documented(400, 404, 409))
@@ -149,26 +155,17 @@ async def resolve(anomaly_id: UUID, request: Request, verdict: Verdict | None = 
     The same trouble is not told again while it lasts, and its hours count as normal from then on.
     """
     verdict = verdict or Verdict()
-    who = _who(request)
-    arguments = (anomaly_id, now_of(request), who, verdict.note, verdict.is_confirmed)
+    arguments = (anomaly_id, now_of(request), who(request), verdict.note, verdict.is_confirmed)
     return await _dealt_with(request, queries.RESOLVE, *arguments)
 
 
-def _who(request: Request) -> str:
-    identity: Identity = request.state.identity
-    return identity.person or identity.key_name
-
-
 async def _dealt_with(request: Request, query: str, anomaly_id: UUID, *more: object) -> Response:
-    async with database_of(request).acquire() as connection, connection.transaction():
-        await connection.execute("SET TRANSACTION READ WRITE")
+    async with writing(request) as connection:
         row = await connection.fetchrow(query, anomaly_id, *more)
         if row is None:
             if await connection.fetchval(queries.ANOMALY_RESOLVED, anomaly_id):
                 raise HTTPException(409, f"The event '{anomaly_id}' is resolved already")
             raise HTTPException(404, f"There is no event '{anomaly_id}'")
-        generation = await connection.fetchval(queries.ADVANCE_GENERATION)
-    await request.app.state.answers.publish(generation)
     answer = as_json(row)
     answer.headers["cache-control"] = "no-store"
     return answer

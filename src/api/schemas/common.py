@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -41,3 +43,26 @@ def storable(text: str) -> str:
     except UnicodeEncodeError:
         raise ValueError("must be valid UTF-8") from None
     return text
+
+
+def iso_text(value: object) -> object:
+    """The value, if it is no text, or one of an instant.
+
+    Raises:
+        ValueError: saying how to write it.
+    """
+    # A bare number would pass for seconds since 1970.
+    if isinstance(value, str) and not re.match(r"\d{4}-\d{2}-\d{2}[Tt ]", value):
+        raise ValueError("must be an instant such as 2023-03-01T00:00:00Z")
+    return value
+
+
+def in_our_time(instant: datetime) -> datetime:
+    """The instant in UTC.
+
+    Raises:
+        ValueError: if it lies in no time that readings are of.
+    """
+    if not 1970 <= instant.year <= 2200:
+        raise ValueError("must lie between 1970 and 2200")
+    return instant.astimezone(UTC)

@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from src.api.schemas.common import Details, NodeName, Percent, Row, Volume, storable
-from src.vocabulary import AnomalyType, DetectionMethod, Severity
+from src.vocabulary import AnomalyType, DetectionMethod, Severity, WorkKind
 
 
 class Limits(Row):
@@ -58,11 +58,21 @@ class Kinds(Row):
     moved: float = Field(0.0, description="as much less came in at another district")
 
 
+class ExplainedBy(Row):
+    """The work that explains an event."""
+
+    work_id: UUID
+    kind: WorkKind
+    note: str | None
+    severity: Severity = Field(description="what the event's would be without it")
+
+
 class Evidence(Details):
     """Why it is an event, and the figures that it rests on. Flows are in L/s."""
 
     explanation: str | None = Field(None, description="in words")
     hours: float | None = Field(None, description="how long so far, or how many hours show it")
+    explained_by: ExplainedBy | None = Field(None, description="the work that explains it: attached, and not raised")
     closed_because: str | None = Field(None, description="why it was closed without having ended")
     judged_until: datetime | None = Field(None, description="up to when, where later hours are still to be judged")
     nodes: list[NodeName] | None = Field(None, description="of an event that concerns several")
@@ -132,6 +142,9 @@ class Anomaly(Row):
     acknowledged_by: str | None
     note: str | None
     district_id: str | None
+    explained_by: ExplainedBy | None = Field(
+        description="the work that explains it; such an event is no more than information, and counts nowhere as open"
+    )
     incident_id: UUID | None = Field(description="shared by events of one district that belong together")
     metadata: Evidence
 

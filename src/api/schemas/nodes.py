@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import Field
 
 from src.api.schemas.common import Count, Details, Flow, NodeName, Percent, Pressure, Row, Score, Temperature, Volume
-from src.vocabulary import ModelType, Role, Severity
+from src.vocabulary import ModelType, OutOfServiceReason, Role, Severity
 
 
 class Node(Row):
@@ -23,6 +23,12 @@ class Node(Row):
     longitude: float | None
     is_active: bool
     last_reading: datetime | None
+    out_of_service_since: datetime | None = Field(
+        description="since when no events, averages or scores are made of it; null: it is in service"
+    )
+    out_of_service_reason: OutOfServiceReason | None = Field(
+        description="by hand: until the node file says otherwise; silent: until readings come again"
+    )
 
 
 class NodeDetail(Node):

@@ -14,12 +14,15 @@ from src.domain.anomalies import household, leak_events, leaks, limits, pattern,
 from src.domain.anomalies.events import CRITICAL, INFO, WARNING, Finding, overlap
 from src.domain.anomalies.habits import Habits
 from src.domain.anomalies.leaks import Leak
+from src.domain.anomalies.levels import from_new_levels, leaks_beside_works
 from src.domain.anomalies.limits import Limits
 from src.domain.anomalies.recurrence import comes_and_goes, is_back
 from src.domain.anomalies.shift import LEAD_HOURS, level_of
 from src.domain.anomalies.signals import INFLOW, LOSS, Flags, Floats, Integers, Signals
 from src.domain.anomalies.together import Detector, beside_others, unusual_together, worth_an_event
 from src.domain.anomalies.whereabouts import Places, sensors_of
+from src.domain.anomalies.works import Calendar
+from src.domain.service_life import Lives, in_service
 
 # A flow whose hours usually lie so far from what is expected, as a share of its mean, switches or turns round: its
 # steps are no sign of a leak.
@@ -41,7 +44,9 @@ class Circumstances:
     `limits` per signal; `rejections`: readings set aside (node_id, quarter_start, reason, readings); `detectors`: what
     is known of districts' signals together, at most one active detector per district. Where the signals are only a part
     of the network: `outage` by hour, when most of it sent nothing, `of_network`, findings that concern all of it, and
-    `unexplained`, as of `Habits.unexplained`, with peers that are not among the signals. `places` of nodes, if known.
+    `unexplained`, as of `Habits.unexplained`, with peers that are not among the signals. `places` of nodes, if
+    known. `works`: what the utility does
+    on its network; `lives`: when nodes were out of service, of which nothing is told then.
     """
 
     limits: list[Limits]
@@ -51,6 +56,8 @@ class Circumstances:
     of_network: Sequence[Finding] = ()
     unexplained: Floats | None = None
     places: Places = field(default_factory=dict)
+    works: Calendar = Calendar()
+    lives: Lives = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -130,10 +137,9 @@ def detect(
     lasting = _while_loss_is_unknown(lasting, signals, habits, known_leaks)
     reference = references(signals, habits)
     seen = leak_events.Circumstances(signals, cells, habits, lasting, reference)
-    told += [
-        leak_events.event_of(leak, column, known_leaks, seen)
-        for column, leak in leaks.leaks(signals, cells, habits, lasting, reference, judged_from, known_leaks)
-    ]
+    found, levels = leaks_beside_works(seen, judged_from, known_leaks, circumstances.works)
+    told += found
+    deviation, sound = (from_new_levels(values, signals, levels) for values in (deviation, sound))
     # Nor does it move the level that other hours are compared with.
     level = level_of(np.where(comes_and_goes(sound, spread), np.nan, sound), spread)
     off_pattern = list(pattern.off_pattern(signals, cells, habits, deviation, level))
@@ -148,7 +154,8 @@ def detect(
         said = unusual_together(signals, known, detector)
         alarms[detector.model_id] = list(beside_others(said, detector.district_id, findings, known_leaks, signals))
     active = [detector.model_id for detector in circumstances.detectors if detector.is_active]
-    return Detected(findings + [alarm for model in active for alarm in worth_an_event(alarms[model])], alarms)
+    findings += [alarm for model in active for alarm in worth_an_event(alarms[model])]
+    return Detected(in_service(findings, circumstances.lives), alarms)
 
 
 def _covered(signals: Signals, findings: Iterable[Finding]) -> Flags:

@@ -16,6 +16,7 @@ from src.domain.anomalies.events import Finding, overlap
 from src.domain.anomalies.habits import USUAL_TIMES
 from src.domain.anomalies.leaks import Leak
 from src.domain.anomalies.signals import HOUR, Flags, Signals
+from src.domain.anomalies.works import Calendar, explained, is_new_level
 
 # An event keeps so much of its time out of what is learned as normal; then it is the new normal.
 UNUSUAL_DAYS = timedelta(days=14)
@@ -40,6 +41,20 @@ class Stored:
     district_id: str | None
     judged_until: datetime | None = None
     is_shown_open: bool = False
+
+
+def explained_event(event: Stored, works: Calendar) -> Stored:
+    """The event with the work that explains it, if one does; with what another explained of it taken back."""
+    plain = explained(event.finding, None)
+    finding = explained(plain, works.explanation_of(plain))
+    if finding == event.finding:
+        return event
+    if event.resolved_by is not None:
+        # Somebody has said that it is over; when its trouble ended is not for works to say.
+        return replace(event, finding=replace(finding, end=event.finding.end))
+    if finding.end == event.finding.end:
+        return replace(event, finding=finding)
+    return replace(event, finding=finding, resolved_at=finding.end, judged_until=None)
 
 
 @dataclass(frozen=True)
@@ -155,13 +170,18 @@ def known_leaks(stored: Iterable[Stored], at: datetime) -> list[Leak]:
 def usable_hours(signals: Signals, stored: Iterable[Stored]) -> Flags:
     """Hours of each signal that may become a habit: those no event lies over, nor did in its first two weeks.
 
-    Events that were resolved by hand are normal: somebody said so. So is what recurs (see `recurring`), whatever it was
-    called at first, and of events that say nothing of the water there is nothing to keep out.
+    Events that were resolved by hand are normal: somebody said so. So is a level that a work explains, from its first
+    hour on, and what recurs (see `recurring`), whatever it was called at first; of events that say nothing of the water
+    there is nothing to keep out.
     """
     usable = np.ones(signals.mean.shape, dtype=bool)
     if signals.hours.empty:
         return usable
-    events = [event for event in stored if event.finding.anomaly_type != limits.UNFIT and event.resolved_by is None]
+    events = [
+        event
+        for event in stored
+        if event.finding.anomaly_type != limits.UNFIT and event.resolved_by is None and not is_new_level(event.finding)
+    ]
     usual = recurring(events, signals.hours[0].to_pydatetime(), signals.hours[-1].to_pydatetime() + HOUR)
     for event in events:
         finding = event.finding

@@ -18,6 +18,7 @@ from src.domain.anomalies.leaks import LEAKS, Leak
 from src.domain.anomalies.multivariate import LEAST_HOURS, QUIET_HOURS, Relations
 from src.domain.anomalies.relating import relations
 from src.domain.anomalies.signals import HOUR, INFLOW, LOSS, Flags, Floats, Integers, Signals
+from src.domain.anomalies.works import is_explained
 from src.domain.lifecycle import RECORD_DAYS, Record
 from src.vocabulary import AnomalyType, DetectionMethod
 
@@ -205,7 +206,7 @@ def record_of(alarms: Iterable[Finding], events: Sequence[Finding], heard_since:
     for alarm in sorted(recent, key=lambda alarm: alarm.begin):
         if not told or not overlap(told[-1].begin, told[-1].end, alarm.begin, alarm.end):
             told.append(alarm)
-    leaks = [event for event in others if event.anomaly_type in LEAKS and event.detected > start]
+    leaks = [e for e in others if e.anomaly_type in LEAKS and e.detected > start and not is_explained(e)]
     # For one that was found later, the alarm ends when it was.
     before = [[a for a in recent if a.detected < leak.detected and _touch(a, leak)] for leak in leaks]
     gained = [

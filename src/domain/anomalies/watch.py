@@ -16,9 +16,11 @@ from src.domain.anomalies.relatives import learn
 from src.domain.anomalies.sensor_faults import EVERY_NODE
 from src.domain.anomalies.shift import LEAD_HOURS
 from src.domain.anomalies.signals import HOUR, Signals, cells_of
-from src.domain.anomalies.stored import Stored, known_leaks, reconcile, usable_hours
+from src.domain.anomalies.stored import Stored, explained_event, known_leaks, reconcile, usable_hours
 from src.domain.anomalies.together import TOGETHER
+from src.domain.anomalies.works import Calendar
 from src.domain.days import day_start
+from src.domain.service_life import Lives, leaves_service, times_of
 
 HISTORY = FULL_HISTORY * HOUR
 # What is over may come back within a week.
@@ -77,10 +79,11 @@ class Watch:
         detected = detect(part, cells, habits, circumstances, start, known_leaks(self.stored, start))
         reporting = {*part.listed["node_id"], EVERY_NODE}
         changes = reconcile(concerned, detected.findings, start, reporting)
+        works = circumstances.works
         for finding in changes.new:
-            self._add(finding)
+            self._add(finding, works)
         for event, finding in changes.changed:
-            self._replace(event, _followed(event, finding))
+            self._replace(event, explained_event(_followed(explained_event(event, Calendar()), finding), works))
         for event in changes.withdrawn:
             if event.finding.anomaly_type == UNFIT:
                 self._close(event, max(start, event.finding.begin), end, FIT_NOW)
@@ -90,9 +93,26 @@ class Watch:
             why = event.finding.why | {"closed_because": reason}
             over = replace(event.finding, end=event.finding.begin, why=why)
             self._replace(event, replace(event, finding=over, resolved_at=end, judged_until=None))
+        self._leave_service(circumstances.lives, end)
         return {
             model: [alarm for alarm in alarms if alarm.detected > monday] for model, alarms in detected.alarms.items()
         }
+
+    def explain(self, works: Calendar) -> None:
+        """Attaches to every event the work that explains it, and takes away what is stated no more."""
+        for event in list(self.stored):
+            self._replace(event, explained_event(event, works))
+
+    def _leave_service(self, lives: Lives, until: datetime) -> None:
+        """Ends the events of nodes that were out of service by then, when they left."""
+        for event in list(self.stored):
+            finding, times = event.finding, times_of(event.finding, lives)
+            leaves = leaves_service(finding, times) if event.resolved_by is None else None
+            if leaves is None or leaves.begin > until or (finding.end is not None and finding.end <= leaves.begin):
+                continue
+            end = max(leaves.begin, finding.begin)
+            if finding.end != end:
+                self._close(event, end, end, leaves.sentence())
 
     def close_unwatched(self, watched: set[str], now: datetime) -> None:
         """Ends open events that nobody looks after: of nodes that are no longer active, and of multivariate detectors
@@ -112,12 +132,12 @@ class Watch:
         finding = replace(event.finding, end=end, why=event.finding.why | {"closed_because": reason})
         self._replace(event, replace(event, finding=finding, resolved_at=now, judged_until=None))
 
-    def _add(self, finding: Finding) -> None:
+    def _add(self, finding: Finding, works: Calendar) -> None:
         district = self.district_of.get(finding.node_id)
         anomaly_id = uuid4()
         incident = self._incident(district, finding.begin) or anomaly_id
         event = Stored(anomaly_id, finding, finding.end, None, incident, district)
-        self.stored.append(event)
+        self.stored.append(explained_event(event, works))
         self.touched.add(anomaly_id)
 
     def _incident(self, district: str | None, begin: datetime) -> UUID | None:

@@ -88,6 +88,7 @@ _INCIDENTS = text(
         bool_and(acknowledged_at IS NOT NULL) AS is_acknowledged
     FROM water_infrastructure.anomalies
     WHERE resolved_at IS NULL AND severity = ANY(:severities) AND (:every_type OR anomaly_type = ANY(:types))
+        AND NOT metadata ? 'explained_by'
     GROUP BY 1 ORDER BY 2
     """
 )

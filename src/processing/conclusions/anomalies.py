@@ -30,7 +30,9 @@ from src.processing.conclusions.extent import Extent, Progress
 from src.processing.conclusions.habits import habits_of_week, learn_week, rests_on_others, unexplained
 from src.processing.conclusions.hours import active_nodes, floor_hour, hourly_signals
 from src.processing.conclusions.sample import sample_of_week, signals_of_sample
+from src.processing.conclusions.service_life import lives_of
 from src.processing.conclusions.share import Share
+from src.processing.conclusions.works import any_to_attach, attach_works, calendar_of, districts_of
 from src.processing.jobs.patience import patiently
 from src.processing.jobs.runtime import Runtime
 from src.processing.modelling.detectors import detectors_of_week, keep_alarms
@@ -82,15 +84,27 @@ def judge_anomalies(runtime: Runtime, share: Share, extent: Extent, as_of: datet
     """Judges the hours of a share of the network again, up to `as_of` or to where a later cycle has judged; after each
     part, to where all is judged and how many events are new or changed. Repeating it changes nothing.
 
-    An event that lasts is followed to the end of the extent before it is shown as open.
+    An event that lasts is followed to the end of the extent before it is shown as open. Works that were stated or
+    deleted since are attached first, to whatever they explain.
     """
     with runtime.database.connect() as connection:
         network = active_nodes(connection, share.node_ids)
         # A job of a clock that ran ahead says nothing of the present.
         judged_until = connection.scalar(_JUDGED, {"now": runtime.clock.now()})
+        have_works_changed = any_to_attach(connection)
         until = floor_hour(max(filter(None, [as_of, judged_until])))
     if network.empty and not share.is_first:
         return
+
+    def attached() -> tuple[int, datetime | None]:
+        with runtime.database.begin() as connection:
+            share.hold(connection, _JUDGING)
+            concerned = share.node_ids, share.districts
+            return attach_works(connection, network, *concerned, as_of, with_others=share.is_first)
+
+    if have_works_changed:
+        explained, explained_from = patiently(runtime, attached, "works that explain events")
+        yield Progress(extent.first, explained, explained_from)
     parts = [Part(*week) for week in weeks(min(floor_hour(extent.first), until), until, runtime.zone)]
     for number, part in enumerate(parts):
         is_last = number == len(parts) - 1
@@ -163,6 +177,11 @@ def _judge_part(
             unexplained=unexplained(signals, described, habits, cells, sample, others),
         )
     watch = _watch(connection, network, part, is_last, share)
+    circumstances = replace(
+        circumstances,
+        works=calendar_of(connection, network, share.districts, watch.stored, start),
+        lives=lives_of(connection, network, signals, end, runtime.settings.out_of_service_after_days),
+    )
     before = {event.anomaly_id: as_written(event, event.judged_until) for event in watch.stored}
     alarms = watch.judge(signals, habits, circumstances, zone, country, (part.first, end))
     keep_alarms(connection, alarms, part.monday)
@@ -189,8 +208,7 @@ def _watch(connection: Connection, network: pd.DataFrame, part: Part, is_last: b
     # Nothing begins after the last hour of all; what does is found, too, and ended.
     since, until = part.first - HISTORY - timedelta(days=7), None if is_last else part.end
     stored = stored_events(connection, since, until, share.node_ids, with_others=share.is_first)
-    districts = network["district_id"].items()
-    watch = Watch(stored, {str(node_id): None if pd.isna(district) else district for node_id, district in districts})
+    watch = Watch(stored, districts_of(network))
     # What was not judged to its end is written again, whatever these hours say of it.
     watch.touched |= {event.anomaly_id for event in stored if _goes_on(event, part)}
     return watch

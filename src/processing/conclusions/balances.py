@@ -45,7 +45,10 @@ _METERS = text(
             THEN CAST(metadata ->> 'tank_area_m2' AS double precision) END AS tank_area_m2,
         metadata ->> 'meter_class' AS meter_class,
         CASE WHEN jsonb_typeof(metadata -> 'meter_error_percent') = 'number'
-            THEN CAST(metadata ->> 'meter_error_percent' AS double precision) END AS meter_error_percent
+            THEN CAST(metadata ->> 'meter_error_percent' AS double precision) END AS meter_error_percent,
+        -- What has fallen silent may still let water pass: only what somebody took out of service is left out.
+        CASE WHEN out_of_service_reason = 'by hand' THEN out_of_service_since END AS left_at,
+        CASE WHEN out_of_service_reason = 'silent' THEN out_of_service_since END AS silenced_at
     FROM water_infrastructure.nodes
     WHERE is_active AND role IN ('inlet', 'outlet', 'consumption', 'storage')
         AND (coalesce(district_id, '-') = ANY(:districts) OR metadata ->> 'feeding_district_id' = ANY(:districts))
@@ -65,6 +68,7 @@ _PRESSURES = text(
     WHERE time_window = '1hour' AND window_start >= :start AND window_start < :end
         AND coalesce(district_id, '-') = ANY(:districts)
         AND coalesce(role, '') <> 'storage' AND avg_pressure IS NOT NULL
+        AND (out_of_service_reason IS DISTINCT FROM 'by hand' OR window_start < out_of_service_since)
         AND NOT EXISTS (
             SELECT FROM water_infrastructure.node_channels AS channel
             WHERE channel.node_id = computed_metrics.node_id AND measurement = 'pressure' AND NOT is_counted
@@ -94,13 +98,18 @@ def write_balances(runtime: Runtime, share: Share, extent: Extent, as_of: dateti
     kept_from = day_start(as_of - timedelta(days=runtime.settings.retention_metrics_days), zone, 1)
     first = max(day_start(extent.first, zone), kept_from)
     while meters["district_id"].isin(balanced_here).any() and first < as_of:
-        # Spans end with a local day, so that each day is balanced as a whole.
-        span = first, min(day_start(first + _SPAN, zone), as_of)
+        # Spans end with a local day, so that each day is balanced as a whole, and on each with one set of meters.
+        left = [day_start(at, zone) for at in meters["left_at"].dropna()]
+        end = min([day_start(first + _SPAN, zone), *(day for day in left if day > first)])
+        span = first, min(end, as_of)
+        serving = meters[[pd.isna(at) or day_start(at, zone) > first for at in meters["left_at"]]]
 
-        def balanced(span: tuple[datetime, datetime] = span) -> int:
+        def balanced(span: tuple[datetime, datetime] = span, serving: pd.DataFrame = serving) -> int:
+            if not serving["district_id"].isin(balanced_here).any():
+                return 0
             with runtime.database.begin() as connection:
                 share.hold(connection, _BALANCING)
-                return _write_span(connection, runtime, meters, known, span, balanced_here)
+                return _write_span(connection, runtime, serving, known, span, balanced_here)
 
         yield Progress(span[1], patiently(runtime, balanced, "balances"), first)
         first = span[1]
@@ -172,16 +181,20 @@ def _balances(
         level = pd.DataFrame({"level": own["avg_pressure"].to_numpy() / BAR_PER_METRE}, index=instants).sort_index()
         change = efficiency.storage_change(level, edges, float(tank.tank_area_m2))
         grid.loc[grid["node_id"] == tank.node_id, "storage_change"] = change.to_numpy()
-    balances = efficiency.water_balance(grid).merge(_reporting(grid), on=["window_start", "district_id"])
+    reporting = _reporting(grid, meters)
+    balances = efficiency.water_balance(grid).merge(reporting, on=["window_start", "district_id"])
     # Inlets through which others get water are read with them; what those districts balance is not known here.
     return balances[balances["district_id"].isin(balanced_here)].reset_index(drop=True)
 
 
-def _reporting(grid: pd.DataFrame) -> pd.DataFrame:
-    """How many of a district's meters told something of the window, and how many there are."""
-    reported = grid.assign(reported=grid["volume"].notna() | grid["storage_change"].notna())
-    by_window = reported.groupby(["window_start", "district_id"])["reported"]
-    return by_window.agg(active_nodes="sum", total_nodes="size").reset_index()
+def _reporting(grid: pd.DataFrame, meters: pd.DataFrame) -> pd.DataFrame:
+    """How many of a district's meters told something of the window, and how many there are in service."""
+    silenced = grid["node_id"].map(meters.set_index("node_id")["silenced_at"])
+    is_out = grid["window_start"] >= pd.to_datetime(silenced, utc=True)
+    reported = grid["volume"].notna() | grid["storage_change"].notna()
+    counted = grid.assign(active_nodes=reported, total_nodes=reported | ~is_out)
+    by_window = counted.groupby(["window_start", "district_id"])[["active_nodes", "total_nodes"]]
+    return by_window.sum().reset_index()
 
 
 def _pressures(connection: Connection, hours: pd.DatetimeIndex, balanced_here: list[str]) -> pd.DataFrame:

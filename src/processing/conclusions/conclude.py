@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -39,9 +39,11 @@ Step = Callable[[Runtime, Share, Extent, datetime], Iterator[Progress]]
 
 
 def _quality(runtime: Runtime, share: Share, extent: Extent, as_of: datetime) -> Iterator[Progress]:
+    silence = timedelta(days=runtime.settings.out_of_service_after_days)
+
     def checked() -> int:
         with runtime.database.begin() as connection:
-            return write_quality(connection, share.node_ids, as_of, *DAILY)
+            return write_quality(connection, share.node_ids, as_of, *DAILY, silence)
 
     yield Progress(as_of, patiently(runtime, checked, "data quality"))
 

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, text
 
 from src.db.timescale import allow_decompression
 from src.domain.anomalies.stored import Stored
+from src.domain.anomalies.works import is_explained
 
 # The longest window: a local day on which clocks are set back.
 _LONGEST_WINDOW = timedelta(hours=25)
@@ -35,8 +36,8 @@ _COUNTED = text(
         JOIN water_infrastructure.anomalies AS event ON event.node_id = reach.node_id
             -- Of a day that the span ends in, what begins later counts as well.
             AND event.timestamp < reach.highest + interval '25 hours'
-            -- Limits that do not fit say nothing of the windows.
-            AND event.anomaly_type <> 'unfit_limits'
+            -- Limits that do not fit say nothing of the windows, and what a work explains is no trouble.
+            AND event.anomaly_type <> 'unfit_limits' AND NOT event.metadata ? 'explained_by'
             AND (event."end" IS NULL OR event."end" > reach.lowest)
         CROSS JOIN LATERAL (
             SELECT node_id, time_window, window_start, window_end, anomaly_count
@@ -105,6 +106,7 @@ _IN_NETWORK = text(
         FROM water_infrastructure.network_efficiency
         LEFT JOIN water_infrastructure.anomalies AS event
             ON event.timestamp < window_end AND event.anomaly_type <> 'unfit_limits'
+            AND NOT event.metadata ? 'explained_by'
             AND (event."end" IS NULL OR event."end" > greatest(window_start, event.timestamp))
         -- A year lies over each of its events: only hours and days have counts.
         WHERE time_window IN ('1hour', '1day') AND window_end > :first AND window_start < :last
@@ -130,8 +132,8 @@ def changed_spans(
 ) -> list[Span]:
     """Where the events that lie over windows are others now.
 
-    That is where an event begins or ends elsewhere than before, and, because windows themselves are new there, the
-    judged hours of every node that has an event in them.
+    That is where an event begins or ends elsewhere than before, or a work explains it now and did not before, or no
+    more; and, because windows themselves are new there, the judged hours of every node that has an event in them.
 
     Args:
         before: what was stored, by its id.
@@ -147,6 +149,8 @@ def changed_spans(
             spans.append(Span(event.finding.node_id, begin, end))
             continue
         was_begin, was_end = earlier.finding.begin, earlier.finding.end or until
+        if is_explained(earlier.finding) != is_explained(event.finding):
+            spans.append(Span(event.finding.node_id, min(begin, was_begin), max(end, was_end)))
         for one, other in ((begin, was_begin), (end, was_end)):
             if one != other:
                 spans.append(Span(event.finding.node_id, min(one, other), max(one, other)))

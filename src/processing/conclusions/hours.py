@@ -12,9 +12,11 @@ from sqlalchemy import Connection, select, text
 from src.db.bulk_read import read_rows
 from src.db.tables import node_channels
 from src.domain.anomalies.signals import MEASURED, Signals, signals_of
+from src.domain.service_life import BY_HAND
 
 _NODES = text(
-    "SELECT node_id, district_id, role, metadata, latitude, longitude FROM water_infrastructure.nodes "
+    "SELECT node_id, district_id, role, metadata, latitude, longitude, out_of_service_since, out_of_service_reason "
+    "FROM water_infrastructure.nodes "
     "WHERE is_active AND node_id = ANY(:nodes)"
 )
 _FIGURES = [column for columns in MEASURED.values() for column in columns]
@@ -42,9 +44,10 @@ _BALANCES = """
 
 
 def active_nodes(connection: Connection, node_ids: Collection[str]) -> pd.DataFrame:
-    """Those of the nodes that are active: index node_id, sorted; columns district_id, role, metadata (as stored),
-    latitude, longitude."""
-    return pd.read_sql(_NODES, connection, params={"nodes": list(node_ids)}, index_col="node_id").sort_index()
+    """Those of the nodes that are active: index node_id, sorted; columns district_id, role, metadata,
+    latitude, longitude, out_of_service_since and out_of_service_reason (as stored)."""
+    nodes = pd.read_sql(_NODES, connection, params={"nodes": list(node_ids)}, index_col="node_id").sort_index()
+    return nodes.assign(out_of_service_since=pd.to_datetime(nodes["out_of_service_since"], utc=True))
 
 
 def channels_left_out(connection: Connection, node_ids: Collection[str]) -> dict[str, set[str]]:
@@ -93,6 +96,11 @@ def hourly_signals(
             parts.append(read_rows(connection, query, bound, columns))
     rows = pd.concat(parts, ignore_index=True).reindex(columns=["place", "window_start", "cadence_seconds", *_FIGURES])
     rows["node_id"] = pd.Categorical.from_codes(rows["place"].to_numpy(dtype="int64") - 1, nodes.index)
+    left_at = _left_by_hand(network).reindex(nodes.index)
+    if left_at.notna().any():
+        # What a node sends after somebody took it out of service says nothing.
+        at = pd.DatetimeIndex(left_at)[rows["place"].to_numpy(dtype="int64") - 1]
+        rows = rows[~np.asarray(rows["window_start"] >= pd.Series(at, rows.index))]
     if not all_channels:
         for measurement, left_out in channels_left_out(connection, nodes.index).items():
             of_channel = list(MEASURED.get(measurement, ()))
@@ -109,6 +117,13 @@ def hourly_signals(
     by_inlet = _by_inlet(balances, network)
     by_inlet = by_inlet[by_inlet["node_id"].isin(nodes.index)]
     return signals_of(rows, nodes, start, end, by_inlet)
+
+
+def _left_by_hand(network: pd.DataFrame) -> pd.Series:
+    """Since when each node is out of service by hand; NaT where it is not, or where that is not known."""
+    if "out_of_service_since" not in network:
+        return pd.Series(pd.NaT, network.index, dtype="datetime64[us, UTC]")
+    return network["out_of_service_since"].where(network["out_of_service_reason"] == BY_HAND)
 
 
 def _by_inlet(balances: pd.DataFrame, network: pd.DataFrame) -> pd.DataFrame:

@@ -24,7 +24,8 @@ TIME_RANGES = {
     "7d": (7 * DAY, "1hour"),
     "30d": (30 * DAY, "1hour"),
 }
-# Inlets and outlets also where they reported nothing: then what came in is not known.
+# Inlets and outlets also where they reported nothing: then what came in is not known, however long they have been
+# silent; nobody has said that no water passes there. What somebody took out of service is no part of the network.
 _PER_NODE = """
     SELECT nodes.node_id, nodes.role, nodes.district_id, nodes.is_active,
         nodes.metadata ->> 'feeding_district_id' AS feeding_district_id,
@@ -42,7 +43,8 @@ _PER_NODE = """
         ON flow.node_id = windows.node_id AND flow.measurement = 'flow_rate'
     LEFT JOIN water_infrastructure.node_channels AS pressure
         ON pressure.node_id = windows.node_id AND pressure.measurement = 'pressure'
-    WHERE windows.node_id IS NOT NULL OR (nodes.is_active AND nodes.role IN ('inlet', 'outlet'))
+    WHERE (windows.node_id IS NOT NULL OR (nodes.is_active AND nodes.role IN ('inlet', 'outlet')))
+        AND (out_of_service_reason IS DISTINCT FROM 'by hand' OR out_of_service_since >= :until)
     GROUP BY nodes.node_id
 """
 _WINDOWS = """
@@ -74,7 +76,7 @@ _EVENTS = text(
     """
     SELECT count(*) FROM water_infrastructure.anomalies
     WHERE timestamp < :end AND ("end" IS NULL OR "end" > greatest(:start, timestamp))
-        AND anomaly_type <> 'unfit_limits'
+        AND anomaly_type <> 'unfit_limits' AND NOT metadata ? 'explained_by'
     """
 )
 
@@ -107,7 +109,7 @@ def tiles(start: datetime, end: datetime, finest: str, zone: ZoneInfo) -> list[t
 
 
 def _per_node(connection: Connection, start: datetime, end: datetime, finest: str, zone: ZoneInfo) -> pd.DataFrame:
-    bound: dict[str, Any] = {}
+    bound: dict[str, Any] = {"until": end}
     parts, whole = [], timedelta(0)
     for n, (window, first, last) in enumerate(tiles(start, end, finest, zone)):
         parts.append(_WINDOWS.format(n=n))
@@ -120,7 +122,8 @@ def _per_node(connection: Connection, start: datetime, end: datetime, finest: st
 
 def write_network_metrics(connection: Connection, as_of: datetime, zone: ZoneInfo) -> None:
     """One row per time range that ends at `as_of`, in whole windows."""
-    total = connection.scalar(select(func.count()).select_from(nodes).where(nodes.c.is_active))
+    is_in_service = nodes.c.is_active & nodes.c.out_of_service_since.is_(None)
+    total = connection.scalar(select(func.count()).select_from(nodes).where(is_in_service))
     for time_range, (length, time_window) in TIME_RANGES.items():
         step = HOUR.total_seconds() if time_window == "1hour" else 300
         end = as_of - timedelta(seconds=as_of.timestamp() % step)

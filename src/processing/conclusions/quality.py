@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import pandas as pd
 from sqlalchemy import Connection, text
@@ -12,6 +13,7 @@ from src.db.bulk_read import read_rows
 from src.db.tables import data_quality_metrics
 from src.db.upsert import write_changed
 from src.domain.quality import node_quality
+from src.processing.conclusions.service_life import SENT
 from src.processing.conclusions.share import shares_of
 from src.processing.jobs.runtime import Runtime
 from src.processing.jobs.scheduled import Done, run_scheduled
@@ -20,7 +22,7 @@ JOB_TYPE = "data_quality"
 # What the checks look at: the name of the span, and its length.
 DAILY, WEEKLY = ("24h", timedelta(hours=24)), ("7d", timedelta(days=7))
 _NODES = text(
-    """
+    f"""
     SELECT nodes.node_id, cadence_seconds FROM water_infrastructure.nodes
     LEFT JOIN LATERAL (
         SELECT cadence_seconds FROM water_infrastructure.computed_metrics AS metric
@@ -28,8 +30,35 @@ _NODES = text(
             AND cadence_seconds IS NOT NULL
         ORDER BY window_start DESC LIMIT 1
     ) AS latest ON true
-    WHERE is_active AND nodes.node_id = ANY(:nodes) ORDER BY nodes.node_id
-    """
+    WHERE is_active AND nodes.node_id = ANY(:nodes)
+        AND (out_of_service_reason IS DISTINCT FROM 'by hand' OR out_of_service_since > :end)
+        -- Long silent: as `service_life.silent_times` has it, by the readings that came before the end.
+        AND NOT (
+            :is_ended_by_silence
+            AND NOT EXISTS (
+                SELECT FROM water_infrastructure.computed_metrics AS recent
+                WHERE recent.node_id = nodes.node_id AND time_window = '1hour' AND reading_count > 0
+                    AND window_start >= :reported_since AND window_start < :end
+            )
+            AND NOT EXISTS (
+                SELECT FROM water_infrastructure.rejected_readings AS impossible
+                WHERE impossible.node_id = nodes.node_id AND quarter_start >= :reported_since AND quarter_start < :end
+                    AND {SENT}
+            )
+            AND (
+                EXISTS (
+                    SELECT FROM water_infrastructure.ingestion_watermarks AS mark
+                    WHERE mark.node_id = nodes.node_id AND last_reading < :reported_since
+                )
+                OR EXISTS (
+                    SELECT FROM water_infrastructure.computed_metrics AS earlier
+                    WHERE earlier.node_id = nodes.node_id AND time_window = '1hour' AND reading_count > 0
+                        AND window_start < :reported_since
+                )
+            )
+        )
+    ORDER BY nodes.node_id
+    """  # noqa: S608 - built from our own text
 )
 # What people have stated to be no part of a node is no fault of it.
 _CHANNELS = text(
@@ -64,11 +93,14 @@ _REJECTED = """
 _EVENTS = """
     SELECT node_id, anomaly_type, severity, timestamp, "end" FROM water_infrastructure.anomalies
     WHERE node_id = ANY(%(nodes)s) AND timestamp < %(end)s AND ("end" IS NULL OR "end" > greatest(%(start)s, timestamp))
+        AND NOT metadata ? 'explained_by'
 """
 
 
 def run_quality(runtime: Runtime, as_of: datetime) -> None:
     """The check over a week, if no other replica has done it."""
+
+    silence = timedelta(days=runtime.settings.out_of_service_after_days)
 
     def check() -> Done:
         with runtime.database.connect() as connection:
@@ -76,23 +108,35 @@ def run_quality(runtime: Runtime, as_of: datetime) -> None:
         checked = 0
         for share in shares:
             with runtime.database.begin() as connection:
-                checked += write_quality(connection, share.node_ids, as_of, *WEEKLY)
+                checked += write_quality(connection, share.node_ids, as_of, *WEEKLY, silence)
         return Done({"nodes_checked": checked})
 
     run_scheduled(runtime, JOB_TYPE, f"Data quality {as_of:%Y-%m-%d %H:%M}", as_of, check)
 
 
 def write_quality(
-    connection: Connection, node_ids: Sequence[str], as_of: datetime, time_window: str, length: timedelta
+    connection: Connection,
+    node_ids: Sequence[str],
+    as_of: datetime,
+    time_window: str,
+    length: timedelta,
+    silence: timedelta,
 ) -> int:
-    """Checks each of these nodes that is active over the whole hours that end by `as_of`; the number of nodes. Harmless
-    to repeat."""
+    """Checks each of these nodes that is active and in service over the whole hours that end by `as_of`; the number of
+    nodes. Harmless to repeat.
+
+    Args:
+        length: of the span that is checked, `time_window` its name.
+        silence: that takes a node out of service; zero: none does.
+    """
     end = as_of.replace(minute=0, second=0, microsecond=0)
-    listed = list(node_ids)
-    span = {"start": end - length, "end": end, "nodes": listed}
-    nodes = pd.read_sql(_NODES, connection, params={"end": end, "nodes": listed}, index_col="node_id")
+    bound: dict[str, Any] = {"end": end, "nodes": list(node_ids)}
+    bound |= {"is_ended_by_silence": bool(silence), "reported_since": end - silence}
+    nodes = pd.read_sql(_NODES, connection, params=bound, index_col="node_id")
     if nodes.empty:
         return 0
+    listed = list(nodes.index)
+    span = {"start": end - length, "end": end, "nodes": listed}
     numbers = (
         "reading_count", "cadence_seconds", "data_completeness", "flow_coverage", "pressure_coverage",
         "temperature_coverage", "avg_flow_rate", "flow_count", "pressure_count", "temperature_count", "total_volume",

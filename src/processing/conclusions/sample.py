@@ -30,7 +30,7 @@ _SAMPLE = text(
         SELECT node_id, district_id, role, row_number() OVER (
             PARTITION BY district_id ORDER BY role IS DISTINCT FROM 'inlet', md5(node_id)
         ) AS place
-        FROM water_infrastructure.nodes WHERE is_active
+        FROM water_infrastructure.nodes WHERE is_active AND out_of_service_since IS NULL
     ) AS ranked ORDER BY place, md5(district_id) LIMIT :size
     """
 )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, TypeVar
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 from sqlalchemy import Connection
@@ -40,30 +41,55 @@ Identifier = Annotated[str, AfterValidator(_name)]
 DistrictName = Annotated[str | None, AfterValidator(lambda text: None if text is None else _name(text)), Empty]
 
 
-def read_rows(path: Path, model: type[Row], key: str) -> tuple[list[Row], list[str]]:
-    """The file's rows, unique by their key, and a sentence for everything that is wrong with it, by line."""
+class Refused(Exception):
+    """Rows that the database knows to be wrong; nothing of them is stored.
+
+    Attributes:
+        problems: the row's place among those given, and a sentence.
+    """
+
+    def __init__(self, problems: Sequence[tuple[int, str]]) -> None:
+        super().__init__(problems)
+        self.problems = problems
+
+
+def read_rows(path: Path, model: type[Row], key: str, zone: ZoneInfo) -> tuple[list[Row], list[int], list[str]]:
+    """The file's rows, unique by their key, the line of each, and a sentence for everything that is wrong, by line.
+
+    Args:
+        key: the attribute of the model by which rows are told apart.
+        zone: of local times.
+    """
     found: dict[str, Row] = {}
+    lines: list[int] = []
     problems: list[str] = []
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, restkey="", strict=True)
         unknown = sorted(set(reader.fieldnames or []) - set(model.model_fields))
-        if key not in (reader.fieldnames or []) or unknown:
-            wrong = f"unknown column {', '.join(unknown)}" if unknown else f"no column {key}"
-            return [], [f"line 1: {wrong}; the columns are {', '.join(model.model_fields)}"]
+        needed = (name for name, field in model.model_fields.items() if field.is_required())
+        missing = [name for name in needed if name not in (reader.fieldnames or [])]
+        if missing or unknown:
+            wrong = f"unknown column {', '.join(unknown)}" if unknown else f"no column {', '.join(missing)}"
+            return [], [], [f"line 1: {wrong}; the columns are {', '.join(model.model_fields)}"]
         for fields in reader:
             try:
-                row = model.model_validate({name: text for name, text in fields.items() if text is not None})
+                given = {name: text for name, text in fields.items() if text is not None}
+                row = model.model_validate(given, context={"zone": zone})
             except ValidationError as error:
                 for problem in error.errors(include_url=False, include_input=False):
-                    column = str(problem["loc"][0]) or "more fields than columns"
+                    # What is wrong with a row as a whole has no column.
+                    column = (str(problem["loc"][0]) or "more fields than columns") + ": " if problem["loc"] else ""
                     message = problem["msg"].removeprefix("Value error, ")
-                    problems.append(f"line {reader.line_num}: {column}: {message}")
+                    problems.append(f"line {reader.line_num}: {column}{message}")
                 continue
-            name = getattr(row, key)
+            name = str(getattr(row, key))
             if name in found:
-                problems.append(f"line {reader.line_num}: {key}: {name} stands in the file twice")
+                what = f"{key}: {name}" if key in model.model_fields else "it"
+                problems.append(f"line {reader.line_num}: {what} stands in the file twice")
+                continue
             found[name] = row
-    return list(found.values()), problems
+            lines.append(reader.line_num)
+    return list(found.values()), lines, problems
 
 
 def run_import(
@@ -77,7 +103,7 @@ def run_import(
     """The command `python -m src.processing.<noun> import FILE`; the exit code.
 
     Args:
-        store: writes the rows; what it returns is printed once they are committed.
+        store: writes the rows; what it returns is printed once they are committed. It may raise `Refused`.
     """
     parser = argparse.ArgumentParser(prog=f"python -m src.processing.{noun}", description=description)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -87,17 +113,24 @@ def run_import(
     settings = load_settings()
     configure_logging(settings)
     try:
-        rows, problems = read_rows(options.file, model, key)
+        rows, lines, problems = read_rows(options.file, model, key, ZoneInfo(settings.utility_timezone))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        rows, problems = [], [f"{options.file}: {error}"]
+        rows, lines, problems = [], [], [f"{options.file}: {error}"]
     if problems:
-        sys.stderr.write("\n".join([*problems, "Nothing was imported."]) + "\n")
-        return 1
+        return _refused(problems)
     database = create_database_engine(settings)
     if problem := wait_for_schema(database, seconds=10):
         sys.stderr.write(problem + "\n")
         return 1
-    with database.begin() as connection:
-        remark = store(connection, rows)
+    try:
+        with database.begin() as connection:
+            remark = store(connection, rows)
+    except Refused as refused:
+        return _refused([f"line {lines[place]}: {sentence}" for place, sentence in refused.problems])
     sys.stdout.write(f"{len(rows)} {noun} imported.\n" + (f"{remark}\n" if remark else ""))
     return 0
+
+
+def _refused(problems: Sequence[str]) -> int:
+    sys.stderr.write("\n".join([*problems, "Nothing was imported."]) + "\n")
+    return 1

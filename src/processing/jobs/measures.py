@@ -61,7 +61,8 @@ _OPEN = text(
     """
     SELECT severity,
         (SELECT count(*) FROM water_infrastructure.anomalies
-            WHERE resolved_at IS NULL AND anomalies.severity = levels.severity) AS events,
+            WHERE resolved_at IS NULL AND anomalies.severity = levels.severity
+                AND NOT metadata ? 'explained_by') AS events,
         (SELECT count(*) FROM water_infrastructure.alerts
             WHERE state = 'firing' AND alerts.severity = levels.severity) AS alerts
     FROM unnest(ARRAY['info', 'warning', 'critical']) AS levels (severity)

@@ -14,7 +14,7 @@ _NODES = text(
     """
     SELECT node_id, coalesce(role, 'monitoring') AS role, coalesce(district_id, '') AS district_id
     FROM water_infrastructure.nodes
-    WHERE is_active AND EXISTS (
+    WHERE is_active AND out_of_service_since IS NULL AND EXISTS (
         SELECT FROM water_infrastructure.computed_metrics AS metric
         WHERE metric.node_id = nodes.node_id AND time_window = '1day' AND avg_flow_rate IS NOT NULL
             AND window_start >= :since AND window_start < :until

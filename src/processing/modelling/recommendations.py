@@ -37,7 +37,7 @@ _DISTRICTS = text(
     """
     SELECT district_id, array_agg(node_id ORDER BY node_id) FILTER (WHERE role = 'inlet') AS inlets,
         array_agg(node_id ORDER BY node_id) FILTER (WHERE coalesce(role, '') NOT IN ('inlet', 'storage')) AS others
-    FROM water_infrastructure.nodes WHERE is_active AND district_id IS NOT NULL
+    FROM water_infrastructure.nodes WHERE is_active AND out_of_service_since IS NULL AND district_id IS NOT NULL
     GROUP BY district_id HAVING count(*) FILTER (WHERE role = 'inlet') > 0 ORDER BY district_id
     """
 )

@@ -19,6 +19,8 @@ from src.observability import logger
 from src.processing.conclusions.conclude import Concluded, for_the_network
 from src.processing.conclusions.network import write_network_metrics
 from src.processing.conclusions.plan import mark_taken, plan
+from src.processing.conclusions.service_life import update_service
+from src.processing.conclusions.works import mark_attached, works_to_attach
 from src.processing.jobs import chunks
 from src.processing.jobs import records as jobs
 from src.processing.jobs.announcement import announce
@@ -101,10 +103,13 @@ def _plan(runtime: Runtime, job_id: UUID, as_of: datetime, job_type: str) -> Non
     with runtime.database.begin() as connection:
         if chunks.of_conclusions(connection, job_id):
             return
+        if job_type == jobs.CYCLE:
+            update_service(connection, as_of, runtime.settings.out_of_service_after_days)
         half = timedelta(minutes=runtime.settings.check_interval_minutes) / 2
         planned = plan(connection, job_id, as_of, runtime.clock.now(), half if job_type == jobs.CYCLE else None)
         chunks.add_conclusions(connection, job_id, as_of, planned.chunks)
         noted = {"taken": [str(taken) for taken in planned.taken], "given_up": planned.given_up}
+        noted |= {"works": works_to_attach(connection)}
         summary = processing_jobs.c.result_summary.concat({_CONCLUDING: noted})
         connection.execute(
             update(processing_jobs)
@@ -143,6 +148,8 @@ def _end(runtime: Runtime, job_id: UUID, as_of: datetime, concluded: Concluded, 
         error_message = "; ".join(filter(None, problems))[:8000] or None
         failed = job.failed_items > 0 and job.processed_items == 0
         mark_taken(connection, [UUID(taken) for taken in noted.get("taken", [])])
+        if "anomalies" not in concluded.problems and "conclusions" not in concluded.problems:
+            mark_attached(connection, noted.get("works", []))
         if not jobs.end_job(connection, job_id, now, summary, error_message, failed):
             return None
     observe_job(job.job_type, "failed" if failed else "completed", (now - job.started_at).total_seconds(), summary)

@@ -27,6 +27,7 @@ from src.db.tables import (
     processing_replicas,
     rejected_readings,
     sampled_habits,
+    works,
 )
 from src.domain.lifecycle import FALLBACK_FOR, JUDGED_HOURS
 from src.observability import logger
@@ -114,7 +115,10 @@ def _delete_old(runtime: Runtime, as_of: datetime) -> Done:
     for table, column, days in outdated:
         if table.name not in by_policy:
             attempt(table.name, partial(delete_from, table, column, days))
-    for table, condition in balances:
+    # A work that was taken back goes once no event says any more that it explains it.
+    long_ago = as_of - timedelta(days=settings.retention_anomalies_days)
+    is_settled = (works.c.deleted_at < long_ago) & (works.c.attached_at == works.c.changed_at)
+    for table, condition in (*balances, (works, is_settled)):
         attempt(table.name, partial(delete_where, table, condition))
     keep = timedelta(days=settings.retention_predictions_days)
     attempt("data_quality_metrics", lambda: thinned.update(thin_out_checks(database, as_of, runtime.zone)))
