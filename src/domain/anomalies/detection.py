@@ -140,8 +140,9 @@ def detect(
     found, levels = leaks_beside_works(seen, judged_from, known_leaks, circumstances.works)
     told += found
     deviation, sound = (from_new_levels(values, signals, levels) for values in (deviation, sound))
-    # Nor does it move the level that other hours are compared with.
-    level = level_of(np.where(comes_and_goes(sound, spread), np.nan, sound), spread)
+    # Nor does it move the level that other hours are compared with, of which calm hours say most.
+    calm = np.minimum((np.median(habits.spread, axis=1) / spread) ** 2, 1.0)
+    level = level_of(np.where(comes_and_goes(sound, spread), np.nan, sound), calm)
     off_pattern = list(pattern.off_pattern(signals, cells, habits, deviation, level))
     told = [finding for finding in told if not _is_edge(finding, off_pattern)]
     unusual = [finding for finding in off_pattern if explanation_of(finding, told) is None]

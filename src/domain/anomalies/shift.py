@@ -57,15 +57,14 @@ def _in_the_long_run(habits: Habits) -> Floats:
     return lasting
 
 
-def level_of(deviation: Floats, spread: Floats | None = None) -> Floats:
+def level_of(deviation: Floats, weights: Floats | None = None) -> Floats:
     """The average deviation before each hour, its weights halving every `LEVEL_HALF_LIFE`; zero before any value.
 
     Args:
         deviation: hours × signals.
-        spread: likewise, the usual one: hours that are usually restless say less of the level. None: all say as much.
+        weights: likewise, how much each hour says of the level (at most 1). None: all say as much.
     """
-    weight = None if spread is None else np.minimum((np.median(spread, axis=0) / spread) ** 2, 1.0)
-    return _levels(deviation, weight)[0]
+    return _levels(deviation, weights)[0]
 
 
 def _levels(deviation: Floats, weights: Floats | None = None) -> tuple[Floats, Floats]:
