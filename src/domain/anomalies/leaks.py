@@ -38,6 +38,8 @@ AVERAGE_HOURS, AVERAGE_DEVIATIONS, QUIET_HOURS, LONGEST = (12, 24, 48), 1.5, 6, 
 LASTING = timedelta(days=5)
 # A step so soon after a leak was over is that leak coming back.
 COMES_BACK = timedelta(hours=6)
+# So is one within so many days, if this share of it was there all the time.
+NEVER_GONE, LEFT_OVER = timedelta(days=5), 0.25
 # A leak that has grown so much is a slow one.
 SLOW_GROWTH = 1.4
 
@@ -159,7 +161,8 @@ class _Search:
     def __init__(
         self, usable: Floats, cells: Integers, habits: Habits, smallest: Floats, needs: Floats, first: int
     ) -> None:
-        self._usable, self._cells, self._habits, self._smallest = usable, cells, habits, smallest
+        self._known, self._usable = usable, usable.copy()
+        self._cells, self._habits, self._smallest = cells, habits, smallest
         self._needs, self._first = needs, first
         self._ratio = np.zeros((len(AGES), len(usable) - first, usable.shape[1]))
         self._level = np.zeros(usable.shape)
@@ -174,11 +177,17 @@ class _Search:
         strong = [int(which) for which in np.argsort(-ratio, kind="stable") if ratio[which] > 1]
         return [(AGES[which], float(self._level[max(row - AGES[which], 0), place])) for which in strong]
 
-    def without(self, leak: Leak, hours: pd.DatetimeIndex, place: int, first: int) -> None:
-        """Looks again from row `first` on, without the hours of a leak that is over, where they are to be set aside."""
+    def beside(self, going: Sequence[Leak], hours: pd.DatetimeIndex, place: int, first: int) -> None:
+        """Looks again from row `first` on, beside the leaks that go on, whose water is none of the next one's."""
+        self._usable[:, place] = self._known[:, place]
+        for leak in going:
+            self._usable[int(hours.searchsorted(pd.Timestamp(leak.begin))) :, place] -= leak.size
+        self._look(np.array([place]), first)
+
+    def without(self, leak: Leak, hours: pd.DatetimeIndex, place: int) -> None:
+        """Leaves out the hours of a leak that is over, where they are to be set aside."""
         if _is_set_aside(leak):
-            _set_aside(self._usable[:, place], hours, [leak])
-            self._look(np.array([place]), first)
+            _set_aside(self._known[:, place], hours, [leak])
 
     def _look(self, places: Integers, first: int) -> None:
         moved = shifts(self._usable[:, places], self._cells, self._habits.of(places), first)
@@ -200,6 +209,8 @@ def _follow(
     """Goes through the hours: leaks end, come back, and new ones are found. Those that were over before, and stay so,
     are not told again."""
     before, over = set(over), list(over)
+    if going:
+        search.beside(going, series.hours, place, first)
     for row in range(first, len(series.hours)):
         now = series.hours[row].to_pydatetime() + HOUR
         for leak in list(going):
@@ -207,7 +218,8 @@ def _follow(
             if end is not None:
                 going.remove(leak)
                 over.append(replace(leak, end=end, settled=now))
-                search.without(over[-1], series.hours, place, row + 1)
+                search.without(over[-1], series.hours, place)
+                search.beside(going, series.hours, place, row)
         longest = ON_TOP_HOURS if going else max(AGES)
         if over:
             # Of the hours of a leak that is over, everything has been said.
@@ -216,12 +228,24 @@ def _follow(
         found = next(filter(None, (_found(series, step, row, going, over) for step in steps)), None)
         if found is None:
             continue
-        again = [leak for leak in over if leak.end and not leak.is_closed and found.begin - leak.end <= COMES_BACK]
+        again = [leak for leak in over if not leak.is_closed and _goes_on(leak, found, series)]
         if again:
             over.remove(again[-1])
             found = replace(again[-1], end=None, settled=None)
         going.append(found)
+        search.beside(going, series.hours, place, row + 1)
     yield from (leak for leak in [*over, *going] if leak not in before)
+
+
+def _goes_on(leak: Leak, found: Leak, series: _Series) -> bool:
+    """Whether what was found is a leak that was taken for over: so soon, or while no more than most of it was gone."""
+    if leak.end is None or found.begin - leak.end > NEVER_GONE:
+        return False
+    if found.begin - leak.end <= COMES_BACK:
+        return True
+    gap = slice(*(int(series.hours.searchsorted(pd.Timestamp(edge))) for edge in (leak.end, found.begin)))
+    left = (_mean(series.deviation[gap]) - leak.level_before) / leak.size
+    return found.size < 2 * leak.size and left > LEFT_OVER
 
 
 def _found(
