@@ -202,12 +202,12 @@ def _fitted(smoothed: Floats) -> tuple[Floats, Floats]:
 def _shrunk(off: Floats) -> Floats:
     """The covariance, drawn towards its diagonal as far as its noise asks (Ledoit and Wolf, "A well-conditioned
     estimator for large-dimensional covariance matrices", Journal of Multivariate Analysis, 2004)."""
-    count, size = off.shape
-    sample = off.T @ off / count
-    target = np.diag(np.diag(sample))
-    # The sum over all pairs of signals of the variance of their products.
-    noise = float(((off**2).sum(axis=1) ** 2).mean() - (sample**2).sum()) / count
-    distance = float(((sample - target) ** 2).sum())
+    # Only here, as above.
+    from sklearn.covariance import empirical_covariance, ledoit_wolf_shrinkage, shrunk_covariance
+
+    scale = np.sqrt((off**2).mean(axis=0) + 1e-6)
+    standard = off / scale
     # Hours that follow each other are alike: there are fewer of them than it seems.
-    weight = min(1.0, noise / SMOOTHING / distance) if distance > 0 else 1.0
-    return np.asarray((1 - weight) * sample + weight * target + 1e-6 * np.eye(size))
+    shrinkage = ledoit_wolf_shrinkage(standard[:: round(1 / SMOOTHING)], assume_centered=True)
+    correlation = shrunk_covariance(empirical_covariance(standard, assume_centered=True), shrinkage)
+    return np.asarray(correlation * np.outer(scale, scale))
