@@ -70,7 +70,7 @@ def relations(keys: list[str], deviations: Floats, is_usable: Flags, cells: Inte
     inside = _distance(smoothed - center, is_silent(clean), precision)[teaches]
     usual_inside, usual_outside = float(np.median(inside)), float(np.nanmedian(outside[teaches]))
     # What never moves has no relations.
-    if usual_inside <= 0:
+    if not usual_inside > 0:
         return None
     nearer = of_all_weeks(usual_inside, usual_outside, len(_weeks(len(clean))))
     return Relations([keys[n] for n in chosen], center, precision, nearer * limit_of(farthest))
@@ -210,4 +210,4 @@ def _shrunk(off: Floats) -> Floats:
     # Hours that follow each other are alike: there are fewer of them than it seems.
     shrinkage = ledoit_wolf_shrinkage(standard[:: round(1 / SMOOTHING)], assume_centered=True)
     correlation = shrunk_covariance(empirical_covariance(standard, assume_centered=True), shrinkage)
-    return np.asarray(correlation * np.outer(scale, scale))
+    return np.asarray(correlation * np.outer(scale, scale) + 1e-6 * np.eye(len(scale)))
