@@ -14,6 +14,7 @@ from src.domain.anomalies.detection import Circumstances
 from src.domain.anomalies.limits import limits_of
 from src.domain.anomalies.signals import Signals
 from src.domain.anomalies.watch import Watch, habits_of_week, weeks
+from src.domain.anomalies.whereabouts import Places
 from src.processing.conclusions.events import plain
 
 # A Monday of Rome, at midnight.
@@ -112,6 +113,7 @@ def watch(
     watch: Watch | None = None,
     rejections: pd.DataFrame = NOTHING_SET_ASIDE,
     metadata: dict | None = None,
+    places: Places | None = None,
 ) -> Watch:
     """The events of the hours from `start` (of all) to `until` (the end), on top of those a watch has kept.
 
@@ -127,7 +129,8 @@ def watch(
     end = known.hours[-1].to_pydatetime() + HOUR
     for monday, first, last in weeks(start or known.hours[0].to_pydatetime(), end, ROME):
         habits = habits_of_week(known, monday, watch.stored, ROME, "IT")
-        watch.judge(known, habits, Circumstances(limits, rejections), ROME, "IT", (first, last))
+        circumstances = Circumstances(limits, rejections, places=places or {})
+        watch.judge(known, habits, circumstances, ROME, "IT", (first, last))
     for event in watch.stored:
         DocumentedEvidence.model_validate(plain(event.finding.why))
     return watch

@@ -22,6 +22,8 @@ ORDER = 26
 PEERS, RIDGE = 12, 0.1
 # What happened so often within the history is a habit, not a fault.
 USUAL_TIMES = 3
+# With so large a share of hours in which nothing flowed for a time, zero is what a meter shows when nobody takes water.
+ZERO_IS_USUAL = 0.05
 # What is over within so many hours comes and goes.
 SHORT_HOURS = 12
 # Spreads of a signal beyond which a deviation says no more.

@@ -8,9 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from src.domain.anomalies.events import WARNING, Finding, runs, span_of
-from src.domain.anomalies.habits import Habits
+from src.domain.anomalies.habits import ZERO_IS_USUAL, Habits
 from src.domain.anomalies.profile import is_zero
-from src.domain.anomalies.sensor_faults import ZERO_IS_USUAL
 from src.domain.anomalies.signals import Signals
 
 # Flow without an end for so many hours, and so many times as long as ever before; an hour without ends it.

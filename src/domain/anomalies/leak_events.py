@@ -14,7 +14,7 @@ from src.domain.anomalies.events import CRITICAL, INFO, WARNING, Finding
 from src.domain.anomalies.habits import Habits
 from src.domain.anomalies.kinds import explained_kind, given_up_by, kinds_of, most_likely
 from src.domain.anomalies.leaks import LONGEST, SLOW_GROWTH, SLOW_LEAK, Leak
-from src.domain.anomalies.shift import variance_of_hours
+from src.domain.anomalies.shift import LEVEL_HALF_LIFE, variance_of_hours
 from src.domain.anomalies.signals import HOUR, INFLOW, LOSS, Floats, Integers, Signals
 from src.vocabulary import LeakKind, Severity
 
@@ -58,7 +58,7 @@ def event_of(leak: Leak, column: int, known: Sequence[Leak], seen: Circumstances
     lately = _mean(above[-24:])
     size = leak.size if np.isnan(lately) else max(lately, leak.size)
     share = size / float(seen.reference[column])
-    lost, margin = _lost(above, lasted, leak.size, float(variance_of_hours(seen.habits.of(np.array([column])))[0]))
+    lost, margin = _lost(above, lasted, leak.size, _noise(column, lasted, seen.habits))
     kinds, giver = leak.kinds, None
     if kinds is None or lasted * HOUR <= LEARNED_AFTER:
         kinds, giver = _kinds(rows, column, above, leak, seen)
@@ -118,10 +118,24 @@ def _severity(share: float, days_lost: float, hours: float, kinds: Mapping[LeakK
 
 
 def _lost(above: Floats, hours: float, size: float, noise: float) -> tuple[float, float]:
-    """m³ above the level before, hours without a value as the mean of the others; and the margin of it (95 %)."""
+    """m³ above the level before, hours without a value as the mean of the others; and the margin of it (95 %).
+
+    Args:
+        noise: the standard deviation (L/s) of an average over so many hours above the level before.
+    """
     mean = _mean(above)
     lost = 3.6 * hours * (size if np.isnan(mean) else max(mean, 0.0))
-    return lost, 3.6 * _BOUNDS * float(np.sqrt(noise * max(hours, 1.0)))
+    return lost, 3.6 * hours * _BOUNDS * noise
+
+
+def _noise(column: int, hours: float, habits: Habits) -> float:
+    """The standard deviation of an average over so many hours less the level before them, both of what lies above an
+    expected value that was learned as a median of the hours of some weeks."""
+    # What little is known of how hours remember each other must not make them surer than if they did not.
+    single = max(float(variance_of_hours(habits.of(np.array([column])))[0]), float((habits.spread[column] ** 2).mean()))
+    of_level = 2 * LEVEL_HALF_LIFE / np.log(2)
+    learned = np.pi / 2 / max(float(habits.history[column]), 1.0)
+    return float(np.sqrt(single * (1 / max(hours, 1.0) + 1 / of_level + learned)))
 
 
 def _kinds(

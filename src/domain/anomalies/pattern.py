@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from src.domain.anomalies.events import BACK_WITHIN, CRITICAL, INFO, WARNING, Finding, Run, episodes_of, runs, span_of
-from src.domain.anomalies.habits import USUAL_TIMES, Habits
+from src.domain.anomalies.habits import USUAL_TIMES, ZERO_IS_USUAL, Habits
 from src.domain.anomalies.signals import HOLIDAY, SATURDAY, WORKDAY, Floats, Integers, Signals
 from src.vocabulary import AnomalyType, Severity
 
@@ -35,10 +35,14 @@ def off_pattern(
     spread = habits.spread[:, cells % 24].T
     is_judged = habits.is_known & signals.listed["measurement"].isin(list(_TYPES)).to_numpy()
     with np.errstate(invalid="ignore"):
-        scaled = (deviation - level) / spread
+        scaled, far = (deviation - level) / spread, deviation / spread
         limit = np.maximum(SPREADS, TIMES_USUAL * habits.tail)
         for sign in (-1.0, 1.0):
-            flags = (sign * scaled > limit) & is_judged
+            # What is as expected is not unusual, wherever the level was: it is back.
+            flags = (sign * scaled > limit) & (sign * far > limit) & is_judged
+            if sign < 0:
+                # Where nothing flows now and then, that nobody takes water is nothing unusual.
+                flags &= ~((signals.mean == 0) & (habits.zeros >= ZERO_IS_USUAL))
             for run in runs(flags, np.isfinite(scaled), QUIET_HOURS, LEAST_HOURS, BACK_WITHIN):
                 rows = slice(run.first, run.last + 1)
                 own = np.where(flags[rows, run.column], sign * scaled[rows, run.column], np.nan)

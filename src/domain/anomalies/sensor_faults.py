@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from src.domain.anomalies.events import BACK_WITHIN, INFO, WARNING, Finding, Run, episodes_of, runs, span_of
-from src.domain.anomalies.habits import Habits
+from src.domain.anomalies.habits import ZERO_IS_USUAL, Habits
 from src.domain.anomalies.profile import is_flat
 from src.domain.anomalies.signals import INFLOW, LOSS, Flags, Floats, Signals
 from src.vocabulary import AnomalyType, Severity
@@ -16,8 +16,6 @@ from src.vocabulary import AnomalyType, Severity
 # A flat line: longer than so many times the longest usual one; at least so many hours, and so many while learning. Of
 # signals that are flat for days nothing can be said.
 FLAT_TIMES, FLAT_HOURS, FLAT_HOURS_UNKNOWN, FLAT_HOURS_AT_MOST = 2.0, 4, 24, 3 * 24
-# With so large a share of hours in which nothing flowed for a time, zero is what a meter shows when nobody takes water.
-ZERO_IS_USUAL = 0.05
 # A silence: longer than the usual ones, by so many hours; at least so many of the node's own intervals.
 SILENT_HOURS, SILENT_CADENCES = 2, 3
 # An outage of collection: so many nodes, and this share of those that report, silent in the same hours.
