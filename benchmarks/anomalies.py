@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from benchmarks.anomaly_limit import KnownOnset, Limit
 from src.domain import efficiency, lifecycle
 from src.domain.anomalies.detection import Circumstances
 from src.domain.anomalies.events import Finding
@@ -448,8 +449,8 @@ def injected(flows: pd.DataFrame, seed: int, kind: str) -> tuple[pd.DataFrame, l
     return changed, truth
 
 
-def events_of(flows: pd.DataFrame) -> list[Stored]:
-    """The events of hourly series, which are readings themselves."""
+def signals_of_flows(flows: pd.DataFrame) -> Signals:
+    """Hourly series, which are readings themselves, as signals."""
     values = flows.to_numpy(dtype="float64")
     listed = pd.DataFrame(
         {"node_id": flows.columns, "measurement": "flow_rate", "district_id": flows.columns, "role": "inlet"}
@@ -457,14 +458,36 @@ def events_of(flows: pd.DataFrame) -> list[Stored]:
     step = np.diff(values, axis=0, prepend=np.nan)
     before = np.concatenate([np.full((1, values.shape[1]), np.nan), step[:-1]])
     taken_back = np.where(step * before < 0, np.minimum(np.abs(step), np.abs(before)), step * before * 0)
-    signals = Signals(
+    return Signals(
         pd.DatetimeIndex(flows.index), listed, values, values, values, np.abs(step), taken_back,
         np.where(np.isfinite(values), 3600.0, np.nan),
     )  # fmt: skip
+
+
+def events_of(flows: pd.DataFrame) -> list[Stored]:
+    """The events of hourly series."""
+    signals = signals_of_flows(flows)
     nothing = pd.DataFrame(
         {"node_id": [], "quarter_start": pd.DatetimeIndex([], tz="UTC"), "reason": [], "readings": []}
     )
     return watched(signals, {}, {str(name): str(name) for name in flows}, nothing)[0]
+
+
+def limits_of_real(seeds: Sequence[int], events_per_sensor_month: float) -> dict[str, Limit]:
+    """By kind of leak, what a detector that knows when they began could reach at so many events of nothing."""
+    flows = real_flows()
+    known = KnownOnset(signals_of_flows(flows), ROME, COUNTRY, events_per_sensor_month)
+    mean = flows.mean()
+    found = {}
+    for kind, (share, _, growth) in REAL.items():
+
+        def size(node_id: str, hours: Floats, share: float = share, growth: int = growth) -> Floats:
+            return float(share * mean[node_id]) * (
+                np.minimum(1, hours / (24 * growth)) if growth else np.ones(len(hours))
+            )
+
+        found[kind] = known.of([leak for seed in seeds for leak in injected(flows, seed, kind)[1]], size)
+    return found
 
 
 def real(arguments: tuple[str, int]) -> Tally:
@@ -585,6 +608,16 @@ def main() -> None:
     for kind in REAL:
         name = kind.replace(" %", "").replace(" ", "_")
         result |= {f"real_{name}_recall": series.recall([kind]), f"real_{name}_hours": series.median_hours([kind])}
+    limits = limits_of_real(options.real_seeds, untouched.false_rate)
+    table = Table(title="Real series: found, and the limit of a detector that knows the onset", title_justify="left")
+    for name in ("", "found", "limit", "median hours", "limit"):
+        table.add_column(name, justify="left" if not name else "right")
+    for kind, limit in limits.items():
+        name = kind.replace(" %", "").replace(" ", "_")
+        recall, hours = series.recall([kind]), series.median_hours([kind])
+        table.add_row(kind, f"{recall:.3f}", f"{limit.recall:.3f}", f"{hours:.0f}", f"{limit.median_hours:.0f}")
+        result |= {f"limit_{name}_recall": limit.recall, f"limit_{name}_hours": limit.median_hours}
+    console.print(table)
     print(orjson.dumps({name: round(value, 3) for name, value in result.items()}).decode())
 
 

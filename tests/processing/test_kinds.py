@@ -11,7 +11,7 @@ from src.domain.anomalies.events import Finding
 from src.domain.anomalies.leaks import LEAKS
 from src.domain.anomalies.relatives import learn
 from src.domain.anomalies.shift import AGES, shifts
-from src.domain.anomalies.signals import Signals, cells_of
+from src.domain.anomalies.signals import LOSS, Signals, cells_of
 from tests.signals import DAY, HOUR, MONDAY, ROME, WEEK, raised, rows, signal, together, watch
 
 AT = MONDAY + 6 * WEEK + 8 * HOUR
@@ -69,6 +69,19 @@ def test_water_that_another_district_gave_up_is_moved_and_not_lost():
     assert rise.severity != "critical"
     alone = [event for event in leaks_of(together(here, beside)) if event.node_id == "inlet"]
     assert alone[0].why["given_up_by"] is None
+
+
+def test_a_customers_meter_that_counts_less_is_named_for_the_loss_it_makes():
+    inlet = signal(weeks=7, noise=0.01)
+    meter = raised(
+        signal("meter", weeks=7, mean=60, noise=0.01, role="consumption", seed=2), AT, AT + 2 * DAY, -8, "meter"
+    )
+    other = signal("other", weeks=7, mean=30, noise=0.01, role="consumption", seed=3)
+    loss = raised(signal(weeks=7, measurement=LOSS, mean=10, noise=0.1, daily=0.0, seed=4), AT, AT + 2 * DAY, 8.0)
+    (rise,) = [event for event in leaks_of(together(inlet, meter, other, loss)) if event.measurement == LOSS]
+    assert rise.why["given_up_by"] == "meter"
+    assert rise.why["kinds"]["meter"] > 0.5
+    assert "(meter)" in rise.why["explanation"]
 
 
 @pytest.mark.parametrize("seed", range(4))

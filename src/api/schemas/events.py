@@ -96,7 +96,9 @@ class Evidence(Details):
     lost_m3_so_far: Volume = None
     lost_m3_margin: Volume = Field(None, description="of what was lost so far, at 95 %")
     kinds: Kinds | None = Field(None, description="what it is, from its shape; null while that tells nothing")
-    given_up_by: NodeName | None = Field(None, description="where as much less came in from the same hours on")
+    given_up_by: NodeName | None = Field(
+        None, description="where as much less came in, or was counted, from the same hours on"
+    )
     night_flow_before: float | None = Field(None, description="mean from 02:00 to 04:00 of the week before, L/s")
     night_flow: float | None = Field(None, description="mean from 02:00 to 04:00 of the last night, L/s")
     night_flow_after: float | None = Field(None, description="the same from its end until that was certain, L/s")

@@ -83,7 +83,7 @@ def given_up_by(
     Args:
         size: the rise (L/s) of the signal in `column` over `rows`.
         deviation: hours × signals, what habits do not explain (L/s).
-        candidates: inflows of other districts.
+        candidates: inflows of other districts; of a loss, the district's customers' meters.
     """
     columns = candidates[habits.is_known[candidates]]
     if not len(columns):
@@ -116,7 +116,7 @@ def explained_kind(kind: LeakKind, measurement: str) -> str:
         "leak": "as much by night as by day, as a leak",
         "demand_growth": "in proportion to usual use, as growing demand",
         "meter": (
-            "in proportion to the inflow, as a meter that counts otherwise"
+            "as a meter that counts otherwise than it did"
             if measurement == LOSS
             else "in proportion to usual use at once, as a meter that counts more"
         ),

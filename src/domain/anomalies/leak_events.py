@@ -26,6 +26,8 @@ _SOON, _NIGHTS = timedelta(days=14), 7
 LEARNED_AFTER = timedelta(days=14)
 # The local hours of the minimum night flow.
 _NIGHT = (2, 3)
+# How sure it is that water was moved or not counted which is missing elsewhere from the same hours on.
+_GIVEN_UP = 0.9
 # Bounds of 95 %.
 _BOUNDS = 1.96
 
@@ -77,7 +79,7 @@ def event_of(leak: Leak, column: int, known: Sequence[Leak], seen: Circumstances
         f"{100 * share:.1f} % of the mean inflow"
         + (f", {leak.size:.3g} L/s when it was found" if size > SLOW_GROWTH * leak.size else "")
         + (f"; {explained_kind(kind, leak.measurement)}" if kind else "")
-        + (f" ({giver})" if giver and kind == "moved" else "")
+        + (f" ({giver})" if giver else "")
         + ("; lasting, and from now on taken as the level to expect" if is_lasting else ""),
         "size": leak.size,
         "size_now": size,
@@ -149,18 +151,23 @@ def _kinds(
     if inflow is not None and habits.is_known[inflow] and habits.mean[inflow] > 0:
         usual = habits.expected[inflow][cells] / habits.mean[inflow]
         kinds = kinds_of(above, usual, cells, habits, column)
-    districts = listed["district_id"]
-    elsewhere = np.isfinite(seen.reference) & (listed["measurement"] != LOSS).to_numpy()
-    elsewhere &= (districts != districts.iloc[column]).to_numpy() & districts.notna().to_numpy()
-    moved = given_up_by(leak.size, rows, seen.deviation, np.flatnonzero(elsewhere), habits, column)
-    if moved is None:
+    same = (listed["district_id"] == listed["district_id"].iloc[column]).to_numpy()
+    if leak.measurement == LOSS:
+        # A customers' meter that counts less makes a loss of what it leaves out.
+        kind: LeakKind = "meter"
+        candidates = same & (listed["role"] == "consumption").to_numpy()
+        candidates &= (listed["measurement"] == "flow_rate").to_numpy()
+    else:
+        kind = "moved"
+        candidates = np.isfinite(seen.reference) & (listed["measurement"] != LOSS).to_numpy()
+        candidates &= ~same & listed["district_id"].notna().to_numpy()
+    giver = given_up_by(leak.size, rows, seen.deviation, np.flatnonzero(candidates), habits, column)
+    if giver is None:
         return kinds, None
-    # As much less elsewhere in the same hours is hardly chance.
     rest: dict[LeakKind, float] = kinds or {"leak": 1.0, "demand_growth": 0.0, "meter": 0.0}
-    sure = 0.9
-    return {**{kind: (1 - sure) * value for kind, value in rest.items()}, "moved": sure}, str(
-        listed["node_id"].iloc[moved[0]]
-    )
+    found = {name: (1 - _GIVEN_UP) * probability for name, probability in rest.items()}
+    found[kind] = found.get(kind, 0.0) + _GIVEN_UP
+    return found, str(listed["node_id"].iloc[giver[0]])
 
 
 def _inflow(column: int, listed: pd.DataFrame) -> int | None:
