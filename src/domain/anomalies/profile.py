@@ -222,16 +222,25 @@ def quiet(statistic: Callable[..., Any], values: Floats, *arguments: float) -> F
         return np.asarray(statistic(values, *arguments, axis=0), dtype=np.float64)
 
 
+def median(values: Floats) -> Floats:
+    """The median of what is known in each column (rows × columns); NaN where nothing is."""
+    # What is missing is sorted behind the rest.
+    ordered = np.sort(values, axis=0)
+    count = np.isfinite(ordered).sum(axis=0)
+    middle = np.stack([np.maximum(count - 1, 0) // 2, np.minimum(count // 2, len(ordered) - 1)])
+    return np.where(count > 0, np.take_along_axis(ordered, middle, axis=0).mean(axis=0), np.nan)
+
+
 def _by_cell(values: Floats, cells: Integers) -> Floats:
     """Medians by cell of the week; where a cell has seen fewer than three days, those of its hour on any day."""
     by_cell = np.full((values.shape[1], CELLS), np.nan)
     for hour in range(24):
         of_hour = cells % 24 == hour
-        any_day = quiet(np.nanmedian, values[of_hour])
+        any_day = median(values[of_hour])
         for kind in range(CELLS // 24):
             own = values[cells == kind * 24 + hour]
             enough = np.isfinite(own).sum(axis=0) >= 3
-            by_cell[:, kind * 24 + hour] = np.where(enough, quiet(np.nanmedian, own), any_day)
+            by_cell[:, kind * 24 + hour] = np.where(enough, median(own), any_day)
     return by_cell
 
 
@@ -240,7 +249,7 @@ def spread_by_hour(deviation: Floats, hour: Integers) -> Floats:
     spread = np.full((deviation.shape[1], 24), np.nan)
     for h in range(24):
         own = deviation[hour == h]
-        spread[:, h] = 1.4826 * quiet(np.nanmedian, np.abs(own - quiet(np.nanmedian, own)))
-    overall = quiet(np.nanmedian, spread.T)[:, None]
+        spread[:, h] = 1.4826 * median(np.abs(own - median(own)))
+    overall = median(spread.T)[:, None]
     spread = np.where(np.isfinite(spread), spread, overall)
     return np.asarray((np.roll(spread, 1, axis=1) + 2 * spread + np.roll(spread, -1, axis=1)) / 4)

@@ -22,7 +22,7 @@ from src.domain.anomalies.habits import (
     habits_from,
     surprises_of,
 )
-from src.domain.anomalies.profile import FIGURES, Profile, least_spread, profile_of, quiet, spread_by_hour
+from src.domain.anomalies.profile import FIGURES, Profile, least_spread, median, profile_of, quiet, spread_by_hour
 from src.domain.anomalies.signals import Flags, Floats, Integers, Signals
 
 WEEK_HOURS = 7 * 24
@@ -84,7 +84,7 @@ def without_lasting(deviation: Floats) -> Floats:
     moved = deviation.copy()
     for end in range(len(deviation), 0, -WEEK_HOURS):
         rows = slice(max(end - WEEK_HOURS, 0), end)
-        moved[rows] -= np.nan_to_num(quiet(np.nanmedian, deviation[rows]))
+        moved[rows] -= np.nan_to_num(median(deviation[rows]))
     return moved
 
 
@@ -141,7 +141,7 @@ def _autoregression(scaled: Floats) -> tuple[Floats, Floats]:
     """Yule-Walker coefficients (n × ORDER) from what is present, and the robust spread of what they leave."""
     count = scaled.shape[1]
     present = np.isfinite(scaled)
-    zeroed = np.where(present, scaled - quiet(np.nanmedian, scaled), 0.0)
+    zeroed = np.where(present, scaled - median(scaled), 0.0)
     length = len(scaled)
     covariance = np.empty((count, ORDER + 1))
     for lag in range(ORDER + 1):
@@ -152,5 +152,5 @@ def _autoregression(scaled: Floats) -> tuple[Floats, Floats]:
     ridge = (0.01 * covariance[:, 0] + 1e-9)[:, None, None] * np.eye(ORDER)
     memory: Floats = np.linalg.solve(covariance[:, lags] + ridge, covariance[:, 1:, None])[:, :, 0].astype(np.float64)
     surprises = surprises_of(scaled, memory)
-    spread = 1.4826 * quiet(np.nanmedian, np.abs(surprises - quiet(np.nanmedian, surprises)))
+    spread = 1.4826 * median(np.abs(surprises - median(surprises)))
     return memory, np.maximum(spread, 0.05)

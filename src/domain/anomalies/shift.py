@@ -9,9 +9,11 @@ average, so that a lasting change of habit is reported once and then becomes the
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from src.domain.anomalies.habits import CLIP, ORDER, Habits, surprises_of
 from src.domain.anomalies.signals import Floats, Integers
@@ -28,6 +30,8 @@ _CLIP, _CLIP_AT_ONCE, _AT_ONCE = 2.0, 5.0, 3
 # differ of which fewer than so many days are known, as a share of the mean.
 _KIND_SHARE = (5 / 7, 1 / 7, 1 / 7)
 _OF_MEDIAN, _FEW_DAYS, _KINDS_DIFFER = np.pi / 2, 3, 0.1
+# How many sums over the first hours of a step are of squares.
+_SQUARED = 3
 # A statistic needs this share of its hours to be there.
 _PRESENT = 0.6
 
@@ -68,22 +72,29 @@ def level_of(deviation: Floats, weights: Floats | None = None) -> Floats:
 
 
 def _levels(deviation: Floats, weights: Floats | None = None) -> tuple[Floats, Floats]:
-    """The average before each hour, as of `level_of`, and the sum of its squared weights: what its variance is of a
-    single hour's."""
+    """The average before each hour, as of `level_of`, and, where all hours say as much, the sum of its squared weights:
+    what its variance is of a single hour's."""
     keep = 0.5 ** (1 / LEVEL_HALF_LIFE)
-    level, weight, squared = (np.zeros(deviation.shape[1]) for _ in range(3))
-    levels, variances = np.empty_like(deviation), np.empty_like(deviation)
     known = np.isfinite(deviation)
-    counted = known * (1.0 if weights is None else weights)
-    values, keeps = np.where(known, deviation, 0.0) * counted, np.where(known, keep, 1.0)
-    for row in range(len(deviation)):
-        # Two days' worth of "as expected" stand for what is not known yet.
-        levels[row] = level / (weight + 48)
-        variances[row] = squared / (weight + 48) ** 2
-        level = level * keeps[row] + values[row]
-        weight = weight * keeps[row] + counted[row]
-        squared = squared * keeps[row] ** 2 + counted[row] ** 2
-    return levels, variances
+    counted = _before(np.cumsum(known, axis=0))
+    # The weights that an exponential average divides by; hours that are missing do not fade what was before.
+    faded = (1 - keep**counted) / (1 - keep)
+    heavy = deviation if weights is None else deviation * weights
+    total = _before(_faded(heavy)) * faded
+    weight = faded if weights is None else _before(_faded(np.where(known, weights, np.nan))) * faded
+    # Two days' worth of "as expected" stand for what is not known yet.
+    return total / (weight + 48), (1 - keep ** (2 * counted)) / (1 - keep**2) / (weight + 48) ** 2
+
+
+def _faded(values: Floats) -> Floats:
+    """Exponential averages down each column, of what is known; 0 before anything is."""
+    averages = pd.DataFrame(values).ewm(halflife=LEVEL_HALF_LIFE, ignore_na=True).mean()
+    return np.asarray(averages.fillna(0.0).to_numpy())
+
+
+def _before(values: Floats) -> Floats:
+    """What stood in the row before; 0 before the first."""
+    return np.concatenate([np.zeros((1, values.shape[1])), values[:-1]])
 
 
 def shifts(deviation: Floats, cells: Integers, habits: Habits, first: int = 0) -> Shifts:
@@ -121,46 +132,37 @@ def shifts(deviation: Floats, cells: Integers, habits: Habits, first: int = 0) -
     steady = lasting[hour]
     # How far the level before is off, as an average of so many hours.
     level_variance *= variance_of_hours(habits)
-    kind = cells // 24 == np.arange(len(_KIND_SHARE))[:, None]
+    kind = cells // 24
+    # What is expected of a kind of day is a median of as many days; it is wrong alike on each day of the kind.
     days = np.maximum(habits.history / 24 * np.array(_KIND_SHARE)[:, None], 1.0)
+    wrong_once = ((1 + _OF_MEDIAN) / days)[kind]
+    is_new = np.where(days < _FEW_DAYS, 1.0, 0.0)
+    new_kind, differs = is_new[kind], (_KINDS_DIFFER * habits.mean) ** 2
     # Cumulative sums serve every age beyond the memory of the model.
-    sums = [
-        np.concatenate([np.zeros((1, count)), np.cumsum(values, axis=0)])
-        for values in (steady * surprise, steady**2 * present, steady**2 * present)
-    ]
-    owns, lasted = (
-        np.stack([np.concatenate([np.zeros((1, count)), np.cumsum(values * k[:, None], axis=0)]) for k in kind])
+    sums = [_summed(values) for values in (steady * surprise, steady**2 * present, steady**2 * present)]
+    own_by_kind, hours_by_kind = (
+        np.stack([_summed(values * (kind == k)[:, None]) for k in range(len(_KIND_SHARE))])
         for values in (steady**2 * present, present)
     )
-    added, counted = (
-        np.concatenate([np.zeros((1, count)), np.cumsum(values, axis=0)])
-        for values in (np.nan_to_num(deviation), np.isfinite(deviation).astype(np.float64))
-    )
+    added, counted = (_summed(values) for values in (np.nan_to_num(deviation), np.isfinite(deviation) * 1.0))
+    openings = _openings(
+        opening, hour, max(first - max(AGES), 0),
+        [present, present * wrong_once, present * new_kind, present * steady, surprise, loud],
+    )  # fmt: skip
     for n, age in enumerate(AGES):
         ends = np.arange(max(first, age), len(deviation))
         onsets = ends - age
-        product, own, against = (np.zeros((len(onsets), count)) for _ in range(3))
-        whole = np.zeros((len(onsets), count))
-        own_of = np.zeros((len(_KIND_SHARE), len(onsets), count))
-        heard = loud if age <= _AT_ONCE else surprise
-        for lag in range(min(age + 1, ORDER)):
-            at = onsets + lag
-            signature = opening[hour[onsets], lag]
-            product += signature * heard[at]
-            own += signature**2 * present[at]
-            against += signature * steady[at] * present[at]
-            own_of += np.where(kind[:, at, None], signature**2 * present[at], 0.0)
-            whole += signature**2
+        whole, own, unsure, of_new_kind, against, product, at_once = openings(age, onsets)
+        product = at_once if age <= _AT_ONCE else product
         if age + 1 > ORDER:
             for total, values in zip((product, own, against), sums, strict=True):
                 total += values[ends + 1] - values[onsets + ORDER]
-            own_of += owns[:, ends + 1] - owns[:, onsets + ORDER]
             whole += (age + 1 - ORDER) * (lasting**2).mean(axis=0)
-        # What is expected of a kind of day is a median of as many days; it is wrong alike on each day of the kind.
-        repeated = np.maximum((lasted[:, ends + 1] - lasted[:, onsets]) / 24, 1.0)
-        unsure = own_of * (1 + _OF_MEDIAN * repeated) / days[:, None]
-        unsure += np.where(days < _FEW_DAYS, _KINDS_DIFFER * np.abs(habits.mean), 0.0)[:, None] ** 2 * own_of**2
-        variance = own + against**2 * level_variance[onsets] + unsure.sum(axis=0)
+            own_of = own_by_kind[:, ends + 1] - own_by_kind[:, onsets]
+            repeated = np.maximum((hours_by_kind[:, ends + 1] - hours_by_kind[:, onsets]) / 24, 1.0)
+            unsure = (own_of * (1 + _OF_MEDIAN * repeated) / days[:, None]).sum(axis=0)
+            of_new_kind = (own_of * is_new[:, None]).sum(axis=0)
+        variance = own + against**2 * level_variance[onsets] + unsure + differs * of_new_kind**2
         product -= level[onsets] * against
         enough = own > np.maximum(_PRESENT * whole, 1e-12)
         evidence[n, ends] = np.where(enough, product / np.sqrt(np.where(enough, variance, 1.0)), -np.inf)
@@ -169,3 +171,41 @@ def shifts(deviation: Floats, cells: Integers, habits: Habits, first: int = 0) -
         average = (added[ends + 1] - added[onsets]) / np.maximum(measured, 1)
         size[n, ends] = np.where(enough & (measured > 0), average - level[onsets], np.nan)
     return Shifts(evidence, size, level)
+
+
+def _openings(
+    opening: Floats, hour: Integers, since: int, series: Sequence[Floats]
+) -> Callable[[int, Integers], list[Floats]]:
+    """Sums over the first hours of steps, for every row as the one in which a step begins.
+
+    Args:
+        opening: what a step adds to surprises, by hour of its onset, hours since and signal.
+        since: the first row in which a step may begin.
+        series: rows × signals each: the first `_SQUARED` are weighed by the square of that, the others by itself.
+
+    Returns:
+        Of an age and some onsets: the sum of the squares alone, and of each of the series.
+    """
+    onsets = np.arange(since, len(hour))
+    count = opening.shape[2]
+    ahead = [np.concatenate([values, np.zeros((ORDER, count))]) for values in series]
+    sums = [np.zeros((len(onsets), count)) for _ in range(len(series) + 1)]
+    by_age: dict[int, list[Floats]] = {}
+    for lag in range(ORDER):
+        signature = opening[hour[onsets], lag]
+        power = signature**2
+        sums[0] += power
+        for n, values in enumerate(ahead):
+            sums[n + 1] += (power if n < _SQUARED else signature) * values[onsets + lag]
+        if lag in AGES:
+            by_age[lag] = [values.copy() for values in sums]
+
+    def of(age: int, rows: Integers) -> list[Floats]:
+        return [values[rows - since] for values in by_age.get(age, sums)]
+
+    return of
+
+
+def _summed(values: Floats) -> Floats:
+    """Sums of the rows before each, and of all."""
+    return np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0)])
