@@ -265,23 +265,19 @@ _EXPLAINED = {
 
 def _running_length(flags: Flags) -> Floats:
     """The length so far of the run of True that each row belongs to; zero outside."""
-    length = np.zeros(flags.shape)
-    run = np.zeros(flags.shape[1])
-    for row, values in enumerate(flags):
-        run = np.where(values, run + 1, 0.0)
-        length[row] = run
-    return length
+    row = np.arange(1, len(flags) + 1)[:, None]
+    last_outside = np.maximum.accumulate(np.where(flags, 0, row), axis=0)
+    return np.where(flags, row - last_outside, 0).astype(np.float64)
 
 
 def _from_begin(length: Floats, needed: Floats) -> Flags:
     """Every row of the runs that reach the needed length."""
-    flags = np.zeros(length.shape, dtype=bool)
-    reached = np.zeros(length.shape[1], dtype=bool)
-    for row in range(len(length) - 1, -1, -1):
-        inside = length[row] > 0
-        reached = inside & (reached | (length[row] >= needed))
-        flags[row] = reached
-    return flags
+    inside = length > 0
+    ends = inside & ~np.concatenate([inside[1:], np.zeros((1, length.shape[1]), dtype=bool)])[: len(inside)]
+    row = np.arange(len(length))[:, None]
+    end = np.minimum.accumulate(np.where(ends, row, len(length))[::-1], axis=0)[::-1]
+    whole = np.take_along_axis(length, np.minimum(end, len(length) - 1), axis=0)
+    return np.asarray(inside & (whole >= needed))
 
 
 def _gaps(present: Flags, needed: Floats) -> Iterator[Run]:
