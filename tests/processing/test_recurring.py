@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -213,3 +214,67 @@ def test_what_comes_back_is_as_severe_as_the_hours_that_show_it():
         pressure = raised(pressure, begin, begin + 3 * HOUR, 0.5, "p")
     (event,) = [e.finding for e in watch(pressure).stored if e.finding.anomaly_type == "unusual_pressure"]
     assert (event.why["times"], event.why["hours_beyond"], event.severity) == (2, 6, "warning")
+
+
+def test_irrigation_on_some_nights_is_one_event_that_names_its_hours_and_is_then_usual():
+    use = signal(weeks=14, mean=10, noise=0.04)
+    for week in range(8, 14):
+        for day in (0, 2, 4):
+            begin = MONDAY + week * WEEK + day * DAY + 2 * HOUR
+            use = raised(use, begin, begin + 3 * HOUR, 4.0)
+    (event,) = [event.finding for event in watch(use).stored if event.finding.end != event.finding.begin]
+    assert event.begin == MONDAY + 8 * WEEK + 2 * HOUR
+    assert event.end <= MONDAY + 9 * WEEK
+    assert event.why["times"] == 3
+    assert "from about 02:00 to 05:00 on working days" in event.why["explanation"]
+    assert event.severity != "critical"
+
+
+def test_a_night_set_point_that_changed_is_one_event_and_no_jump_at_its_edges():
+    schedule = pressure_of(12)
+    for day in range(8 * 7, 12 * 7):
+        begin = MONDAY + day * DAY + 22 * HOUR
+        schedule = raised(schedule, begin, begin + 7 * HOUR, -1.2, "p")
+    step = schedule.change.copy()
+    hour = schedule.hours.tz_convert(ROME).hour.to_numpy()
+    step[(hour == 22) | (hour == 5)] = 1.2
+    late = schedule.hours < MONDAY + 8 * WEEK + 20 * HOUR
+    step[late] = pressure_of(12).change[late]
+    events = [e.finding for e in watch(replace(schedule, change=step)).stored if e.finding.end != e.finding.begin]
+    assert [event.anomaly_type for event in events] == ["unusual_pressure"]
+    assert "a new use or schedule" in events[0].why["explanation"]
+
+
+def test_what_comes_back_at_its_hour_is_one_event_whatever_week_it_is_judged_in():
+    seen = watch(low_each(pressure_of(5), 1, 16, every=5))
+    low = [event.finding for event in seen.stored if event.finding.anomaly_type == "low_pressure"]
+    assert [(event.begin, event.why["times"]) for event in low] == [(MONDAY + DAY + 20 * HOUR, 3)]
+
+
+def test_what_comes_back_after_somebody_said_it_is_over_is_a_new_event():
+    ordinary = low_each(pressure_of(3), 2, 3)
+    seen = watch(ordinary, until=MONDAY + 3 * DAY)
+    (event,) = seen.stored
+    resolved = replace(event, resolved_by="somebody", resolved_at=MONDAY + 3 * DAY)
+    seen.stored[:] = [resolved]
+    again = watch(low_each(ordinary, 4, 5), MONDAY + 6 * DAY, MONDAY + 3 * DAY, seen)
+    begins = sorted(event.finding.begin for event in again.stored if event.finding.anomaly_type == "low_pressure")
+    assert begins == [MONDAY + 2 * DAY + 20 * HOUR, MONDAY + 4 * DAY + 20 * HOUR]
+    assert watch(low_each(ordinary, 4, 5), MONDAY + 6 * DAY, MONDAY + 4 * DAY, again).stored == again.stored
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_two_events_of_one_subject_overlap(seed: int):
+    random = np.random.default_rng(seed)
+    troubled = pressure_of(4)
+    for _ in range(30):
+        begin = MONDAY + int(random.integers(0, 4 * 168 - 12)) * HOUR
+        troubled = raised(troubled, begin, begin + int(random.integers(1, 12)) * HOUR, -2.0, "p")
+    spans = [
+        (event.finding.begin, event.finding.end)
+        for event in watch(troubled).stored
+        if event.finding.anomaly_type == "low_pressure" and event.finding.end != event.finding.begin
+    ]
+    for (_, end), (begin, _) in itertools.pairwise(sorted(spans)):
+        assert end is not None
+        assert end <= begin

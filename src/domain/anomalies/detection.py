@@ -12,13 +12,13 @@ import pandas as pd
 
 from src.domain.anomalies import household, leak_events, leaks, limits, pattern, sensor_faults
 from src.domain.anomalies.events import CRITICAL, INFO, WARNING, Finding, overlap
-from src.domain.anomalies.habits import Habits
+from src.domain.anomalies.habits import SHORT_HOURS, Habits
 from src.domain.anomalies.leaks import Leak
 from src.domain.anomalies.levels import from_new_levels, leaks_beside_works
 from src.domain.anomalies.limits import Limits
 from src.domain.anomalies.recurrence import comes_and_goes, is_back
 from src.domain.anomalies.shift import LEAD_HOURS, level_of
-from src.domain.anomalies.signals import INFLOW, LOSS, Flags, Floats, Integers, Signals
+from src.domain.anomalies.signals import HOUR, INFLOW, LOSS, Flags, Floats, Integers, Signals
 from src.domain.anomalies.together import Detector, beside_others, unusual_together, worth_an_event
 from src.domain.anomalies.whereabouts import Places, sensors_of
 from src.domain.anomalies.works import Calendar
@@ -144,7 +144,7 @@ def detect(
     calm = np.minimum((np.median(habits.spread, axis=1) / spread) ** 2, 1.0)
     level = level_of(np.where(comes_and_goes(sound, spread), np.nan, sound), calm)
     off_pattern = list(pattern.off_pattern(signals, cells, habits, deviation, level))
-    told = [finding for finding in told if not _is_edge(finding, off_pattern)]
+    told = [f for f in told if not _is_edge(f, off_pattern) and repeated_use(f, off_pattern) is None]
     unusual = [finding for finding in off_pattern if explanation_of(finding, told) is None]
     scaled = sound / spread
     findings = [_confirmed(finding, signals, scaled) for finding in told] + unusual
@@ -221,6 +221,23 @@ def explanation_of(finding: Finding, others: Iterable[Finding]) -> Finding | Non
         and overlap(finding.begin, finding.end, other.begin, other.end)
     )
     return next(candidates, None)
+
+
+def repeated_use(finding: Finding, others: Iterable[Finding]) -> Finding | None:
+    """What a short leak turned out to be the first time of: a use that comes back, and is over by itself each time."""
+    if finding.anomaly_type not in leaks.LEAKS or finding.end is None:
+        return None
+    if finding.end - finding.begin > SHORT_HOURS * HOUR:
+        return None
+    same = (
+        other
+        for other in others
+        if other.method == "pattern"
+        and len(other.episodes) > 1
+        and (other.node_id, other.measurement) == (finding.node_id, finding.measurement)
+        and overlap(finding.begin, finding.end, other.begin, other.end)
+    )
+    return next(same, None)
 
 
 def _is_edge(finding: Finding, off_pattern: Iterable[Finding]) -> bool:

@@ -92,10 +92,10 @@ def reconcile(
             if finding.end is None or finding.end > judged_from:
                 new.append(finding)
         else:
-            left.remove(match)
             if match.resolved_at is not None and finding.end is not None and finding.end <= judged_from:
                 # It was over before, and is left as it was seen then.
                 continue
+            left.remove(match)
             earlier = [event for event in same[:-1] if not _is_leak(finding)]
             if earlier:
                 left = [event for event in left if event not in earlier]

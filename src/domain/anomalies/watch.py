@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
-from src.domain.anomalies.detection import Circumstances, detect, explanation_of
+from src.domain.anomalies.detection import Circumstances, detect, explanation_of, repeated_use
 from src.domain.anomalies.events import INCIDENT_HOURS, SAME_HOUR, SEVERITIES, WEEK_HOURS, Finding
 from src.domain.anomalies.habits import FULL_HISTORY, SHORT_HOURS, Habits
 from src.domain.anomalies.limits import UNFIT
@@ -83,7 +83,7 @@ class Watch:
         for finding in changes.new:
             self._add(finding, works)
         for event, finding in changes.changed:
-            self._replace(event, explained_event(_followed(explained_event(event, Calendar()), finding), works))
+            self._replace(event, explained_event(_followed(explained_event(event, Calendar()), finding, start), works))
         for event in changes.withdrawn:
             if event.finding.anomaly_type == UNFIT:
                 self._close(event, max(start, event.finding.begin), end, FIT_NOW)
@@ -93,10 +93,19 @@ class Watch:
             why = event.finding.why | {"closed_because": reason}
             over = replace(event.finding, end=event.finding.begin, why=why)
             self._replace(event, replace(event, finding=over, resolved_at=end, judged_until=None))
+        self._take_back_leaks(detected.findings, end)
         self._leave_service(circumstances.lives, end)
         return {
             model: [alarm for alarm in alarms if alarm.detected > monday] for model, alarms in detected.alarms.items()
         }
+
+    def _take_back_leaks(self, findings: Sequence[Finding], now: datetime) -> None:
+        """Closes leaks that turned out to be a use that comes back."""
+        for event in list(self.stored):
+            use = repeated_use(event.finding, findings) if event.resolved_by is None else None
+            if use is not None and event.finding.end != event.finding.begin:
+                reason = f"it is the {use.anomaly_type.replace('_', ' ')} that comes back and is shown now"
+                self._close(event, event.finding.begin, now, reason)
 
     def explain(self, works: Calendar) -> None:
         """Attaches to every event the work that explains it, and takes away what is stated no more."""
@@ -157,10 +166,12 @@ class Watch:
             self.touched.add(event.anomaly_id)
 
 
-def _followed(event: Stored, finding: Finding) -> Stored:
-    """The event as the finding tells it. It began when it began, and is as severe as it has been."""
+def _followed(event: Stored, finding: Finding, judged_from: datetime) -> Stored:
+    """The event as the finding tells it. It began when it began, unless hours that are judged now show that it was
+    there before; and it is as severe as it has been."""
     before = event.finding
-    begin, detected = min(before.begin, finding.begin), min(before.detected, finding.detected)
+    begin = min(before.begin, max(finding.begin, judged_from))
+    detected = min(before.detected, max(finding.detected, begin))
     severity = max(before.severity, finding.severity, key=SEVERITIES.index)
     now = replace(finding, begin=begin, detected=detected, severity=severity)
     if event.resolved_by is not None:
