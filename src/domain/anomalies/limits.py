@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from src.domain.anomalies.events import BACK_WITHIN, CRITICAL, INFO, WARNING, Finding, runs, span_of
+from src.domain.anomalies.events import BACK_WITHIN, CRITICAL, INFO, WARNING, Finding, episodes_of, runs, span_of
 from src.domain.anomalies.habits import Habits
 from src.domain.anomalies.signals import Floats, Signals
 from src.vocabulary import AnomalyType
@@ -186,4 +186,5 @@ def beyond_limits(signals: Signals, limits: list[Limits]) -> Iterator[Finding]:
                         "hours_beyond": int(flags[rows, run.column].sum()),
                         "times": run.times,
                     },
+                    episodes=episodes_of(run, signals.hours),
                 )

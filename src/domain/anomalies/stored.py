@@ -16,7 +16,7 @@ from src.domain.anomalies.events import Finding, overlap
 from src.domain.anomalies.habits import USUAL_TIMES
 from src.domain.anomalies.leaks import Leak
 from src.domain.anomalies.signals import HOUR, Flags, Signals
-from src.domain.anomalies.works import Calendar, explained, is_new_level
+from src.domain.anomalies.works import Calendar, explained, is_new_level, since
 
 # An event keeps so much of its time out of what is learned as normal; then it is the new normal.
 UNUSUAL_DAYS = timedelta(days=14)
@@ -119,12 +119,8 @@ def _since_resolved(event: Stored, finding: Finding) -> Finding | None:
     resolved_at = event.resolved_at
     if event.resolved_by is None or resolved_at is None:
         return None
-    back = tuple(episode for episode in finding.episodes[1:] if episode[0] >= resolved_at)
-    if not back:
-        return None
-    begin = back[0][0]
-    why = finding.why | {"times": len(back)}
-    return replace(finding, begin=begin, detected=max(finding.detected, begin + HOUR), episodes=back, why=why)
+    back = next((n for n, (begin, _) in enumerate(finding.episodes) if n and begin >= resolved_at), None)
+    return None if back is None else since(finding, back)
 
 
 def _is_within(event: Stored, judged_from: datetime) -> bool:

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from src.domain.anomalies.detection import Circumstances, detect, explanation_of
 from src.domain.anomalies.events import INCIDENT_HOURS, SAME_HOUR, SEVERITIES, WEEK_HOURS, Finding
 from src.domain.anomalies.habits import FULL_HISTORY, SHORT_HOURS, Habits
+from src.domain.anomalies.leak_events import is_hardly_leak
 from src.domain.anomalies.limits import UNFIT
 from src.domain.anomalies.relatives import learn
 from src.domain.anomalies.sensor_faults import EVERY_NODE
@@ -18,7 +19,7 @@ from src.domain.anomalies.shift import LEAD_HOURS
 from src.domain.anomalies.signals import HOUR, Signals, cells_of
 from src.domain.anomalies.stored import Stored, explained_event, known_leaks, reconcile, usable_hours
 from src.domain.anomalies.together import TOGETHER
-from src.domain.anomalies.works import Calendar
+from src.domain.anomalies.works import Calendar, parted
 from src.domain.days import day_start
 from src.domain.service_life import Lives, leaves_service, times_of
 
@@ -78,8 +79,9 @@ class Watch:
         ]
         detected = detect(part, cells, habits, circumstances, start, known_leaks(self.stored, start))
         reporting = {*part.listed["node_id"], EVERY_NODE}
-        changes = reconcile(concerned, detected.findings, start, reporting)
         works = circumstances.works
+        findings = [part for finding in detected.findings for part in parted(finding, works)]
+        changes = reconcile(concerned, findings, start, reporting)
         for finding in changes.new:
             self._add(finding, works)
         for event, finding in changes.changed:
@@ -158,10 +160,13 @@ class Watch:
 
 
 def _followed(event: Stored, finding: Finding) -> Stored:
-    """The event as the finding tells it. It began when it began, and is as severe as it has been."""
+    """The event as the finding tells it. It began when it began, and is as severe as it has been, unless it turns out
+    to be hardly a leak."""
     before = event.finding
     begin, detected = min(before.begin, finding.begin), min(before.detected, finding.detected)
     severity = max(before.severity, finding.severity, key=SEVERITIES.index)
+    if is_hardly_leak(finding.why.get("kinds")):
+        severity = finding.severity
     now = replace(finding, begin=begin, detected=detected, severity=severity)
     if event.resolved_by is not None:
         # Somebody has said that it is over; its end still follows the trouble, so that it is not told again.

@@ -12,7 +12,7 @@ from typing import Protocol
 from uuid import UUID
 
 from src.domain.anomalies.events import INFO, Finding
-from src.domain.anomalies.signals import INFLOW, LOSS
+from src.domain.anomalies.signals import HOUR, INFLOW, LOSS
 from src.vocabulary import AnomalyType, WorkKind
 
 # A finding begins so long before a work at the earliest, and so long after its end at the latest: crews are early, and
@@ -175,6 +175,25 @@ def _unexplained(finding: Finding) -> Finding:
         end = None
         why = {name: value for name, value in why.items() if name != "closed_because"} | {"settled": None}
     return replace(finding, severity=by["severity"], why=why, end=end)
+
+
+def parted(finding: Finding, works: Calendar) -> list[Finding]:
+    """The finding, in parts where a work explains it, and not the same one that it came back."""
+    times = finding.episodes
+    by = [works.explanation_of(replace(finding, begin=begin, end=end)) for begin, end in times]
+    again = next((n for n, work in enumerate(by) if work != by[0]), 0)
+    if not again or by[0] is None or (finding.end is not None and finding.end <= times[again][0]):
+        return [finding]
+    before = finding.why | {"times": again}
+    first = replace(finding, end=times[again - 1][1], why=before, episodes=times[:again])
+    return [first, *parted(since(finding, again), works)]
+
+
+def since(finding: Finding, episode: int) -> Finding:
+    """The finding without what was before one of its episodes."""
+    begin, left = finding.episodes[episode][0], finding.episodes[episode:]
+    detected = max(finding.detected, begin + HOUR)
+    return replace(finding, begin=begin, detected=detected, why=finding.why | {"times": len(left)}, episodes=left)
 
 
 def is_explained(finding: Finding) -> bool:
