@@ -14,6 +14,7 @@ from src.domain.anomalies.limits import limits_of
 from src.domain.anomalies.signals import Signals
 from src.domain.anomalies.watch import Watch, habits_of_week, weeks
 from src.domain.anomalies.works import Calendar, Work
+from src.vocabulary import WorkKind
 from tests.signals import (
     DAY,
     HOUR,
@@ -92,6 +93,30 @@ def test_works_on_days_that_follow_each_other_explain_each_its_own_day():
                      {"p": "d"})  # fmt: skip
     on = judged(signals, MONDAY, AT + 4 * DAY, works)
     assert told(on, "low_pressure") == [("low_pressure", day, "info") for day in days]
+
+
+@pytest.mark.parametrize("kind", ["works", "closure"])
+def test_what_goes_on_for_more_than_a_day_after_a_work_is_raised(kind: WorkKind):
+    signals = pressure((AT, AT + 5 * DAY, -3.5))
+    works = Calendar([Work(UUID(int=7), kind, "p", None, AT - HOUR, AT + 4 * HOUR)], {"p": "d"})
+    on = judged(signals, MONDAY, AT + DAY, works)
+    assert told(on, "low_pressure") == [("low_pressure", AT, "info")]
+    judged(signals, AT + DAY, AT + 30 * HOUR, works, on)
+    assert told(on, "low_pressure") == [("low_pressure", AT, "critical")]
+    on.touched.clear()
+    on.explain(works, AT + 30 * HOUR)
+    assert not on.touched
+    assert told(judged(signals, MONDAY, AT + 6 * DAY, works), "low_pressure") == [("low_pressure", AT, "critical")]
+
+
+def test_an_inlet_that_rests_at_night_and_stands_still_for_a_day_is_told_of():
+    start, signals = AT + 2 * DAY - 3 * HOUR, signal()
+    flowing = np.ones(signals.mean.shape)
+    flowing[np.isin(signals.hours.tz_convert(ROME).hour, (2, 3))] = 0
+    flowing[rows(signals, start, start + 20 * HOUR)] = 0
+    figures = {name: getattr(signals, name) * flowing for name in ("mean", "low", "high")}
+    on = watch(replace(signals, **figures), until=start + DAY)
+    assert "flat_line" in [e.finding.anomaly_type for e in on.stored if e.finding.begin >= start - HOUR]
 
 
 @pytest.mark.parametrize("dips", [0, 2])

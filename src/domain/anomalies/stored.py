@@ -43,10 +43,14 @@ class Stored:
     is_shown_open: bool = False
 
 
-def explained_event(event: Stored, works: Calendar) -> Stored:
-    """The event with the work that explains it, if one does; with what another explained of it taken back."""
+def explained_event(event: Stored, works: Calendar, until: datetime) -> Stored:
+    """The event with the work that explains it, if one does; with what another explained of it taken back.
+
+    Args:
+        until: what is open went on until then.
+    """
     plain = explained(event.finding, None)
-    finding = explained(plain, works.explanation_of(plain))
+    finding = explained(plain, works.explanation_of(plain, until))
     if finding == event.finding:
         return event
     if event.resolved_by is not None:

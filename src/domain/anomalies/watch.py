@@ -80,12 +80,13 @@ class Watch:
         detected = detect(part, cells, habits, circumstances, start, known_leaks(self.stored, start))
         reporting = {*part.listed["node_id"], EVERY_NODE}
         works = circumstances.works
-        findings = [part for finding in detected.findings for part in parted(finding, works)]
+        findings = [part for finding in detected.findings for part in parted(finding, works, end)]
         changes = reconcile(concerned, findings, start, reporting)
         for finding in changes.new:
-            self._add(finding, works)
+            self._add(finding, works, end)
         for event, finding in changes.changed:
-            self._replace(event, explained_event(_followed(explained_event(event, Calendar()), finding), works))
+            now = _followed(explained_event(event, Calendar(), end), finding)
+            self._replace(event, explained_event(now, works, end))
         for event in changes.withdrawn:
             if event.finding.anomaly_type == UNFIT:
                 self._close(event, max(start, event.finding.begin), end, FIT_NOW)
@@ -100,10 +101,10 @@ class Watch:
             model: [alarm for alarm in alarms if alarm.detected > monday] for model, alarms in detected.alarms.items()
         }
 
-    def explain(self, works: Calendar) -> None:
+    def explain(self, works: Calendar, until: datetime) -> None:
         """Attaches to every event the work that explains it, and takes away what is stated no more."""
         for event in list(self.stored):
-            self._replace(event, explained_event(event, works))
+            self._replace(event, explained_event(event, works, until))
 
     def _leave_service(self, lives: Lives, until: datetime) -> None:
         """Ends the events of nodes that were out of service by then, when they left."""
@@ -134,12 +135,12 @@ class Watch:
         finding = replace(event.finding, end=end, why=event.finding.why | {"closed_because": reason})
         self._replace(event, replace(event, finding=finding, resolved_at=now, judged_until=None))
 
-    def _add(self, finding: Finding, works: Calendar) -> None:
+    def _add(self, finding: Finding, works: Calendar, until: datetime) -> None:
         district = self.district_of.get(finding.node_id)
         anomaly_id = uuid4()
         incident = self._incident(district, finding.begin) or anomaly_id
         event = Stored(anomaly_id, finding, finding.end, None, incident, district)
-        self.stored.append(explained_event(event, works))
+        self.stored.append(explained_event(event, works, until))
         self.touched.add(anomaly_id)
 
     def _incident(self, district: str | None, begin: datetime) -> UUID | None:
