@@ -170,3 +170,15 @@ def test_of_a_silent_household_nobody_knows_whether_its_water_stops():
     found = {e.finding.anomaly_type for e in watch(signals, until=AT + 80 * HOUR).stored}
     assert "silent" in found
     assert "continuous_flow" not in found
+
+
+def test_low_and_high_hours_of_one_sensor_are_two_events_each_of_which_ends():
+    turn = AT + 60 * HOUR
+    signals = pressure((AT, turn, -0.75), (turn, turn + 30 * HOUR, 1.2))
+    at_once = judged(signals, MONDAY, AT + 6 * DAY, Calendar())
+    on = judged(signals, MONDAY, turn - HOUR, Calendar())
+    for hour in range(72):
+        judged(signals, turn + (hour - 1) * HOUR, turn + hour * HOUR, Calendar(), on)
+    assert len(told(on, "unusual_pressure")) == 2
+    assert told(on, "unusual_pressure") == told(at_once, "unusual_pressure")
+    assert all(event.finding.end is not None for event in on.stored)

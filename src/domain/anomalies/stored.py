@@ -138,12 +138,19 @@ def _is_leak(finding: Finding) -> bool:
 
 
 def _same(stored: Finding, found: Finding) -> bool:
-    if stored.subject != found.subject:
+    if stored.subject != found.subject or _direction(stored) != _direction(found):
         return False
     if _is_leak(found):
         # Leaks may lie on top of each other: the step tells them apart.
         return abs(stored.begin - found.begin) <= 12 * HOUR
     return overlap(stored.begin, stored.end, found.begin, found.end)
+
+
+def _direction(finding: Finding) -> bool | None:
+    """Whether hours off their pattern lie above it: those above and those below are two events. None of any other."""
+    if finding.method != "pattern" or finding.actual is None or finding.expected is None:
+        return None
+    return finding.actual > finding.expected
 
 
 def known_leaks(stored: Iterable[Stored], at: datetime) -> list[Leak]:
