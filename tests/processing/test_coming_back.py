@@ -182,3 +182,14 @@ def test_low_and_high_hours_of_one_sensor_are_two_events_each_of_which_ends():
     assert len(told(on, "unusual_pressure")) == 2
     assert told(on, "unusual_pressure") == told(at_once, "unusual_pressure")
     assert all(event.finding.end is not None for event in on.stored)
+
+
+def test_a_burst_on_top_of_another_one_of_the_same_day_is_never_taken_for_it():
+    signals = raised(signal(), AT, AT + 12 * DAY, 10)
+    signals = raised(signals, AT + 12 * HOUR, AT + 12 * DAY, 35)
+    on = watch(signals, until=AT + 2 * DAY)
+    found = sorted((e.anomaly_id, e.finding.begin, e.finding.why["size"]) for e in on.stored)
+    assert len({begin for _, begin, _ in found}) == 2
+    for hour in range(3):
+        watch(signals, start=AT + 2 * DAY + hour * HOUR, until=AT + 2 * DAY + (hour + 1) * HOUR, watch=on)
+        assert sorted((e.anomaly_id, e.finding.begin, e.finding.why["size"]) for e in on.stored) == found

@@ -88,9 +88,12 @@ def reconcile(
     new: list[Finding] = []
     changed: list[tuple[Stored, Finding]] = []
     for finding in sorted(findings, key=lambda f: (f.begin, f.detected)):
-        # Of several that it may be, the last is the one that goes on; those before it stay as they are.
+        # Of several that it may be, the last is the one that goes on; those before it stay as they are. Of leaks, it is
+        # the one that began nearest to it.
         same = sorted((e for e in left if _same(e.finding, finding)), key=lambda event: event.finding.begin)
         match = same[-1] if same else None
+        if _is_leak(finding):
+            match = min(same, key=lambda event: abs(event.finding.begin - finding.begin), default=None)
         if match is None:
             # What was over before is known already, or was found not to be worth it.
             if finding.end is None or finding.end > judged_from:
