@@ -188,12 +188,12 @@ def test_a_work_that_is_stated_later_explains_what_was_raised_and_one_that_is_de
     signals = changed_level()
     watched = judged(signals, Calendar(), AT + 2 * DAY)
     raised_one = watched.stored[0]
-    watched.explain(works)
+    watched.explain(works, AT + 2 * DAY)
     assert watched.stored[0].finding.severity == "info"
     assert watched.stored[0].resolved_at == raised_one.finding.detected
     watched = judged(signals, works, AT + 3 * DAY, AT + 2 * DAY, watched=watched)
     assert "burst" not in [e.finding.anomaly_type for e in watched.stored if e.resolved_at is None]
-    watched.explain(Calendar())
+    watched.explain(Calendar(), AT + 3 * DAY)
     assert watched.stored[0] == raised_one
     judged(signals, Calendar(), AT + 4 * DAY, AT + 3 * DAY, watched=watched)
     assert watched.stored[0].resolved_at is None
@@ -203,7 +203,7 @@ def test_a_work_that_is_stated_later_explains_what_was_raised_and_one_that_is_de
 def test_what_a_person_has_resolved_gets_its_explanation_and_stays_resolved():
     watched = judged(changed_level(), Calendar(), AT + 2 * DAY)
     watched.stored[0] = replace(watched.stored[0], resolved_by="anna", resolved_at=AT + DAY)
-    watched.explain(calendar(work("meter_exchange")))
+    watched.explain(calendar(work("meter_exchange")), AT + 2 * DAY)
     event = watched.stored[0]
     assert (event.resolved_at, event.finding.end, event.finding.severity) == (AT + DAY, None, "info")
 

@@ -27,12 +27,14 @@ def continuous_flow(signals: Signals, habits: Habits) -> Iterator[Finding]:
         busy = np.isfinite(signals.mean) & ~zero & (signals.mean > 0) & np.asarray(is_judged)
     for run in runs(busy, zero, 1):
         needed = int(np.ceil(max(LEAST_HOURS, TIMES_USUAL * habits.busy_hours[run.column])))
-        if run.last - run.first + 1 < needed:
-            continue
         rows = slice(run.first, run.last + 1)
+        # Of hours without a reading nobody knows whether it flowed.
+        flowing = np.flatnonzero(busy[rows, run.column]) + run.first
+        if len(flowing) < needed:
+            continue
         least = float(np.nanquantile(np.fmin(signals.low[rows, run.column], signals.mean[rows, run.column]), 0.05))
-        begin, detected, end = span_of(replace(run, certain=run.first + needed - 1), signals.hours)
-        hours = run.last - run.first + 1
+        begin, detected, end = span_of(replace(run, certain=int(flowing[needed - 1])), signals.hours)
+        hours = len(flowing)
         signal = signals.listed.iloc[run.column]
         yield Finding(
             signal["node_id"],

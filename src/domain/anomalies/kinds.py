@@ -96,9 +96,11 @@ def given_up_by(
     level = level_of(deviation[: rows.start + 1, columns])[-1]
     fell = pd.DataFrame(deviation[rows, columns]).mean().to_numpy() - level
     deviations = fell / np.sqrt(noise[:-1] / hours)
+    # What had fallen before the rise did not give this up.
+    day_before = pd.DataFrame(deviation[max(rows.start - 24, 0) : rows.start, columns]).mean().to_numpy() - level
     both = np.abs(size + fell)
     is_same = (both < _LEFT * size) & (both < _TOGETHER * np.sqrt((noise[:-1] + noise[-1]) / hours))
-    matching = np.flatnonzero(is_same & (deviations < -_FELL))
+    matching = np.flatnonzero(is_same & (deviations < -_FELL) & ~(day_before < -_LEFT * size))
     if not len(matching):
         return None
     nearest = matching[np.argmin(both[matching])]

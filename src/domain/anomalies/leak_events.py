@@ -18,6 +18,8 @@ from src.domain.anomalies.shift import LEVEL_HALF_LIFE, variance_of_hours
 from src.domain.anomalies.signals import HOUR, INFLOW, LOSS, Floats, Integers, Signals
 from src.vocabulary import LeakKind, Severity
 
+# What is so unlikely to be a leak is none to get up for; in a rise's first hours nothing tells what it is.
+_NO_LEAK = 0.2
 # From this share of the mean inflow on, and from this many days' inflow lost on, it is a matter for now.
 _CRITICAL_SHARE, _WARNING_SHARE, _CRITICAL_DAYS = 0.2, 0.08, 0.5
 # A repair that failed so soon after did not hold; nights of so many days tell what flowed before.
@@ -112,11 +114,16 @@ def event_of(leak: Leak, column: int, known: Sequence[Leak], seen: Circumstances
 
 
 def _severity(share: float, days_lost: float, hours: float, kinds: Mapping[LeakKind, float] | None) -> Severity:
-    """By the share of the inflow and the days' inflow lost; what is more likely no leak loses no water."""
-    is_leak = kinds is None or kinds["leak"] >= 0.5
+    """By the share of the inflow and the days' inflow lost; what is hardly a leak loses no water."""
+    is_leak = not is_hardly_leak(kinds)
     if is_leak and (share >= _CRITICAL_SHARE or days_lost >= _CRITICAL_DAYS):
         return CRITICAL
     return WARNING if share >= _WARNING_SHARE or (is_leak and hours >= 48) else INFO
+
+
+def is_hardly_leak(kinds: Mapping[LeakKind, float] | None) -> bool:
+    """Whether a rise is most likely something else."""
+    return kinds is not None and kinds["leak"] < _NO_LEAK
 
 
 def _lost(above: Floats, hours: float, size: float, noise: float) -> tuple[float, float]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from src.domain.anomalies.events import BACK_WITHIN, CRITICAL, INFO, WARNING, Finding, Run, episodes_of, runs, span_of
-from src.domain.anomalies.habits import USUAL_TIMES, ZERO_IS_USUAL, Habits
+from src.domain.anomalies.habits import SHORT_HOURS, USUAL_TIMES, ZERO_IS_USUAL, Habits
 from src.domain.anomalies.signals import HOLIDAY, SATURDAY, WORKDAY, Floats, Integers, Signals
 from src.vocabulary import AnomalyType, Severity
 
@@ -96,7 +96,8 @@ def _repeated(run: Run, cells: Integers) -> str:
 def _severity_of(times_limit: float, hours: int, run: Run) -> Severity:
     """What is over by itself each time, and comes back, is a schedule: no matter for now."""
     severity = severity_of(times_limit, hours)
-    return WARNING if severity == CRITICAL and run.times >= USUAL_TIMES else severity
+    is_schedule = run.times >= USUAL_TIMES and max(run.lengths) <= SHORT_HOURS
+    return WARNING if severity == CRITICAL and is_schedule else severity
 
 
 def severity_of(times_limit: float, hours: int) -> Severity:

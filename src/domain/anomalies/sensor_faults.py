@@ -54,8 +54,10 @@ def flat_lines(signals: Signals, habits: Habits) -> Iterator[Finding]:
     flags = _from_begin(length, needed)
     # A sensor that never moved since it was first heard may be like that.
     flags &= habits.is_known | np.logical_or.accumulate(_moved(signals), axis=0)
-    # Where nothing flows now and then, as at a household, a holiday is no fault.
-    flags &= ~((signals.mean == 0) & (np.nan_to_num(habits.zeros) >= ZERO_IS_USUAL))
+    # Where nothing flows now and then, as at a household, a holiday is no fault; what feeds a district stands still no
+    # longer than it ever does.
+    may_rest = (np.nan_to_num(habits.zeros) >= ZERO_IS_USUAL) & (signals.listed["role"] != "inlet").to_numpy()
+    flags &= ~((signals.mean == 0) & may_rest)
     for run in runs(flags, np.isfinite(signals.mean) & ~flat, _QUIET_HOURS["flat_line"], back_within=BACK_WITHIN):
         stuck = float(signals.mean[run.last, run.column])
         certain = min(run.first + int(np.ceil(needed[run.column])) - 1, run.last)

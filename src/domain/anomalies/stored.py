@@ -16,7 +16,7 @@ from src.domain.anomalies.events import Finding, overlap
 from src.domain.anomalies.habits import USUAL_TIMES
 from src.domain.anomalies.leaks import Leak
 from src.domain.anomalies.signals import HOUR, Flags, Signals
-from src.domain.anomalies.works import Calendar, explained, is_new_level
+from src.domain.anomalies.works import Calendar, explained, is_new_level, since
 
 # An event keeps so much of its time out of what is learned as normal; then it is the new normal.
 UNUSUAL_DAYS = timedelta(days=14)
@@ -43,10 +43,14 @@ class Stored:
     is_shown_open: bool = False
 
 
-def explained_event(event: Stored, works: Calendar) -> Stored:
-    """The event with the work that explains it, if one does; with what another explained of it taken back."""
+def explained_event(event: Stored, works: Calendar, until: datetime) -> Stored:
+    """The event with the work that explains it, if one does; with what another explained of it taken back.
+
+    Args:
+        until: what is open went on until then.
+    """
     plain = explained(event.finding, None)
-    finding = explained(plain, works.explanation_of(plain))
+    finding = explained(plain, works.explanation_of(plain, until))
     if finding == event.finding:
         return event
     if event.resolved_by is not None:
@@ -84,9 +88,12 @@ def reconcile(
     new: list[Finding] = []
     changed: list[tuple[Stored, Finding]] = []
     for finding in sorted(findings, key=lambda f: (f.begin, f.detected)):
-        # Of several that it may be, the last is the one that goes on; those before it stay as they are.
+        # Of several that it may be, the last is the one that goes on; those before it stay as they are. Of leaks, it is
+        # the one that began nearest to it.
         same = sorted((e for e in left if _same(e.finding, finding)), key=lambda event: event.finding.begin)
         match = same[-1] if same else None
+        if _is_leak(finding):
+            match = min(same, key=lambda event: abs(event.finding.begin - finding.begin), default=None)
         if match is None:
             # What was over before is known already, or was found not to be worth it.
             if finding.end is None or finding.end > judged_from:
@@ -119,12 +126,8 @@ def _since_resolved(event: Stored, finding: Finding) -> Finding | None:
     resolved_at = event.resolved_at
     if event.resolved_by is None or resolved_at is None:
         return None
-    back = tuple(episode for episode in finding.episodes[1:] if episode[0] >= resolved_at)
-    if not back:
-        return None
-    begin = back[0][0]
-    why = finding.why | {"times": len(back)}
-    return replace(finding, begin=begin, detected=max(finding.detected, begin + HOUR), episodes=back, why=why)
+    back = next((n for n, (begin, _) in enumerate(finding.episodes) if n and begin >= resolved_at), None)
+    return None if back is None else since(finding, back)
 
 
 def _is_within(event: Stored, judged_from: datetime) -> bool:
@@ -138,12 +141,19 @@ def _is_leak(finding: Finding) -> bool:
 
 
 def _same(stored: Finding, found: Finding) -> bool:
-    if stored.subject != found.subject:
+    if stored.subject != found.subject or _direction(stored) != _direction(found):
         return False
     if _is_leak(found):
         # Leaks may lie on top of each other: the step tells them apart.
         return abs(stored.begin - found.begin) <= 12 * HOUR
     return overlap(stored.begin, stored.end, found.begin, found.end)
+
+
+def _direction(finding: Finding) -> bool | None:
+    """Whether hours off their pattern lie above it: those above and those below are two events. None of any other."""
+    if finding.method != "pattern" or finding.actual is None or finding.expected is None:
+        return None
+    return finding.actual > finding.expected
 
 
 def known_leaks(stored: Iterable[Stored], at: datetime) -> list[Leak]:

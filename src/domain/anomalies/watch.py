@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from src.domain.anomalies.detection import Circumstances, detect, explanation_of, repeated_use
 from src.domain.anomalies.events import INCIDENT_HOURS, SAME_HOUR, SEVERITIES, WEEK_HOURS, Finding
 from src.domain.anomalies.habits import FULL_HISTORY, SHORT_HOURS, Habits
+from src.domain.anomalies.leak_events import is_hardly_leak
 from src.domain.anomalies.limits import UNFIT
 from src.domain.anomalies.relatives import learn
 from src.domain.anomalies.sensor_faults import EVERY_NODE
@@ -18,7 +19,7 @@ from src.domain.anomalies.shift import LEAD_HOURS
 from src.domain.anomalies.signals import HOUR, Signals, cells_of
 from src.domain.anomalies.stored import Stored, explained_event, known_leaks, reconcile, usable_hours
 from src.domain.anomalies.together import TOGETHER
-from src.domain.anomalies.works import Calendar
+from src.domain.anomalies.works import Calendar, parted
 from src.domain.days import day_start
 from src.domain.service_life import Lives, leaves_service, times_of
 
@@ -78,12 +79,14 @@ class Watch:
         ]
         detected = detect(part, cells, habits, circumstances, start, known_leaks(self.stored, start))
         reporting = {*part.listed["node_id"], EVERY_NODE}
-        changes = reconcile(concerned, detected.findings, start, reporting)
         works = circumstances.works
+        findings = [part for finding in detected.findings for part in parted(finding, works, end)]
+        changes = reconcile(concerned, findings, start, reporting)
         for finding in changes.new:
-            self._add(finding, works)
+            self._add(finding, works, end)
         for event, finding in changes.changed:
-            self._replace(event, explained_event(_followed(explained_event(event, Calendar()), finding, start), works))
+            now = _followed(explained_event(event, Calendar(), end), finding, start)
+            self._replace(event, explained_event(now, works, end))
         for event in changes.withdrawn:
             if event.finding.anomaly_type == UNFIT:
                 self._close(event, max(start, event.finding.begin), end, FIT_NOW)
@@ -107,10 +110,10 @@ class Watch:
                 reason = f"it is the {use.anomaly_type.replace('_', ' ')} that comes back and is shown now"
                 self._close(event, event.finding.begin, now, reason)
 
-    def explain(self, works: Calendar) -> None:
+    def explain(self, works: Calendar, until: datetime) -> None:
         """Attaches to every event the work that explains it, and takes away what is stated no more."""
         for event in list(self.stored):
-            self._replace(event, explained_event(event, works))
+            self._replace(event, explained_event(event, works, until))
 
     def _leave_service(self, lives: Lives, until: datetime) -> None:
         """Ends the events of nodes that were out of service by then, when they left."""
@@ -141,12 +144,12 @@ class Watch:
         finding = replace(event.finding, end=end, why=event.finding.why | {"closed_because": reason})
         self._replace(event, replace(event, finding=finding, resolved_at=now, judged_until=None))
 
-    def _add(self, finding: Finding, works: Calendar) -> None:
+    def _add(self, finding: Finding, works: Calendar, until: datetime) -> None:
         district = self.district_of.get(finding.node_id)
         anomaly_id = uuid4()
         incident = self._incident(district, finding.begin) or anomaly_id
         event = Stored(anomaly_id, finding, finding.end, None, incident, district)
-        self.stored.append(explained_event(event, works))
+        self.stored.append(explained_event(event, works, until))
         self.touched.add(anomaly_id)
 
     def _incident(self, district: str | None, begin: datetime) -> UUID | None:
@@ -168,11 +171,13 @@ class Watch:
 
 def _followed(event: Stored, finding: Finding, judged_from: datetime) -> Stored:
     """The event as the finding tells it. It began when it began, unless hours that are judged now show that it was
-    there before; and it is as severe as it has been."""
+    there before; and it is as severe as it has been, unless it turns out to be hardly a leak."""
     before = event.finding
     begin = min(before.begin, max(finding.begin, judged_from))
     detected = min(before.detected, max(finding.detected, begin))
     severity = max(before.severity, finding.severity, key=SEVERITIES.index)
+    if is_hardly_leak(finding.why.get("kinds")):
+        severity = finding.severity
     now = replace(finding, begin=begin, detected=detected, severity=severity)
     if event.resolved_by is not None:
         # Somebody has said that it is over; its end still follows the trouble, so that it is not told again.

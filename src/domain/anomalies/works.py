@@ -12,7 +12,7 @@ from typing import Protocol
 from uuid import UUID
 
 from src.domain.anomalies.events import INFO, Finding
-from src.domain.anomalies.signals import INFLOW, LOSS
+from src.domain.anomalies.signals import HOUR, INFLOW, LOSS
 from src.vocabulary import AnomalyType, WorkKind
 
 # A finding begins so long before a work at the earliest, and so long after its end at the latest: crews are early, and
@@ -22,6 +22,8 @@ AROUND_INSTANT: Mapping[WorkKind, timedelta] = {
     "meter_exchange": timedelta(hours=24),
     "network_change": timedelta(hours=6),
 }
+# What works and closures leave behind is theirs to explain for so long after their end.
+OUTLASTS = timedelta(hours=24)
 # After these the level that was found is the level to expect.
 LEVEL_CHANGES: tuple[WorkKind, ...] = ("meter_exchange", "network_change")
 LEAKS: tuple[AnomalyType, ...] = ("burst", "slow_leak")
@@ -76,6 +78,8 @@ class Trouble(Protocol):
     def measurement(self) -> str | None: ...
     @property
     def begin(self) -> datetime: ...
+    @property
+    def end(self) -> datetime | None: ...
 
 
 @dataclass(frozen=True)
@@ -91,9 +95,14 @@ class Calendar:
     district_of: Mapping[str, str | None] = field(default_factory=dict)
     balances_of: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
-    def explanation_of(self, trouble: Trouble) -> Work | None:
-        """The work that explains a finding: of several, the one that began nearest to it."""
-        candidates = [work for work in self.works if self._explains(work, trouble)]
+    def explanation_of(self, trouble: Trouble, until: datetime | None = None) -> Work | None:
+        """The work that explains a finding: of several, the one that began nearest to it.
+
+        Args:
+            until: what has no end went on until then. None: it is not known how long.
+        """
+        lasted = trouble.end or until
+        candidates = [work for work in self.works if self._explains(work, trouble) and not _is_outlasted(work, lasted)]
         return min(candidates, key=lambda work: (abs(work.begin - trouble.begin), work.work_id), default=None)
 
     def moves_level(self, trouble: Trouble) -> Work | None:
@@ -139,6 +148,13 @@ def _is_near(work: Work, begin: datetime) -> bool:
     return work.begin - BEFORE <= begin <= work.end + AFTER
 
 
+def _is_outlasted(work: Work, lasted: datetime | None) -> bool:
+    """Whether trouble has gone on too long after a work to be its doing, as where a valve was left shut."""
+    if work.end is None or work.kind in LEVEL_CHANGES or lasted is None:
+        return False
+    return lasted > work.end + OUTLASTS
+
+
 def explained(finding: Finding, work: Work | None) -> Finding:
     """The finding with the work that explains it attached; without one as it was before any was.
 
@@ -175,6 +191,25 @@ def _unexplained(finding: Finding) -> Finding:
         end = None
         why = {name: value for name, value in why.items() if name != "closed_because"} | {"settled": None}
     return replace(finding, severity=by["severity"], why=why, end=end)
+
+
+def parted(finding: Finding, works: Calendar, until: datetime) -> list[Finding]:
+    """The finding, in parts where a work explains it, and not the same one that it came back."""
+    times = finding.episodes
+    by = [works.explanation_of(replace(finding, begin=begin, end=end), until) for begin, end in times]
+    again = next((n for n, work in enumerate(by) if work != by[0]), 0)
+    if not again or by[0] is None or (finding.end is not None and finding.end <= times[again][0]):
+        return [finding]
+    before = finding.why | {"times": again}
+    first = replace(finding, end=times[again - 1][1], why=before, episodes=times[:again])
+    return [first, *parted(since(finding, again), works, until)]
+
+
+def since(finding: Finding, episode: int) -> Finding:
+    """The finding without what was before one of its episodes."""
+    begin, left = finding.episodes[episode][0], finding.episodes[episode:]
+    detected = max(finding.detected, begin + HOUR)
+    return replace(finding, begin=begin, detected=detected, why=finding.why | {"times": len(left)}, episodes=left)
 
 
 def is_explained(finding: Finding) -> bool:

@@ -99,7 +99,7 @@ def attach_works(
         stored_events(connection, as_of - LOOKS_BACK, None, node_ids, with_others=with_others), districts_of(network)
     )
     before = {event.anomaly_id: as_written(event, event.judged_until) for event in watch.stored}
-    watch.explain(calendar_of(connection, network, districts, watch.stored, as_of))
+    watch.explain(calendar_of(connection, network, districts, watch.stored, as_of), as_of)
     # Whatever is still to be judged of them stays so.
     changed = [as_written(event, event.judged_until) for event in watch.stored if event.anomaly_id in watch.touched]
     write_events(connection, changed)
