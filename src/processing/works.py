@@ -14,6 +14,7 @@ from src.db import generation, tables
 from src.processing.imports.files import DistrictName, Empty, Identifier, Refused, Text, run_import
 from src.processing.imports.instants import LocalInstant
 from src.vocabulary import WorkKind
+from src.work_spans import problem_of_span
 
 # Who has stated what a file says.
 BY_FILE = "works.csv"
@@ -45,10 +46,8 @@ class Work(BaseModel):
             raise ValueError("node_id or district_id must say where")
         if self.begin is None:
             raise ValueError("begin must say when")
-        if self.end is None and self.kind in ("works", "closure"):
-            raise ValueError(f"end must say until when, of {self.kind}")
-        if self.end is not None and self.end <= self.begin:
-            raise ValueError("end must be later than begin")
+        if problem := problem_of_span(self.kind, self.begin, self.end):
+            raise ValueError(problem)
         return self
 
     @property

@@ -99,6 +99,7 @@ def test_works_are_listed_by_place_and_span_in_pages(writer: httpx.Client):
         ({"node_id": None}, "body", "node_id or district_id must say where"),
         ({"end": None}, "body", "end must say until when, of closure"),
         ({"end": at(0)}, "body", "end must be later than begin"),
+        ({"end": "2199-01-01T00:00:00Z"}, "body", "a work lasts 366 days at most"),
         ({"begin": 1683000000}, "begin", "must be an instant such as 2023-03-01T00:00:00Z"),
         ({"begin": "2023-05-01T08:00:00"}, "begin", "timezone"),
         ({"begin": "1023-05-01T08:00:00Z"}, "begin", "must lie between 1970 and 2200"),

@@ -278,3 +278,27 @@ def test_no_two_events_of_one_subject_overlap(seed: int):
     for (_, end), (begin, _) in itertools.pairwise(sorted(spans)):
         assert end is not None
         assert end <= begin
+
+
+@pytest.mark.parametrize(("lasted", "days", "size"), [(10, 2, 40.0), (12, 5, 80.0), (3, 1, 40.0)])
+def test_a_burst_at_the_hour_of_an_earlier_rise_is_found_within_hours_from_its_begin_on(lasted, days, size):
+    at = MONDAY + 6 * WEEK + 9 * HOUR
+    earlier = raised(signal(weeks=8), at - days * DAY, at - days * DAY + lasted * HOUR, 30.0)
+    found = [
+        event.finding
+        for event in watch(raised(earlier, at, at + 4 * DAY, size)).stored
+        if event.finding.anomaly_type == "burst" and event.finding.begin >= at - 2 * HOUR
+    ]
+    assert len(found) == 1
+    assert abs(found[0].begin - at) <= HOUR
+    assert found[0].detected - at <= 8 * HOUR
+
+
+def test_what_comes_back_as_an_emergency_is_an_event_of_its_own():
+    ordinary = low_each(pressure_of(3), 2, 5)
+    begin = MONDAY + 6 * DAY + 20 * HOUR
+    events = [event.finding for event in watch(raised(ordinary, begin, begin + 3 * HOUR, -3.2, "p")).stored]
+    assert [(event.begin, event.severity) for event in sorted(events, key=lambda event: event.begin)] == [
+        (MONDAY + 2 * DAY + 20 * HOUR, "warning"),
+        (begin, "critical"),
+    ]

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 
 from src.api.schemas.common import NodeName, Row, in_our_time, iso_text, storable
 from src.vocabulary import WorkKind
+from src.work_spans import problem_of_span
 
 _KINDS = (
     "works: repairs, flushing, tests; meter_exchange: a meter was replaced or recalibrated; closure: a planned closure "
@@ -66,8 +67,6 @@ class StatedWork(BaseModel):
     def _is_somewhere_and_some_time(self) -> StatedWork:
         if self.node_id is None and self.district_id is None:
             raise ValueError("node_id or district_id must say where")
-        if self.end is None and self.kind in ("works", "closure"):
-            raise ValueError(f"end must say until when, of {self.kind}")
-        if self.end is not None and self.end <= self.begin:
-            raise ValueError("end must be later than begin")
+        if problem := problem_of_span(self.kind, self.begin, self.end):
+            raise ValueError(problem)
         return self

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from src.domain.anomalies.events import BACK_WITHIN, CRITICAL, INFO, WARNING, Finding, episodes_of, runs, span_of
+from src.domain.anomalies.events import BACK_WITHIN, CRITICAL, INFO, WARNING, Finding, Run, episodes_of, runs, span_of
 from src.domain.anomalies.habits import Habits
-from src.domain.anomalies.signals import Floats, Signals
+from src.domain.anomalies.signals import Flags, Floats, Signals
 from src.vocabulary import AnomalyType
 
 # As many normal hours end an event.
@@ -159,7 +159,8 @@ def beyond_limits(signals: Signals, limits: list[Limits]) -> Iterator[Finding]:
             is_alert = sign * signals.mean > sign * limit
             is_emergency = sign * extreme > sign * emergency
             flags = is_alert | is_emergency
-            for run in runs(flags, np.isfinite(signals.mean), QUIET_HOURS, back_within=BACK_WITHIN):
+            found = runs(flags, np.isfinite(signals.mean), QUIET_HOURS, back_within=BACK_WITHIN)
+            for run in (part for whole in found for part in _where_worse(whole, is_emergency[:, whole.column])):
                 rows = slice(run.first, run.last + 1)
                 own = extreme[rows, run.column]
                 worst = float(np.nanmin(own) if sign < 0 else np.nanmax(own))
@@ -188,3 +189,15 @@ def beyond_limits(signals: Signals, limits: list[Limits]) -> Iterator[Finding]:
                     },
                     episodes=episodes_of(run, signals.hours),
                 )
+
+
+def _where_worse(run: Run, is_emergency: Flags) -> Iterator[Run]:
+    """A run, or two where it came back as an emergency after times that were none: that is an event of its own."""
+    worse = [bool(is_emergency[first : last + 1].any()) for first, last in run.episodes]
+    if not any(worse) or worse[0]:
+        yield run
+        return
+    at = worse.index(True)
+    before, after = run.episodes[:at], run.episodes[at:]
+    yield replace(run, last=before[-1][1], is_over=True, episodes=before)
+    yield replace(run, first=after[0][0], certain=after[0][0], episodes=after)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from src.domain.anomalies.events import WEEK_HOURS, is_same_hour
+from src.domain.anomalies.events import SAME_HOUR, WEEK_HOURS, is_same_hour
 from src.domain.anomalies.habits import CLIP, SHORT_HOURS
 from src.domain.anomalies.signals import Flags, Floats
 
+# What is larger than the rise before, by so much, is no second time of it; nor is what lasts for so long.
+LARGER, BACK_HOURS = 1.5, 6
+
 
 def is_back(deviation: Floats, spread: Floats) -> Flags:
-    """Hours of a rise at whose hour of the day another one was, within the week before, that was over by itself; no
-    longer than that one lasted, and an hour.
+    """Hours of a rise at whose hour of the day another one was, within the week before, that was over by itself.
+
+    As soon as it is larger than that one, or lasts an hour longer or for more than `BACK_HOURS`, it is none of these,
+    from its first hour on.
 
     Args:
         deviation: hours × signals, what habits do not explain, in the signals' units.
@@ -22,15 +27,18 @@ def is_back(deviation: Floats, spread: Floats) -> Flags:
         is_far = deviation > CLIP * spread
     for column in np.flatnonzero(is_far.any(axis=0)):
         edges = np.flatnonzero(np.diff(is_far[:, column], prepend=False, append=False))
-        over: list[tuple[int, int]] = []
+        over: list[tuple[int, int, float]] = []
         for first, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-            recent = [
-                length for begun, length in over if first - begun <= WEEK_HOURS + 2 and is_same_hour(begun, first)
-            ]
-            if recent:
-                back[first : min(end, first + max(recent) + 1), column] = True
-            if end - first <= SHORT_HOURS:
-                over.append((first, end - first))
+            length, size = end - first, float(deviation[first:end, column].max())
+            back[first:end, column] = any(
+                first - begun <= WEEK_HOURS + SAME_HOUR
+                and is_same_hour(begun, first)
+                and length <= min(lasted + 1, BACK_HOURS)
+                and size <= LARGER * before
+                for begun, lasted, before in over
+            )
+            if length <= SHORT_HOURS:
+                over.append((first, length, size))
     return back
 
 
