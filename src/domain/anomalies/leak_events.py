@@ -28,8 +28,9 @@ _SOON, _NIGHTS = timedelta(days=14), 7
 LEARNED_AFTER = timedelta(days=14)
 # The local hours of the minimum night flow.
 _NIGHT = (2, 3)
-# How sure it is that water was moved or not counted which is missing elsewhere from the same hours on.
-_GIVEN_UP = 0.9
+# How sure it is that water was moved or not counted which is missing at the one other place from the same hours on, and
+# how likely each more place is to lose as much then by chance.
+_GIVEN_UP, _BY_CHANCE = 0.9, 0.01
 # Bounds of 95 %.
 _BOUNDS = 1.96
 
@@ -62,7 +63,9 @@ def event_of(leak: Leak, column: int, known: Sequence[Leak], seen: Circumstances
     lately = _mean(above[-24:])
     size = leak.size if np.isnan(lately) else max(lately, leak.size)
     share = size / float(seen.reference[column])
-    lost, margin = _lost(above, lasted, leak.size, _noise(column, lasted, seen.habits))
+    # What habits have learned of it by then is water lost all the same.
+    least = leak.size if lasted * HOUR > LEARNED_AFTER else 0.0
+    lost, margin = _lost(above, lasted, leak.size, least, _noise(column, lasted, seen.habits))
     kinds, giver = leak.kinds, None
     if kinds is None or lasted * HOUR <= LEARNED_AFTER:
         kinds, giver = _kinds(rows, column, above, leak, seen)
@@ -126,14 +129,16 @@ def is_hardly_leak(kinds: Mapping[LeakKind, float] | None) -> bool:
     return kinds is not None and kinds["leak"] < _NO_LEAK
 
 
-def _lost(above: Floats, hours: float, size: float, noise: float) -> tuple[float, float]:
+def _lost(above: Floats, hours: float, size: float, least: float, noise: float) -> tuple[float, float]:
     """m³ above the level before, hours without a value as the mean of the others; and the margin of it (95 %).
 
     Args:
+        size: the leak's when it was found (L/s), which stands for hours none of which is known.
+        least: no less than this flowed (L/s).
         noise: the standard deviation (L/s) of an average over so many hours above the level before.
     """
     mean = _mean(above)
-    lost = 3.6 * hours * (size if np.isnan(mean) else max(mean, 0.0))
+    lost = 3.6 * hours * (size if np.isnan(mean) else max(mean, least))
     return lost, 3.6 * hours * _BOUNDS * noise
 
 
@@ -168,12 +173,14 @@ def _kinds(
         kind = "moved"
         candidates = np.isfinite(seen.reference) & (listed["measurement"] != LOSS).to_numpy()
         candidates &= ~same & listed["district_id"].notna().to_numpy()
-    giver = given_up_by(leak.size, rows, seen.deviation, np.flatnonzero(candidates), habits, column)
+    places = np.flatnonzero(candidates)
+    giver = given_up_by(leak.size, rows, seen.deviation, places, habits, column)
     if giver is None:
         return kinds, None
     rest: dict[LeakKind, float] = kinds or {"leak": 1.0, "demand_growth": 0.0, "meter": 0.0}
-    found = {name: (1 - _GIVEN_UP) * probability for name, probability in rest.items()}
-    found[kind] = found.get(kind, 0.0) + _GIVEN_UP
+    sure = 1 / (1 / _GIVEN_UP + _BY_CHANCE * (len(places) - 1))
+    found = {name: (1 - sure) * probability for name, probability in rest.items()}
+    found[kind] = found.get(kind, 0.0) + sure
     return found, str(listed["node_id"].iloc[giver[0]])
 
 
