@@ -93,6 +93,13 @@ def test_the_water_lost_lies_within_its_margin(seed: int):
     assert leak.why["night_flow"] == pytest.approx(leak.why["night_flow_before"] + 12.0, abs=3)
 
 
+def test_the_water_lost_does_not_shrink_while_habits_learn_a_leak_that_stays():
+    staying = raised(signal(weeks=11), AT, AT + 5 * WEEK, 12.0)
+    lost = [leaks_of(staying, until=AT + days * DAY)[0].why["lost_m3_so_far"] for days in (5, 12, 19, 26)]
+    assert lost == sorted(lost)
+    assert lost[-1] == pytest.approx(12.0 * 86.4 * 26, rel=0.2)
+
+
 def test_a_repair_that_did_not_hold_is_named():
     twice = raised(raised(signal(weeks=8), AT, AT + 2 * DAY, 20.0), AT + 7 * DAY, AT + 9 * DAY, 20.0)
     first, second = leaks_of(twice)
