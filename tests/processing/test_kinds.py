@@ -200,3 +200,12 @@ def test_signals_that_have_nothing_in_common_explain_nothing_of_each_other():
     moved[4 * 168 :, :6] += 20
     habits = learn(replace(signals, mean=moved), cells, np.ones(moved.shape, dtype=bool))
     assert (habits.weights[:6] != 0).sum() <= 4
+
+
+@pytest.mark.parametrize("hours", [0, 1, 5, 22, 30, 168])
+def test_however_little_history_there_is_habits_are_learned_of_it(hours: int):
+    signals = together(signal(weeks=1), signal("other", weeks=1, district="e"))
+    history = signals.between(MONDAY, MONDAY + hours * HOUR)
+    habits = learn(history, cells_of(history.hours, ROME, "IT"), np.ones(history.mean.shape, dtype=bool))
+    assert habits.history.tolist() == [hours, hours]
+    assert not habits.is_known.any()

@@ -224,6 +224,8 @@ def quiet(statistic: Callable[..., Any], values: Floats, *arguments: float) -> F
 
 def median(values: Floats) -> Floats:
     """The median of what is known in each column (rows × columns); NaN where nothing is."""
+    if not len(values):
+        return np.full(values.shape[1], np.nan)
     # What is missing is sorted behind the rest.
     ordered = np.sort(values, axis=0)
     count = np.isfinite(ordered).sum(axis=0)

@@ -143,8 +143,8 @@ def _autoregression(scaled: Floats) -> tuple[Floats, Floats]:
     present = np.isfinite(scaled)
     zeroed = np.where(present, scaled - median(scaled), 0.0)
     length = len(scaled)
-    covariance = np.empty((count, ORDER + 1))
-    for lag in range(ORDER + 1):
+    covariance = np.zeros((count, ORDER + 1))
+    for lag in range(min(ORDER + 1, length)):
         both = (present[: length - lag] & present[lag:]).sum(axis=0)
         covariance[:, lag] = (zeroed[: length - lag] * zeroed[lag:]).sum(axis=0) / np.maximum(both, 1)
     lags = np.abs(np.subtract.outer(np.arange(ORDER), np.arange(ORDER)))
