@@ -302,3 +302,47 @@ def test_what_comes_back_as_an_emergency_is_an_event_of_its_own():
         (MONDAY + 2 * DAY + 20 * HOUR, "warning"),
         (begin, "critical"),
     ]
+
+
+def flowing(values: np.ndarray, role: str = "inlet") -> Signals:
+    """An inflow of these hourly means (L/s), with noise within the hours."""
+    one = signal(weeks=len(values) / 168, role=role)
+    mean = values[:, None]
+    return replace(one, mean=mean, low=mean * 0.98, high=mean * 1.02)
+
+
+def hours_of(weeks: int) -> np.ndarray:
+    return signal(weeks=weeks).hours.tz_convert(ROME).hour.to_numpy()
+
+
+def rationed(weeks: int = 12) -> np.ndarray:
+    """An inflow that is shut from 22:00 to 05:00."""
+    hour = hours_of(weeks)
+    return np.where((hour >= 22) | (hour < 5), 0.0, signal(weeks=weeks, mean=20, noise=0.04).mean[:, 0])
+
+
+@pytest.mark.parametrize("role", ["inlet", "monitoring"])
+def test_pumping_that_moved_from_night_to_day_is_one_event(role: str):
+    hour, late = hours_of(14), np.arange(14 * 168) >= 9 * 168
+    pumps = np.where(late, (hour >= 10) & (hour < 18), (hour >= 22) | (hour < 6))
+    volume = 60 * (1 + np.random.default_rng(0).normal(0, 0.01, len(hour)))
+    (event,) = [e.finding for e in watch(flowing(np.where(pumps, volume, 0.0), role)).stored]
+    assert event.anomaly_type == "unusual_flow"
+    assert "from about 10:00 to 18:00" in event.why["explanation"]
+
+
+def test_supply_that_is_shut_every_night_is_usual():
+    assert watch(flowing(rationed())).stored == []
+
+
+def test_a_night_that_was_not_shut_and_a_morning_that_did_not_come_are_told_as_what_they_are():
+    begin = 10 * 168 + 22
+    open_all_night, closed = rationed(), rationed()
+    open_all_night[begin : begin + 7] = 14.0
+    (event,) = [e.finding for e in watch(flowing(open_all_night)).stored if e.finding.end != e.finding.begin]
+    assert event.begin == MONDAY + begin * HOUR
+    assert "nothing usually flows: supply that was not shut" in event.why["explanation"]
+    closed[begin + 7 : begin + 16] = 0.0
+    (event,) = [e.finding for e in watch(flowing(closed)).stored if e.finding.end != e.finding.begin]
+    assert event.anomaly_type == "flat_line"
+    assert "supply failed" in event.why["explanation"]

@@ -26,6 +26,8 @@ _CRITICAL_SHARE, _WARNING_SHARE, _CRITICAL_DAYS = 0.2, 0.08, 0.5
 _SOON, _NIGHTS = timedelta(days=14), 7
 # Then it is learned as usual, and what is above that has another shape.
 LEARNED_AFTER = timedelta(days=14)
+# Expected to be below this share of its mean, a flow is shut.
+SHUT = 0.05
 # The local hours of the minimum night flow.
 _NIGHT = (2, 3)
 # How sure it is that water was moved or not counted which is missing at the one other place from the same hours on, and
@@ -70,6 +72,7 @@ def event_of(leak: Leak, column: int, known: Sequence[Leak], seen: Circumstances
     if kinds is None or lasted * HOUR <= LEARNED_AFTER:
         kinds, giver = _kinds(rows, column, above, leak, seen)
     kind = most_likely(kinds)
+    usually_shut = _is_usually_shut(rows, column, seen)
     actual = _mean(signals.mean[rows, column][-24:])
     nights = np.isin(seen.cells % 24, _NIGHT)
     before = slice(max(first - _NIGHTS * 24, 0), first)
@@ -83,7 +86,8 @@ def event_of(leak: Leak, column: int, known: Sequence[Leak], seen: Circumstances
         f"{'water loss' if leak.measurement == LOSS else 'inflow'} that habits do not explain: {size:.3g} L/s, "
         f"{100 * share:.1f} % of the mean inflow"
         + (f", {leak.size:.3g} L/s when it was found" if size > SLOW_GROWTH * leak.size else "")
-        + (f"; {explained_kind(kind, leak.measurement)}" if kind else "")
+        + ("; in hours in which nothing usually flows: supply that was not shut, or a new use" if usually_shut else "")
+        + (f"; {explained_kind(kind, leak.measurement)}" if kind and not usually_shut else "")
         + (f" ({giver})" if giver else "")
         + ("; lasting, and from now on taken as the level to expect" if is_lasting else ""),
         "size": leak.size,
@@ -160,7 +164,12 @@ def _kinds(
     inflow = _inflow(column, listed)
     cells = seen.cells[rows]
     kinds = None
-    if inflow is not None and habits.is_known[inflow] and habits.mean[inflow] > 0:
+    if (
+        inflow is not None
+        and habits.is_known[inflow]
+        and habits.mean[inflow] > 0
+        and not _is_usually_shut(rows, inflow, seen)
+    ):
         usual = habits.expected[inflow][cells] / habits.mean[inflow]
         kinds = kinds_of(above, usual, cells, habits, column)
     same = (listed["district_id"] == listed["district_id"].iloc[column]).to_numpy()
@@ -182,6 +191,12 @@ def _kinds(
     found = {name: (1 - sure) * probability for name, probability in rest.items()}
     found[kind] = found.get(kind, 0.0) + sure
     return found, str(listed["node_id"].iloc[giver[0]])
+
+
+def _is_usually_shut(rows: slice, column: int, seen: Circumstances) -> bool:
+    """Whether next to nothing is expected in these hours, as where supply is rationed: that tells no shape."""
+    expected = seen.habits.expected[column][seen.cells[rows]]
+    return bool(np.nanmax(expected) <= SHUT * abs(seen.habits.mean[column])) if np.isfinite(expected).any() else False
 
 
 def _inflow(column: int, listed: pd.DataFrame) -> int | None:

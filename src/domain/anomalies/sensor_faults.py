@@ -61,8 +61,11 @@ def flat_lines(signals: Signals, habits: Habits) -> Iterator[Finding]:
     for run in runs(flags, np.isfinite(signals.mean) & ~flat, _QUIET_HOURS["flat_line"], back_within=BACK_WITHIN):
         stuck = float(signals.mean[run.last, run.column])
         certain = min(run.first + int(np.ceil(needed[run.column])) - 1, run.last)
-        why = {
-            "explanation": "the value has not changed for much longer than it ever does",
+        is_dry = stuck == 0 and signals.listed["measurement"].iloc[run.column] == "flow_rate"
+        why: dict[str, object] = {
+            "explanation": "nothing has flowed for much longer than ever: supply failed, or the meter stands still"
+            if is_dry
+            else "the value has not changed for much longer than it ever does",
             "hours": int(length[run.last, run.column]),
             "longest_usual_hours": None if np.isnan(usual[run.column]) else float(usual[run.column]),
             "times": run.times,
