@@ -8,8 +8,6 @@ service at once, and what it says is put beside what truly was.
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +24,7 @@ from sqlalchemy import Engine, inspect, text
 
 from benchmarks import field_events, field_folder
 from benchmarks.field_readings import ZONE, Habit, Meter, Wrong, own_meters
-from benchmarks.system import database_of, system
+from benchmarks.system import database_of, system, worked_off
 from src.db.tables import SCHEMA
 from src.processing.nodes import Node, import_nodes
 
@@ -67,13 +65,7 @@ def serve(meters: Sequence[Meter], environment: dict[str, str], database: Engine
         known = [Node(node_id=one.node_id, district_id=one.district_id, role=one.role) for one in meters if one.role]
         import_nodes(connection, known)
     begun = time.perf_counter()
-    ran = subprocess.run(
-        [sys.executable, "-m", "src.processing.service.main", "--once"],
-        env=environment, capture_output=True, timeout=MOST_SECONDS, check=False,
-    )  # fmt: skip
-    job = orjson.loads(ran.stdout.splitlines()[-1]) if ran.stdout else {}
-    if job.get("status") != "completed" or job.get("error_message"):
-        raise SystemExit(f"the service failed: {job.get('error_message')}\n{ran.stderr.decode()[-2000:]}")
+    job = worked_off(environment, MOST_SECONDS)
     console.print(
         f"{len(meters)} meters, {job['readings']:,} readings: the service took {time.perf_counter() - begun:.0f} s"
     )

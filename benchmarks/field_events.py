@@ -7,19 +7,16 @@ would have been.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import orjson
 import pandas as pd
 from sqlalchemy import text
 
 from benchmarks.field_folder import MONTH, made_readings
-from benchmarks.system import database_of, system
+from benchmarks.system import database_of, system, worked_off
 
 YEAR, ATTACKED = "pumped-town-year.csv.gz", "pumped-town-attacked.csv.gz"
 MOST_SECONDS = 900
@@ -86,13 +83,7 @@ def events_of(frame: pd.DataFrame) -> pd.DataFrame:
     now = frame["timestamp"].max().to_pydatetime()
     days = (now - frame["timestamp"].min().to_pydatetime()) // timedelta(days=1) + 2
     with system(frame, clock=f"frozen:{now.isoformat()}", retention_metrics_days=str(days)) as environment:
-        ran = subprocess.run(
-            [sys.executable, "-m", "src.processing.service.main", "--once"],
-            env=environment, capture_output=True, timeout=MOST_SECONDS, check=False,
-        )  # fmt: skip
-        job = orjson.loads(ran.stdout.splitlines()[-1]) if ran.stdout else {}
-        if job.get("status") != "completed" or job.get("error_message"):
-            raise SystemExit(f"the service failed: {job.get('error_message')}\n{ran.stderr.decode()[-2000:]}")
+        worked_off(environment, MOST_SECONDS)
         database = database_of(environment)
         events = pd.read_sql(_EVENTS, database)
         database.dispose()

@@ -14,6 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 import numpy as np
+import orjson
 import pandas as pd
 import redis
 from sqlalchemy import Engine, create_engine, make_url, text
@@ -91,6 +92,22 @@ def database_of(environment: dict[str, str]) -> Engine:
     """The database of a system, by the environment of its processes."""
     address = {name.lower(): value for name, value in environment.items() if name.startswith("POSTGRES_")}
     return create_database_engine(Settings(**address))  # type: ignore[arg-type]
+
+
+def worked_off(environment: dict[str, str], most_seconds: float) -> dict[str, Any]:
+    """What the job says by which the service works off everything, as on the day it is installed.
+
+    Raises:
+        SystemExit: if it does not complete.
+    """
+    ran = subprocess.run(
+        [sys.executable, "-m", "src.processing.service.main", "--once"],
+        env=environment, capture_output=True, timeout=most_seconds, check=False,
+    )  # fmt: skip
+    job: dict[str, Any] = orjson.loads(ran.stdout.splitlines()[-1]) if ran.stdout else {}
+    if job.get("status") != "completed" or job.get("error_message"):
+        raise SystemExit(f"the service failed: {job.get('error_message')}\n{ran.stderr.decode()[-2000:]}")
+    return job
 
 
 @contextmanager

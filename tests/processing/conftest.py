@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from src.processing.jobs.runtime import Runtime, create_runtime
+from src.settings import Settings
 from tests.operator import Machine, machine_in
 
 
@@ -11,3 +14,11 @@ from tests.operator import Machine, machine_in
 def machine(tmp_path: Path) -> Machine:
     """Its scripts find an engine that notes what it is asked."""
     return machine_in(tmp_path)
+
+
+@pytest.fixture
+def runtime(stack: Settings) -> Iterator[Runtime]:
+    made = create_runtime(stack)
+    yield made
+    made.database.dispose()
+    made.redis.close()

@@ -20,7 +20,7 @@ from src.processing.conclusions import conclude, works
 from src.processing.conclusions.quality import run_quality
 from src.processing.imports.instants import instant_of
 from src.processing.jobs.measures import OPEN_EVENTS, observe_state
-from src.processing.jobs.runtime import Runtime, create_runtime
+from src.processing.jobs.runtime import Runtime
 from src.processing.nodes import Node, import_nodes
 from src.processing.works import Work, import_works
 from src.settings import Settings
@@ -31,14 +31,6 @@ ROME = ZoneInfo("Europe/Rome")
 LOW_FROM = START + 2 * DAY
 AS_OF = START + 2 * DAY + 8 * HOUR
 EVERY_EVENT = Rules(rules=(Anomalies(name="x", severity="critical", when="anomalies", at_least="info"),))
-
-
-@pytest.fixture
-def runtime(stack: Settings) -> Iterator[Runtime]:
-    made = create_runtime(stack)
-    yield made
-    made.database.dispose()
-    made.redis.close()
 
 
 @pytest.fixture

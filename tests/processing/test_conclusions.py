@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from threading import Thread
 from typing import Any
@@ -37,14 +36,6 @@ AS_OF = START + 3 * DAY
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "PAUSES", (0.01, 0.01))
-
-
-@pytest.fixture
-def runtime(stack: Settings) -> Iterator[Runtime]:
-    made = create_runtime(stack)
-    yield made
-    made.database.dispose()
-    made.redis.close()
 
 
 def silent(readings: pd.DataFrame, node_id: str, first: datetime, last: datetime) -> pd.DataFrame:

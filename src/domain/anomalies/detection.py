@@ -44,9 +44,9 @@ class Circumstances:
     `limits` per signal; `rejections`: readings set aside (node_id, quarter_start, reason, readings); `detectors`: what
     is known of districts' signals together, at most one active detector per district. Where the signals are only a part
     of the network: `outage` by hour, when most of it sent nothing, `of_network`, findings that concern all of it, and
-    `unexplained`, as of `Habits.unexplained`, with peers that are not among the signals. `places` of nodes, if
-    known. `works`: what the utility does
-    on its network; `lives`: when nodes were out of service, of which nothing is told then.
+    `unexplained`, as of `Habits.unexplained`, with peers that are not among the signals. `places` of nodes, if known;
+    `works`: what the utility does on its network; `lives`: when nodes were out of service, when nothing is found of
+    them.
     """
 
     limits: list[Limits]
@@ -136,7 +136,7 @@ def detect(
     lasting = np.where(is_use, np.nan, sound)
     lasting = _while_loss_is_unknown(lasting, signals, habits, known_leaks)
     reference = references(signals, habits)
-    seen = leak_events.Circumstances(signals, cells, habits, lasting, reference)
+    seen = leak_events.LeakContext(signals, cells, habits, lasting, reference)
     found, levels = leaks_beside_works(seen, judged_from, known_leaks, circumstances.works)
     told += found
     deviation, sound = (from_new_levels(values, signals, levels) for values in (deviation, sound))

@@ -120,6 +120,12 @@ def runs(flags: Flags, is_normal: Flags, quiet_hours: int, least_hours: int = 1,
             yield Run(int(column), int(part[0][0]), last, certain, since >= quiet_hours, episodes)
 
 
+def spans(flags: Flags) -> list[tuple[int, int]]:
+    """The first row of each run of True in one column, and the row after its last."""
+    edges = np.flatnonzero(np.diff(flags, prepend=False, append=False)).tolist()
+    return list(zip(edges[::2], edges[1::2], strict=True))
+
+
 def is_same_hour(earlier: int, later: int) -> bool:
     """Whether hours, by their rows, are at about the same hour of days that lie no more than a week apart."""
     apart = later - earlier

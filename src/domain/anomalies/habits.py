@@ -31,33 +31,24 @@ CLIP = 5.0
 
 
 @dataclass(frozen=True)
-class Habits:
-    """Habits of signals, in their order (first axis); in the signals' own units unless said otherwise.
+class Figures:
+    """What is usual of signals, each by itself, in their order (first axis); in the signals' own units unless said
+    otherwise.
 
     `history` hours of data it was learned from; `mean`; `expected` by cell of the week (n × 72); `swing` by local hour
-    (n × 24), the spread around it; `peers` (n × PEERS), the places of the most alike signals, and their `weights`, from
-    their swings to one's own (0 where there are fewer); `spread` by local hour (n × 24) of what peers do not explain;
-    `memory` of the autoregressive model (n × ORDER) and `surprise`, the spread of what it does not foresee, in spreads;
-    `tail`, the largest usual deviation (99.8 %) in spreads; `flat_hours`, the longest usual run without any change;
-    `silent_hours`, the longest gap that happened `USUAL_TIMES` times; `change` and `spike`, the largest usual ones;
-    `usual_low` and `usual_high`, what hourly means went beyond on `USUAL_DAYS` days that lie `USUAL_SPAN` days apart,
-    whatever events lay over them; `unrest`, how far all but 2 % of hours lie from what was expected, as a share of the
-    mean; `step`, in which the sensor's readings go up and down (0: too fine to tell); `zeros`, the share of hours in
-    which nothing flowed for a time, and `busy_hours`, the longest run without such an hour; `recurs` by local hour
-    (n × 24), how often it was far above what is expected then, for a short time (0: fewer than `USUAL_TIMES`). Spreads
-    are robust standard deviations.
+    (n × 24), the spread around it; `flat_hours`, the longest usual run without any change; `silent_hours`, the longest
+    gap that happened `USUAL_TIMES` times; `change` and `spike`, the largest usual ones; `usual_low` and `usual_high`,
+    what hourly means went beyond on `USUAL_DAYS` days that lie `USUAL_SPAN` days apart, whatever events lay over them;
+    `unrest`, how far all but 2 % of hours lie from what was expected, as a share of the mean; `step`, in which the
+    sensor's readings go up and down (0: too fine to tell); `zeros`, the share of hours in which nothing flowed for a
+    time, and `busy_hours`, the longest run without such an hour; `recurs` by local hour (n × 24), how often it was far
+    above what is expected then, for a short time (0: fewer than `USUAL_TIMES`). Spreads are robust standard deviations.
     """
 
     history: Floats
     mean: Floats
     expected: Floats
     swing: Floats
-    peers: Integers
-    weights: Floats
-    spread: Floats
-    memory: Floats
-    surprise: Floats
-    tail: Floats
     flat_hours: Floats
     silent_hours: Floats
     change: Floats
@@ -69,6 +60,28 @@ class Habits:
     zeros: Floats
     busy_hours: Floats
     recurs: Floats
+
+
+# Their names: what of a profile habits have, too.
+FIGURES = tuple(field.name for field in fields(Figures))
+
+
+@dataclass(frozen=True)
+class Habits(Figures):
+    """Habits of signals: what is usual of each by itself, and beside its peers.
+
+    `peers` (n × PEERS), the places of the most alike signals, and their `weights`, from their swings to one's own (0
+    where there are fewer); `spread` by local hour (n × 24) of what peers do not explain; `memory` of the autoregressive
+    model (n × ORDER) and `surprise`, the spread of what it does not foresee, in spreads; `tail`, the largest usual
+    deviation (99.8 %) in spreads.
+    """
+
+    peers: Integers
+    weights: Floats
+    spread: Floats
+    memory: Floats
+    surprise: Floats
+    tail: Floats
 
     @property
     def is_known(self) -> Flags:

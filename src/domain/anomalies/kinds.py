@@ -25,8 +25,8 @@ _PRIOR = {"leak": 0.5, "demand": 0.5}
 # Squared evidence of real series is so many times as large as the model lets expect.
 _INFLATED = 2.0
 # Another district gave up the water if its flow fell by so many standard deviations, and the two together moved by no
-# more than so many, or than this share of the rise.
-_FELL, _TOGETHER, _LEFT = 4.0, 3.0, 0.35
+# more than so many, nor than this share of the rise. One rise in ten is taken for moved water before anything is known.
+_FELL, _TOGETHER, _LEFT, _MOVES = 4.0, 3.0, 0.35, 0.1
 
 
 def kinds_of(
@@ -77,8 +77,9 @@ def kinds_of(
 def given_up_by(
     size: float, rows: slice, deviation: Floats, candidates: Integers, habits: Habits, column: int
 ) -> tuple[int, float] | None:
-    """The signal, if any, whose flow fell as another's rose, and how far it fell (L/s): a boundary valve, or pumping
-    that moved.
+    """The signal, if any, whose flow fell as another's rose, as where a boundary valve was turned or pumping moved; and
+    how sure that is: the likelihood of the fall against that of none, beside how rarely it happens and how many
+    candidates may have fallen by chance.
 
     Args:
         size: the rise (L/s) of the signal in `column` over `rows`.
@@ -104,7 +105,8 @@ def given_up_by(
     if not len(matching):
         return None
     nearest = matching[np.argmin(both[matching])]
-    return int(columns[nearest]), float(-fell[nearest])
+    logarithm = float(deviations[nearest]) ** 2 / 2 / _INFLATED + np.log(_MOVES / (1 - _MOVES) / len(columns))
+    return int(columns[nearest]), float(1 / (1 + np.exp(-logarithm)))
 
 
 def most_likely(kinds: Mapping[LeakKind, float] | None) -> LeakKind | None:

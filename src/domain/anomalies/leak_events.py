@@ -30,15 +30,12 @@ LEARNED_AFTER = timedelta(days=14)
 SHUT = 0.05
 # The local hours of the minimum night flow.
 _NIGHT = (2, 3)
-# How sure it is that water was moved or not counted which is missing at the one other place from the same hours on, and
-# how likely each more place is to lose as much then by chance.
-_GIVEN_UP, _BY_CHANCE = 0.9, 0.01
 # Bounds of 95 %.
 _BOUNDS = 1.96
 
 
 @dataclass(frozen=True)
-class Circumstances:
+class LeakContext:
     """What leaks are judged by: `deviation`, hours × signals, what habits do not explain (L/s); `reference` the mean
     inflow (L/s) that each signal's steps are compared with (NaN where they are no sign of a leak)."""
 
@@ -49,7 +46,7 @@ class Circumstances:
     reference: Floats
 
 
-def event_of(leak: Leak, column: int, known: Sequence[Leak], seen: Circumstances) -> Finding:
+def event_of(leak: Leak, column: int, known: Sequence[Leak], seen: LeakContext) -> Finding:
     """A leak as the event that it is by the last of the hours.
 
     Args:
@@ -157,7 +154,7 @@ def _noise(column: int, hours: float, habits: Habits) -> float:
 
 
 def _kinds(
-    rows: slice, column: int, above: Floats, leak: Leak, seen: Circumstances
+    rows: slice, column: int, above: Floats, leak: Leak, seen: LeakContext
 ) -> tuple[Mapping[LeakKind, float] | None, str | None]:
     """The probability of each kind, and the node whose flow fell as this one rose."""
     listed, habits = seen.signals.listed, seen.habits
@@ -182,18 +179,17 @@ def _kinds(
         kind = "moved"
         candidates = np.isfinite(seen.reference) & (listed["measurement"] != LOSS).to_numpy()
         candidates &= ~same & listed["district_id"].notna().to_numpy()
-    places = np.flatnonzero(candidates)
-    giver = given_up_by(leak.size, rows, seen.deviation, places, habits, column)
-    if giver is None:
+    given = given_up_by(leak.size, rows, seen.deviation, np.flatnonzero(candidates), habits, column)
+    if given is None:
         return kinds, None
+    giver, sure = given
     rest: dict[LeakKind, float] = kinds or {"leak": 1.0, "demand_growth": 0.0, "meter": 0.0}
-    sure = 1 / (1 / _GIVEN_UP + _BY_CHANCE * (len(places) - 1))
     found = {name: (1 - sure) * probability for name, probability in rest.items()}
     found[kind] = found.get(kind, 0.0) + sure
-    return found, str(listed["node_id"].iloc[giver[0]])
+    return found, str(listed["node_id"].iloc[giver])
 
 
-def _is_usually_shut(rows: slice, column: int, seen: Circumstances) -> bool:
+def _is_usually_shut(rows: slice, column: int, seen: LeakContext) -> bool:
     """Whether next to nothing is expected in these hours, as where supply is rationed: that tells no shape."""
     expected = seen.habits.expected[column][seen.cells[rows]]
     return bool(np.nanmax(expected) <= SHUT * abs(seen.habits.mean[column])) if np.isfinite(expected).any() else False

@@ -147,11 +147,11 @@ class _Series:
         sums = np.concatenate([[0.0], np.cumsum(self.deviation[known])])
         for hours in AVERAGE_HOURS:
             ends = np.arange(len(known) - QUIET_HOURS, len(known)) + 1
-            starts = np.maximum(np.searchsorted(known, recent - hours + 1), 0)
+            starts = np.searchsorted(known, recent - hours + 1)
             counts = ends - starts
             averages = (sums[ends] - sums[starts]) / counts
             inside = (recent - hours + 1 >= begin) & (counts >= hours // 2)
-            below |= inside & (averages + AVERAGE_DEVIATIONS * np.sqrt(self.noise / hours) < level)
+            below |= inside & (averages + AVERAGE_DEVIATIONS * np.sqrt(self.noise / counts) < level)
         return bool(below.all())
 
 

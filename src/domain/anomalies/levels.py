@@ -16,7 +16,7 @@ import pandas as pd
 
 from src.domain.anomalies import leaks
 from src.domain.anomalies.events import Finding
-from src.domain.anomalies.leak_events import Circumstances, event_of
+from src.domain.anomalies.leak_events import LeakContext, event_of
 from src.domain.anomalies.leaks import Leak
 from src.domain.anomalies.signals import Floats, Signals
 from src.domain.anomalies.works import Calendar
@@ -35,7 +35,7 @@ class Level:
 
 
 def leaks_beside_works(
-    seen: Circumstances, judged_from: datetime, known: Sequence[Leak], calendar: Calendar
+    seen: LeakContext, judged_from: datetime, known: Sequence[Leak], calendar: Calendar
 ) -> tuple[list[Finding], list[Level]]:
     """As of `leaks.leaks`, as events, with the works that may explain a step; and the new levels, known and found now.
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from src.domain.anomalies.habits import CLIP, SHORT_HOURS, USUAL_TIMES, Habits, plain
+from src.domain.anomalies.events import spans
+from src.domain.anomalies.habits import CLIP, FIGURES, SHORT_HOURS, USUAL_TIMES, Figures, Habits, plain
 from src.domain.anomalies.signals import CELLS, Flags, Floats, Integers, Signals
 
 # What happened on so many days, the first and the last of which lie so far apart, is ordinary operation.
@@ -25,27 +26,12 @@ FEW_VALUES, _ROUNDING = 40, 12**-0.5
 
 
 @dataclass(frozen=True)
-class Profile:
-    """What is usual of signals, each by itself: as in `Habits`, and `deviation`, hours × signals, of what was learned
-    from (NaN elsewhere) from what was expected."""
+class Profile(Figures):
+    """What is usual of signals, each by itself, and `deviation`, hours × signals, of what was learned from (NaN
+    elsewhere) from what was expected."""
 
     listed: pd.DataFrame
     deviation: Floats
-    history: Floats
-    mean: Floats
-    expected: Floats
-    swing: Floats
-    flat_hours: Floats
-    silent_hours: Floats
-    change: Floats
-    spike: Floats
-    usual_low: Floats
-    usual_high: Floats
-    unrest: Floats
-    step: Floats
-    zeros: Floats
-    busy_hours: Floats
-    recurs: Floats
 
     def described(self) -> list[dict[str, Any]]:
         """One JSON-like description per signal, as of `Habits.described`: what is not known is left out."""
@@ -54,10 +40,6 @@ class Profile:
             {name: plain(values[n]) for name, values in figures.items() if np.isfinite(values[n]).all()}
             for n in range(len(self.listed))
         ]
-
-
-# What of a profile habits have, too.
-FIGURES = tuple(field.name for field in fields(Profile) if field.name not in ("listed", "deviation"))
 
 
 def profile_of(signals: Signals, cells: Integers, is_usable: Flags) -> Profile:
@@ -127,8 +109,7 @@ def _recurs(scaled: Floats, hour: Integers) -> Floats:
     with np.errstate(invalid="ignore"):
         is_far = scaled > CLIP
     for column in np.flatnonzero(is_far.any(axis=0)):
-        edges = np.flatnonzero(np.diff(is_far[:, column], prepend=False, append=False))
-        for first, end in zip(edges[::2], edges[1::2], strict=True):
+        for first, end in spans(is_far[:, column]):
             if end - first <= SHORT_HOURS:
                 times[column, hour[first:end]] += 1
     return np.where(times >= USUAL_TIMES, times, 0.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from src.domain.anomalies.events import SAME_HOUR, WEEK_HOURS, is_same_hour
+from src.domain.anomalies.events import SAME_HOUR, WEEK_HOURS, is_same_hour, spans
 from src.domain.anomalies.habits import CLIP, SHORT_HOURS
 from src.domain.anomalies.signals import Flags, Floats
 
@@ -26,9 +26,8 @@ def is_back(deviation: Floats, spread: Floats) -> Flags:
     with np.errstate(invalid="ignore"):
         is_far = deviation > CLIP * spread
     for column in np.flatnonzero(is_far.any(axis=0)):
-        edges = np.flatnonzero(np.diff(is_far[:, column], prepend=False, append=False))
         over: list[tuple[int, int, float]] = []
-        for first, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+        for first, end in spans(is_far[:, column]):
             length, size = end - first, float(deviation[first:end, column].max())
             back[first:end, column] = any(
                 first - begun <= WEEK_HOURS + SAME_HOUR
@@ -48,7 +47,6 @@ def comes_and_goes(deviation: Floats, spread: Floats) -> Flags:
     with np.errstate(invalid="ignore"):
         is_far = np.abs(deviation) > CLIP * spread
     for column in np.flatnonzero(is_far.any(axis=0)):
-        edges = np.flatnonzero(np.diff(is_far[:, column], prepend=False, append=False))
-        for first, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+        for first, end in spans(is_far[:, column]):
             short[first:end, column] = end - first <= SHORT_HOURS
     return short

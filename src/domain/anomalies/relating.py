@@ -22,6 +22,7 @@ from src.domain.anomalies.multivariate import (
     is_silent,
     smoothed_of,
 )
+from src.domain.anomalies.profile import median
 from src.domain.anomalies.signals import CELLS, Flags, Floats, Integers
 
 WEEK = 7 * DAY
@@ -128,12 +129,8 @@ def medians_by_cell(values: Floats, cells: Integers) -> Floats:
     """Medians of hours × signals by cell of the week (cells × signals); 0 where fewer than three hours are known."""
     medians = np.zeros((CELLS, values.shape[1]))
     for cell in np.unique(cells):
-        # What is missing is sorted behind the rest.
-        ordered = np.sort(values[cells == cell], axis=0)
-        count = np.isfinite(ordered).sum(axis=0)
-        middle = np.stack([np.maximum(count - 1, 0) // 2, np.minimum(count // 2, len(ordered) - 1)])
-        median = np.take_along_axis(ordered, middle, axis=0).mean(axis=0)
-        medians[cell] = np.where(count >= _ENOUGH_FOR_CELL, median, 0.0)
+        of_cell = values[cells == cell]
+        medians[cell] = np.where(np.isfinite(of_cell).sum(axis=0) >= _ENOUGH_FOR_CELL, median(of_cell), 0.0)
     return medians
 
 

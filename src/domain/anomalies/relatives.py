@@ -15,6 +15,7 @@ import pandas as pd
 from src.domain.anomalies.habits import (
     CLIP,
     ENOUGH_HISTORY,
+    FIGURES,
     ORDER,
     PEERS,
     RIDGE,
@@ -22,7 +23,7 @@ from src.domain.anomalies.habits import (
     habits_from,
     surprises_of,
 )
-from src.domain.anomalies.profile import FIGURES, Profile, least_spread, median, profile_of, quiet, spread_by_hour
+from src.domain.anomalies.profile import Profile, least_spread, median, profile_of, quiet, spread_by_hour
 from src.domain.anomalies.signals import Flags, Floats, Integers, Signals
 
 WEEK_HOURS = 7 * 24
