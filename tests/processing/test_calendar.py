@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -320,6 +321,26 @@ def test_what_a_work_explains_lowers_no_score_and_is_no_open_event_of_the_measur
     (outliers, issues, is_open), (none, fewer, is_still_open) = scores
     assert (outliers, is_open, none, is_still_open) == (4, 1, 0, 0)
     assert fewer < issues
+
+
+def test_between_the_times_that_an_event_was_there_no_hour_lowers_a_score(
+    stack: Settings, database: Engine, runtime: Runtime
+):
+    put(stack, readings_of(["n1"], days=3, minutes=15).assign(pressure=4.0))
+    run_cycle(stack, AS_OF)
+    begin, again = AS_OF - 30 * HOUR, AS_OF - 4 * HOUR
+    episodes = [[begin.isoformat(), (begin + HOUR).isoformat()], [again.isoformat(), None]]
+    with database.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO water_infrastructure.anomalies (timestamp, node_id, anomaly_type, severity, "
+                "detection_method, metadata) VALUES (:at, 'n1', 'unusual_flow', 'warning', 'x', CAST(:why AS jsonb))"
+            ),
+            {"at": begin, "why": json.dumps({"episodes": episodes})},
+        )
+    run_quality(runtime, AS_OF)
+    [row] = table(database, "data_quality_metrics").query("time_window == '7d'").to_dict("records")
+    assert row["outliers_detected"] == 1 + 4
 
 
 def _open_events() -> float:

@@ -11,6 +11,7 @@ import pytest
 from src.domain.anomalies.limits import UNFIT
 from src.domain.anomalies.relatives import learn
 from src.domain.anomalies.signals import LOSS, Signals, cells_of
+from src.domain.anomalies.stored import usable_hours
 from tests.signals import DAY, HOUR, MONDAY, ROME, WEEK, raised, signal, stuck, together, types, watch, without
 
 
@@ -346,3 +347,26 @@ def test_a_night_that_was_not_shut_and_a_morning_that_did_not_come_are_told_as_w
     (event,) = [e.finding for e in watch(flowing(closed)).stored if e.finding.end != e.finding.begin]
     assert event.anomaly_type == "flat_line"
     assert "supply failed" in event.why["explanation"]
+
+
+def test_between_the_times_that_an_event_was_there_hours_are_usual_and_are_learned():
+    seen = watch(low_each(pressure_of(3), 2, 8, every=5))
+    (event,) = [event for event in seen.stored if event.finding.anomaly_type == "low_pressure"]
+    times = [MONDAY + day * DAY + 20 * HOUR for day in (2, 7)]
+    assert event.finding.why["episodes"] == [[at.isoformat(), (at + 3 * HOUR).isoformat()] for at in times]
+    history = pressure_of(3)
+    usable = usable_hours(history, [event])[:, 0]
+    assert history.hours[~usable].tolist() == [at + n * HOUR for at in times for n in range(3)]
+
+
+def test_the_times_of_an_event_are_the_same_however_often_it_is_judged():
+    signals = low_each(pressure_of(6), 2, 38, every=6)
+    at_once = watch(signals)
+    hourly = watch(signals, MONDAY + 2 * DAY)
+    for day in range(2, 42):
+        hourly = watch(signals, MONDAY + (day + 1) * DAY, MONDAY + day * DAY - 6 * HOUR, hourly)
+    for seen in (at_once, hourly):
+        low = [event.finding for event in seen.stored if event.finding.anomaly_type == "low_pressure"]
+        # Then the limit is known not to fit.
+        assert [event.why["times"] for event in low] == [5]
+        assert len(low[0].why["episodes"]) == 5

@@ -76,8 +76,9 @@ class Evidence(Details):
     closed_because: str | None = Field(None, description="why it was closed without having ended")
     judged_until: datetime | None = Field(None, description="up to when, where later hours are still to be judged")
     nodes: list[NodeName] | None = Field(None, description="of an event that concerns several")
-    times: int | None = Field(
-        None, description="how often it came back, within 26 hours each: at the same hour each day"
+    times: int | None = Field(None, description="how often it was there: it comes back within 26 hours, or at its hour")
+    episodes: list[tuple[datetime, datetime | None]] | None = Field(
+        None, description="when it was there, each from and until; null where it was all the while"
     )
     # Limits and pattern.
     limits: Limits | None = None

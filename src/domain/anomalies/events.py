@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -44,7 +44,7 @@ class Finding:
     actual: float | None
     expected: float | None
     why: dict[str, Any] = field(default_factory=dict)
-    # When it was there, where it came and went; a stored event knows no more than how often.
+    # When it was there, where it came and went; a stored event has them in `why`.
     episodes: tuple[tuple[datetime, datetime | None], ...] = field(default=(), compare=False)
 
     @property
@@ -84,7 +84,15 @@ class Run:
         return [last - first + 1 for first, last in self.episodes or ((self.first, self.last),)]
 
 
-def runs(flags: Flags, is_normal: Flags, quiet_hours: int, least_hours: int = 1, back_within: int = 0) -> Iterator[Run]:
+def runs(
+    flags: Flags,
+    is_normal: Flags,
+    quiet_hours: int,
+    least_hours: int = 1,
+    back_within: int = 0,
+    *,
+    same_hour: bool = False,
+) -> Iterator[Run]:
     """Runs of flagged rows, column by column.
 
     Args:
@@ -92,8 +100,8 @@ def runs(flags: Flags, is_normal: Flags, quiet_hours: int, least_hours: int = 1,
         is_normal: rows × columns; what neither is flagged nor normal (nothing was measured) ends nothing.
         quiet_hours: as many normal rows end a run (hysteresis).
         least_hours: runs with fewer flagged rows are not worth telling.
-        back_within: what comes back after fewer normal rows than this is the same run; so is, unless this is 0, what
-            begins at about the same hour of a day within the week after, where rows are hours.
+        back_within: what comes back after fewer normal rows than this is the same run.
+        same_hour: so is what begins at about the same hour of a day within the week after; rows are hours then.
     """
     for column in np.flatnonzero(flags.any(axis=0)):
         flagged = np.flatnonzero(flags[:, column])
@@ -106,7 +114,7 @@ def runs(flags: Flags, is_normal: Flags, quiet_hours: int, least_hours: int = 1,
             before = parts[-1][-1] if parts else None
             is_back = before is not None and (
                 normal[episode[0]] - normal[before[-1] + 1] < back_within
-                or (back_within > 0 and is_same_hour(int(before[0]), int(episode[0])))
+                or (same_hour and is_same_hour(int(before[0]), int(episode[0])))
             )
             if is_back:
                 parts[-1].append(episode)
@@ -148,3 +156,28 @@ def episodes_of(run: Run, hours: pd.DatetimeIndex) -> tuple[tuple[datetime, date
 def overlap(begin: datetime, end: datetime | None, other_begin: datetime, other_end: datetime | None) -> bool:
     """Whether two spans of time touch; None is an end that has not come."""
     return (end is None or other_begin <= end) and (other_end is None or begin <= other_end)
+
+
+def with_episodes(finding: Finding, before: Finding | None = None) -> Finding:
+    """A finding that came and went, with the times that it was there in `why`: those seen now, and of what was stored
+    `before` those that lie before them."""
+    episodes = [
+        (max(begin, finding.begin), end) for begin, end in finding.episodes if end is None or end > finding.begin
+    ]
+    if before is not None and episodes:
+        episodes = [(begin, end) for begin, end in episodes_in(before) if end and end < episodes[0][0]] + episodes
+    if len(episodes) < 2:
+        return finding
+    listed = [[begin.isoformat(), None if end is None else end.isoformat()] for begin, end in episodes]
+    return replace(finding, why=finding.why | {"episodes": listed, "times": len(listed)})
+
+
+def episodes_in(finding: Finding) -> list[tuple[datetime, datetime | None]]:
+    """When a stored event was there: from its begin to its end, but for the times at which it had gone."""
+    listed = finding.why.get("episodes")
+    if listed is None:
+        return [(finding.begin, finding.end)]
+    return [
+        (datetime.fromisoformat(begin), finding.end if end is None else datetime.fromisoformat(end))
+        for begin, end in listed
+    ]

@@ -159,7 +159,7 @@ def beyond_limits(signals: Signals, limits: list[Limits]) -> Iterator[Finding]:
             is_alert = sign * signals.mean > sign * limit
             is_emergency = sign * extreme > sign * emergency
             flags = is_alert | is_emergency
-            found = runs(flags, np.isfinite(signals.mean), QUIET_HOURS, back_within=BACK_WITHIN)
+            found = runs(flags, np.isfinite(signals.mean), QUIET_HOURS, back_within=BACK_WITHIN, same_hour=True)
             for run in (part for whole in found for part in _where_worse(whole, is_emergency[:, whole.column])):
                 rows = slice(run.first, run.last + 1)
                 own = extreme[rows, run.column]

@@ -43,7 +43,7 @@ def off_pattern(
             if sign < 0:
                 # Where nothing flows now and then, that nobody takes water is nothing unusual.
                 flags &= ~((signals.mean == 0) & (habits.zeros >= ZERO_IS_USUAL))
-            for run in runs(flags, np.isfinite(scaled), QUIET_HOURS, LEAST_HOURS, BACK_WITHIN):
+            for run in runs(flags, np.isfinite(scaled), QUIET_HOURS, LEAST_HOURS, BACK_WITHIN, same_hour=True):
                 rows = slice(run.first, run.last + 1)
                 own = np.where(flags[rows, run.column], sign * scaled[rows, run.column], np.nan)
                 worst = run.first + int(np.nanargmax(own))

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from src.domain.anomalies import leaks, limits
-from src.domain.anomalies.events import Finding, overlap
+from src.domain.anomalies.events import Finding, episodes_in, overlap
 from src.domain.anomalies.habits import USUAL_TIMES
 from src.domain.anomalies.leaks import Leak
 from src.domain.anomalies.signals import HOUR, Flags, Signals
@@ -195,14 +195,16 @@ def usable_hours(signals: Signals, stored: Iterable[Stored]) -> Flags:
     usual = recurring(events, signals.hours[0].to_pydatetime(), signals.hours[-1].to_pydatetime() + HOUR)
     for event in events:
         finding = event.finding
-        end = min(finding.end or finding.begin + UNUSUAL_DAYS, finding.begin + UNUSUAL_DAYS)
-        if event.anomaly_id in usual or end <= signals.hours[0]:
+        if event.anomaly_id in usual:
             continue
-        first, last = (int(signals.hours.searchsorted(pd.Timestamp(edge))) for edge in (finding.begin, end))
         concerned = signals.listed["node_id"] == finding.node_id
         if finding.measurement is not None:
             concerned &= signals.listed["measurement"] == finding.measurement
-        usable[first:last, np.flatnonzero(concerned)] = False
+        usual_from = finding.begin + UNUSUAL_DAYS
+        for begin, end in episodes_in(finding):
+            edges = (begin, min(end or usual_from, usual_from))
+            first, last = (int(signals.hours.searchsorted(pd.Timestamp(edge))) for edge in edges)
+            usable[first:last, np.flatnonzero(concerned)] = False
     return usable
 
 

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
 from src.domain.anomalies.detection import Circumstances, detect, explanation_of, repeated_use
-from src.domain.anomalies.events import INCIDENT_HOURS, SAME_HOUR, SEVERITIES, WEEK_HOURS, Finding
+from src.domain.anomalies.events import INCIDENT_HOURS, SAME_HOUR, SEVERITIES, WEEK_HOURS, Finding, with_episodes
 from src.domain.anomalies.habits import FULL_HISTORY, SHORT_HOURS, Habits
 from src.domain.anomalies.leak_events import is_hardly_leak
 from src.domain.anomalies.limits import UNFIT
@@ -148,7 +148,7 @@ class Watch:
         district = self.district_of.get(finding.node_id)
         anomaly_id = uuid4()
         incident = self._incident(district, finding.begin) or anomaly_id
-        event = Stored(anomaly_id, finding, finding.end, None, incident, district)
+        event = Stored(anomaly_id, with_episodes(finding), finding.end, None, incident, district)
         self.stored.append(explained_event(event, works, until))
         self.touched.add(anomaly_id)
 
@@ -178,7 +178,7 @@ def _followed(event: Stored, finding: Finding, judged_from: datetime) -> Stored:
     severity = max(before.severity, finding.severity, key=SEVERITIES.index)
     if is_hardly_leak(finding.why.get("kinds")):
         severity = finding.severity
-    now = replace(finding, begin=begin, detected=detected, severity=severity)
+    now = with_episodes(replace(finding, begin=begin, detected=detected, severity=severity), before)
     if event.resolved_by is not None:
         # Somebody has said that it is over; its end still follows the trouble, so that it is not told again.
         return replace(event, finding=replace(before, end=finding.end), judged_until=None)

@@ -90,9 +90,20 @@ _REJECTED = """
     SELECT node_id, quarter_start, reason, readings FROM water_infrastructure.rejected_readings
     WHERE node_id = ANY(%(nodes)s) AND quarter_start >= %(start)s AND quarter_start < %(end)s
 """
+# Of what came and went, each time by itself: in between the node was as usual.
 _EVENTS = """
-    SELECT node_id, anomaly_type, severity, timestamp, "end" FROM water_infrastructure.anomalies
-    WHERE node_id = ANY(%(nodes)s) AND timestamp < %(end)s AND ("end" IS NULL OR "end" > greatest(%(start)s, timestamp))
+    SELECT node_id, anomaly_type, severity, episode.begin, episode."end"
+    FROM water_infrastructure.anomalies AS event
+    CROSS JOIN LATERAL (
+        SELECT timestamp AS begin, "end" WHERE NOT metadata ? 'episodes'
+        UNION ALL
+        SELECT greatest(CAST(span ->> 0 AS timestamptz), timestamp),
+            least(coalesce(CAST(span ->> 1 AS timestamptz), event."end"), event."end")
+        FROM jsonb_array_elements(metadata -> 'episodes') AS span
+    ) AS episode
+    WHERE node_id = ANY(%(nodes)s) AND timestamp < %(end)s
+        AND (event."end" IS NULL OR event."end" > greatest(%(start)s, timestamp))
+        AND episode.begin < %(end)s AND (episode."end" IS NULL OR episode."end" > greatest(%(start)s, episode.begin))
         AND NOT metadata ? 'explained_by'
 """
 
