@@ -33,7 +33,7 @@ from tests.processing.test_conclusions import DAY, HOUR, _short_pauses, events, 
 from tests.system import START, eventually, metrics, put, readings_of, run_cycle, table
 from tests.trouble import silenced
 
-__all__ = ["_short_pauses", "runtime"]
+__all__ = ["_short_pauses"]
 
 
 @pytest.fixture
