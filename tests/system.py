@@ -55,6 +55,12 @@ def readings_of(
     return pd.concat(frames, ignore_index=True)
 
 
+def silent(readings: pd.DataFrame, node_id: str, first: datetime, last: datetime) -> pd.DataFrame:
+    """The readings without those of a node within [first, last)."""
+    at = readings["timestamp"]
+    return readings[~((readings["node_id"] == node_id) & at.between(first, last, inclusive="left"))]
+
+
 def put(settings: Settings, readings: pd.DataFrame) -> None:
     """Makes the warehouse hold exactly these readings."""
     load(settings, Dataset(readings, [], START))

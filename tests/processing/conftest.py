@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from src.processing.jobs import patience
 from src.processing.jobs.runtime import Runtime, create_runtime
 from src.settings import Settings
 from tests.operator import Machine, machine_in
@@ -22,3 +23,9 @@ def runtime(stack: Settings) -> Iterator[Runtime]:
     yield made
     made.database.dispose()
     made.redis.close()
+
+
+@pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What meets a passing failure of the database is tried again as often as ever, and at once."""
+    monkeypatch.setattr(patience, "PAUSES", (0.01,) * len(patience.PAUSES))

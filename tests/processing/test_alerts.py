@@ -24,7 +24,7 @@ from src.processing.alerts.delivery import RETRY_SECONDS, run_delivery
 from src.processing.alerts.review import run_alerts
 from src.processing.alerts.rules import RulesError, load_rules
 from src.processing.jobs.measures import LAST_CYCLE_FAILED, LATEST_CYCLE, observe_state
-from src.processing.jobs.runtime import Runtime, create_runtime
+from src.processing.jobs.runtime import Runtime
 from src.quickstart import engines
 from src.settings import Settings
 from tests.system import put, readings_of, run_cycle, table
@@ -149,14 +149,6 @@ def receiver() -> Iterator[Receiver]:
     receiver = Receiver()
     yield receiver
     receiver.server.shutdown()
-
-
-@pytest.fixture
-def runtime(stack: Settings, database: Engine) -> Iterator[Runtime]:
-    runtime = create_runtime(stack)
-    yield runtime
-    runtime.database.dispose()
-    runtime.redis.close()
 
 
 def told(runtime: Runtime, **settings: object) -> Runtime:

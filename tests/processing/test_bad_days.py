@@ -29,11 +29,11 @@ from src.processing.service.work import work_off
 from src.processing.warehouse import news
 from src.processing.warehouse.client import WarehouseError
 from src.settings import Settings
-from tests.processing.test_conclusions import DAY, HOUR, _short_pauses, events, ingested, silent
-from tests.system import START, eventually, metrics, put, readings_of, run_cycle, table
+from tests.processing.test_conclusions import DAY, HOUR, events, ingested
+from tests.system import START, eventually, metrics, put, readings_of, run_cycle, silent, table
 from tests.trouble import silenced
 
-__all__ = ["_short_pauses"]
+pytestmark = pytest.mark.usefixtures("short_pauses")
 
 
 @pytest.fixture

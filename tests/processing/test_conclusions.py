@@ -18,7 +18,7 @@ from src.processing.conclusions import share
 from src.processing.conclusions.extent import Extent, extent_of, together
 from src.processing.conclusions.share import extents_of, joined, shares_of
 from src.processing.ingest.plan import plan_cycle
-from src.processing.jobs import chunks, patience
+from src.processing.jobs import chunks
 from src.processing.jobs import records as jobs
 from src.processing.jobs.runtime import Runtime, create_runtime
 from src.processing.nodes import Node, import_nodes
@@ -26,22 +26,12 @@ from src.processing.service import finish as finishing
 from src.processing.service.finish import finish as finish_job
 from src.processing.service.work import work_off
 from src.settings import Settings
-from tests.system import START, eventually, put, readings_of, run_cycle, table
+from tests.system import START, eventually, put, readings_of, run_cycle, silent, table
 from tests.trouble import accepting, refusing
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 AS_OF = START + 3 * DAY
-
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "PAUSES", (0.01, 0.01))
-
-
-def silent(readings: pd.DataFrame, node_id: str, first: datetime, last: datetime) -> pd.DataFrame:
-    """The readings without those of a node within [first, last)."""
-    at = readings["timestamp"]
-    return readings[~((readings["node_id"] == node_id) & at.between(first, last, inclusive="left"))]
+pytestmark = pytest.mark.usefixtures("short_pauses")
 
 
 def ingested(runtime: Runtime, as_of: datetime) -> UUID:

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from src.db.engines import create_database_engine
 from src.db.failures import is_passing
 from src.processing.jobs.patience import PAUSES, patiently
-from src.processing.jobs.runtime import Runtime, create_runtime
+from src.processing.jobs.runtime import Runtime
 from src.settings import Settings
 
 
@@ -19,11 +19,6 @@ def raised(database: Engine, state: str) -> DBAPIError:
     with pytest.raises(DBAPIError) as caught, database.begin() as connection:
         connection.execute(text(f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{state}'; END $$"))
     return caught.value
-
-
-def runtime_without_pauses(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Runtime:
-    monkeypatch.setattr("src.processing.jobs.patience.PAUSES", (0.01,) * len(PAUSES))
-    return create_runtime(settings)
 
 
 @pytest.mark.parametrize("state", ["55P03", "40P01", "40001", "08006", "57P01", "57P02", "57P03"])
@@ -62,10 +57,9 @@ def test_a_server_that_cannot_be_reached_is_passing_and_a_mistake_of_our_own_is_
     assert not is_passing(ValueError("no reading"))
 
 
-def test_work_is_tried_again_while_failures_pass_and_not_for_ever(
-    database: Engine, stack: Settings, monkeypatch: pytest.MonkeyPatch
-):
-    runtime, attempts = runtime_without_pauses(stack, monkeypatch), 0
+@pytest.mark.usefixtures("short_pauses")
+def test_work_is_tried_again_while_failures_pass_and_not_for_ever(database: Engine, runtime: Runtime):
+    attempts = 0
 
     def work(state: str, times: int) -> int:
         nonlocal attempts

@@ -5,17 +5,16 @@ from __future__ import annotations
 import signal
 from datetime import timedelta
 from threading import Event
-from typing import Any
 from uuid import UUID
 
 import pytest
 from sqlalchemy import Engine, text
 
 from src.processing.ingest.plan import plan_cycle
-from src.processing.jobs import chunks, patience
+from src.processing.jobs import chunks
 from src.processing.jobs import records as jobs
 from src.processing.jobs.measures import waiting
-from src.processing.jobs.runtime import Runtime, create_runtime
+from src.processing.jobs.runtime import Runtime
 from src.processing.modelling.training import Learned
 from src.processing.service.actors import Queue
 from src.processing.service.cycle import run_retry, run_tick
@@ -30,19 +29,7 @@ from tests.trouble import accepting, refusing, silenced
 
 AS_OF = START + timedelta(days=1)
 SILENCE = timedelta(minutes=1)
-
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "PAUSES", (0.01, 0.01, 0.01))
-
-
-@pytest.fixture
-def runtime(stack: Settings) -> Any:
-    made = create_runtime(stack)
-    yield made
-    made.database.dispose()
-    made.redis.close()
+pytestmark = pytest.mark.usefixtures("short_pauses")
 
 
 def planned(runtime: Runtime, job_type: str = jobs.CYCLE) -> UUID:

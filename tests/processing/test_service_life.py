@@ -26,7 +26,7 @@ from src.processing.jobs.runtime import Runtime, create_runtime
 from src.processing.nodes import Node, import_nodes
 from src.settings import Settings
 from tests.signals import MONDAY, NOTHING_SET_ASIDE, ROME, signal, together, without
-from tests.system import START, put, readings_of, run, run_cycle, table
+from tests.system import START, put, readings_of, run, run_cycle, silent, table
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 MONTH = 30 * DAY
@@ -159,11 +159,6 @@ def runtime(stack: Settings) -> Iterator[Runtime]:
     yield made
     made.database.dispose()
     made.redis.close()
-
-
-def silent(readings: pd.DataFrame, node_id: str, first, last) -> pd.DataFrame:
-    at = readings["timestamp"]
-    return readings[~((readings["node_id"] == node_id) & at.between(first, last, inclusive="left"))]
 
 
 def node(database: Engine, node_id: str) -> pd.Series:
