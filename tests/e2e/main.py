@@ -92,6 +92,7 @@ def everything(stack: Stack, report: Report, result: dict[str, object]) -> None:
     asking.endpoints(stack, report)
     asking.access(stack, report)
     asking.at_the_edge(stack, report)
+    asking.dashboard(stack, report)
     asking.certificates(stack, report)
     hardening.hardening(stack, report)
     enduring.under_load(stack, report, result)

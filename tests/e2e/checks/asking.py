@@ -118,6 +118,31 @@ def at_the_edge(stack: Stack, report: Report) -> None:
             assert answer.headers["content-type"] == "application/problem+json"
 
 
+def dashboard(stack: Stack, report: Report) -> None:
+    with stack.client(None) as nobody:
+        with report.check("the dashboard: one page for every address, open to all, with a policy of its own"):
+            for path in ("/dashboard", "/dashboard/nodes/inlet-river", "/dashboard/survey"):
+                answer = nobody.get(path)
+                assert (answer.status_code, answer.headers["content-type"].split(";")[0]) == (200, "text/html")
+                policies = answer.headers.get_list("content-security-policy")
+                assert len(policies) == 1, policies
+                assert "script-src 'self'" in policies[0]
+                assert "unsafe" not in policies[0]
+        with report.check("the dashboard's files: compressed, and 304 while they are the same"):
+            for name in ("js/main.js", "vendor/uPlot.iife.min.js", "vendor/uPlot.min.css"):
+                answer = nobody.get(f"/dashboard/files/{name}", headers={"Accept-Encoding": "gzip"})
+                assert answer.status_code == 200, (name, answer.status_code)
+                assert answer.headers["content-encoding"] == "gzip", name
+                again = {"Accept-Encoding": "gzip", "If-None-Match": answer.headers["etag"]}
+                assert nobody.get(f"/dashboard/files/{name}", headers=again).status_code == 304, name
+        with report.check("the dashboard's figures are for those with a key"):
+            for path in ("/api/v1/dashboard/overview", "/api/v1/series?node_id=inlet-river", "/api/v1/survey"):
+                assert nobody.get(path).status_code == 401, path
+                with stack.client() as reader:
+                    answer = reader.get(path)
+                    assert answer.status_code == 200, (path, answer.text)
+
+
 def certificates(stack: Stack, report: Report) -> None:
     with report.check("a mounted certificate takes the place of the self-signed one"):
         folder = stack.folder / "nginx" / "certificates"
