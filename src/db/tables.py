@@ -491,6 +491,18 @@ node_habits = Table(
     _json("habits"),
 )
 
+# What detection expected of each hour that it has judged, in the measurement's unit, with the usual swing around it.
+expected_values = Table(
+    "expected_values",
+    metadata,
+    Column("node_id", Text, primary_key=True),
+    Column("measurement", Text, primary_key=True),
+    _instant("window_start", primary_key=True),
+    Column("expected", Double, nullable=False),
+    Column("lower", Double, nullable=False),
+    Column("upper", Double, nullable=False),
+)
+
 # What is normal for the nodes that stand for a large network, to which its districts are compared in one week.
 sampled_habits = Table(
     "sampled_habits",
@@ -620,4 +632,5 @@ HYPERTABLES = {
     "ml_predictions_cache": "prediction_timestamp",
     "data_quality_metrics": "check_timestamp",
     "model_performance": "evaluation_timestamp",
+    "expected_values": "window_start",
 }

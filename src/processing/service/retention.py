@@ -18,6 +18,7 @@ from src.db.tables import (
     data_quality_metrics,
     detector_alarms,
     district_balances,
+    expected_values,
     ml_models,
     ml_predictions_cache,
     network_efficiency,
@@ -78,6 +79,7 @@ def _delete_old(runtime: Runtime, as_of: datetime) -> Done:
     outdated: list[tuple[Table, str, int]] = [
         (computed_metrics, "window_start", settings.retention_metrics_days),
         (rejected_readings, "quarter_start", settings.retention_metrics_days),
+        (expected_values, "window_start", settings.retention_metrics_days),
         (node_habits, "valid_from", min(settings.retention_metrics_days, weeks_of_habits)),
         (sampled_habits, "valid_from", min(settings.retention_metrics_days, weeks_of_habits)),
         (data_quality_metrics, "check_timestamp", settings.retention_metrics_days),
