@@ -135,7 +135,7 @@ class Site:
 def serving(
     server: dict[str, str], folder: Path, now: datetime, fill: Callable[[Connection], object]
 ) -> Iterator[Site]:
-    """A site over a database of its own, that `fill` puts rows into, and a Redis of its own, which caches no other's."""
+    """A site over a database of its own, that `fill` puts rows into, and a Redis of its own."""
     with fresh_database(server) as fresh, engines.redis(folder) as redis_address:
         place = {name: str(getattr(fresh, name)) for name in ("postgres_host", "postgres_port", "postgres_user")}
         settings = Settings(

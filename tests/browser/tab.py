@@ -41,6 +41,7 @@ class Tab:
         self.errors: list[str] = []
         self.foreign: list[str] = []
         self.bytes: dict[str, float] = {}
+        self._under_way: set[Request] = set()
         self._context = browser.new_context(
             locale=language,
             viewport={"width": width, "height": height},
@@ -55,6 +56,8 @@ class Tab:
         self.page.on("console", self._on_console)
         self.page.on("pageerror", lambda error: self.errors.append(f"uncaught: {error}"))
         self.page.on("request", self._on_request)
+        self.page.on("requestfinished", self._under_way.discard)
+        self.page.on("requestfailed", self._under_way.discard)
         if path is not None:
             self.go(path)
 
@@ -73,15 +76,15 @@ class Tab:
     def settled(self) -> None:
         """Waits until the page has its heading and nothing of it is being fetched."""
         expect(self.page.locator("main h1").first).to_be_visible()
-        expect(self.page.locator("main[aria-busy=true], main [aria-busy=true]")).to_have_count(0)
+        deadline, quiet = time.monotonic() + 10, 0
+        while quiet < 2:
+            assert time.monotonic() < deadline, [request.url for request in self._under_way]
+            self.page.wait_for_timeout(50)
+            quiet = 0 if self._under_way else quiet + 1
 
     def real_seconds(self, seconds: float) -> None:
         """Lets the world's time pass, whatever the page's clock is."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            # Not sleep: the browser's messages are taken in meanwhile.
-            self.page.evaluate("0")
-            time.sleep(0.05)
+        self.page.wait_for_timeout(1000 * seconds)
 
     def count_bytes(self) -> dict[str, float]:
         """From now on, the bytes over the wire by address, headers included."""
@@ -114,5 +117,6 @@ class Tab:
             self.errors.append(f"{message.text} ({message.location.get('url', '')})")
 
     def _on_request(self, request: Request) -> None:
+        self._under_way.add(request)
         if not request.url.startswith((self.site.url, "data:", "blob:")):
             self.foreign.append(request.url)
