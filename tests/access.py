@@ -25,6 +25,10 @@ LEAST: dict[str, str | None] = {
     "GET /redoc": None,
     "GET /openapi.json": None,
     "GET /docs-files/{path}": None,
+    "GET /dashboard": None,
+    "GET /dashboard/settings.json": None,
+    "GET /dashboard/files/{name}": None,
+    "GET /dashboard/{page}": None,
     "GET /metrics": "read",
     "GET /api/v1/status": "read",
     "GET /api/v1/jobs": "read",
@@ -65,6 +69,7 @@ ASTRAY: dict[str, str | None] = {
     "PUT /api/v1/nodes": "write",
     "GET /api/v1/%6beys": "admin",
     "GET /docs-files/%2e%2e/api/v1/keys": None,
+    "GET /dashboard/%2e%2e/api/v1/keys": None,
 }
 NOTHING = "00000000-0000-0000-0000-000000000000"
 IDENTIFIERS = dict.fromkeys(("anomaly_id", "model_id", "session_id", "district_id", "node_id", "work_id"), NOTHING)
@@ -142,7 +147,7 @@ class Matrix:
 
     def __init__(self, client: httpx.Client, callers: dict[str, Caller], **identifiers: str) -> None:
         self._client, self._callers = client, callers
-        self._identifiers = IDENTIFIERS | {"path": "favicon.png"} | identifiers
+        self._identifiers = IDENTIFIERS | {"path": "favicon.png", "name": "js/main.js", "page": "nodes"} | identifiers
         self._ways = {
             "X-API-Key": "{}",
             "Authorization": "Bearer {}",

@@ -15,7 +15,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from src.api import documentation, problems
+from src.api import dashboard, documentation, problems
 from src.api.cache import AnswerCache
 from src.api.database import create_cache, create_pool
 from src.api.gate import Gate
@@ -57,6 +57,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
     )
     documentation.install(app)
+    dashboard.install(app, settings)
     resources = (system, nodes, districts, network, insights, works, models, session)
     routes = Routes([*app.router.routes, *(route for resource in resources for route in resource.router.routes)])
     state = app.state

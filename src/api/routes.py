@@ -9,8 +9,8 @@ from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Scope
 
 # Answered to everybody: they say nothing of the network.
-OPEN = frozenset({"/health", "/ready", "/docs", "/redoc", "/openapi.json"})
-_OPEN_FILES = "/docs-files/"
+OPEN = frozenset({"/health", "/ready", "/docs", "/redoc", "/openapi.json", "/dashboard"})
+_OPEN_FILES = ("/docs-files/", "/dashboard/")
 # What no route answers.
 NONE = "none"
 # Longer paths are not remembered: whoever sends them would fill the memory.

@@ -72,6 +72,7 @@ async def sessions(request: Request) -> Response:
     shown = [
         {
             "session_id": session.session_id,
+            "key_name": identity.key_name,
             "scope": session.scope,
             "created_at": text_of(session.created_at),
             "expires_at": text_of(session.expires_at),

@@ -30,6 +30,7 @@ class NewSession(Row):
 
 class Session(Row):
     session_id: str
+    key_name: str = Field(description="of the key that it was opened with")
     scope: Literal["read", "write", "admin"]
     created_at: datetime
     expires_at: datetime = Field(description="unless it is used before")

@@ -1,0 +1,120 @@
+"""The dashboard: one page, its scripts and styles, all served from here, for networks without internet.
+
+The files are read once, when the process starts; they say nothing of the network, so everybody may have them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+from fastapi import FastAPI, Request, Response
+
+from src.api import problems
+from src.api.headers import values
+from src.settings import Settings
+
+ROOT = "/dashboard"
+FOLDER = Path(__file__).parent / "dashboard"
+# What a browser may do on these pages: ask this server, and run what it got from there. nginx says the same.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+_MEDIA_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+# The package that brings uPlot, and what of it is served.
+_CHARTS = "metaflow-card-uplot"
+_CHART_FILES = ("uPlot.iife.min.js", "uPlot.min.css")
+
+
+@dataclass(frozen=True)
+class File:
+    """A file ready to be sent.
+
+    Attributes:
+        etag: a digest of the body, in quotes, so the same on every replica.
+    """
+
+    body: bytes
+    media_type: str
+    etag: str
+
+    @classmethod
+    def of(cls, body: bytes, suffix: str) -> File:
+        return cls(body, _MEDIA_TYPES[suffix], f'"{hashlib.sha1(body, usedforsecurity=False).hexdigest()}"')
+
+    def answer(self, request: Request) -> Response:
+        """The file, or 304 where the browser has it already."""
+        headers = {"etag": self.etag, "cache-control": "no-cache", "content-security-policy": POLICY}
+        known = values(request.scope, b"if-none-match")
+        # A proxy that compresses makes the tag a weak one: W/"...".
+        if any(tags.strip() == "*" or self.etag in tags for tags in known):
+            return Response(status_code=304, headers=headers)
+        return Response(self.body, headers=headers, media_type=self.media_type)
+
+
+def files() -> dict[str, File]:
+    """Every file of the dashboard, by its name below /dashboard/files/.
+
+    Raises:
+        FileNotFoundError: if the package that brings the charts lacks a file.
+    """
+    return {name: File.of(path.read_bytes(), path.suffix) for name, path in (*_ours(), *_of_charts())}
+
+
+def _ours() -> Iterator[tuple[str, Path]]:
+    for path in sorted(FOLDER.rglob("*")):
+        if path.suffix in _MEDIA_TYPES:
+            yield path.relative_to(FOLDER).as_posix(), path
+
+
+def _of_charts() -> Iterable[tuple[str, Path]]:
+    installed = importlib.metadata.files(_CHARTS) or []
+    found = {path.name: Path(str(path.locate())) for path in installed if path.name in _CHART_FILES}
+    if missing := [name for name in _CHART_FILES if name not in found]:
+        raise FileNotFoundError(f"the package {_CHARTS} lacks {', '.join(missing)}")
+    return [(f"vendor/{name}", path) for name, path in found.items()]
+
+
+def _settings(app: FastAPI, settings: Settings) -> File:
+    """What the pages must know before anybody has signed in."""
+    shown = {
+        "utility_timezone": settings.utility_timezone,
+        "language": "it" if settings.utility_country == "IT" else "en",
+        "api_auth": settings.api_auth,
+        "version": app.version,
+    }
+    body = orjson.dumps(shown)
+    return File(body, "application/json", f'"{hashlib.sha1(body, usedforsecurity=False).hexdigest()}"')
+
+
+def install(app: FastAPI, settings: Settings) -> None:
+    """Serves /dashboard; every address below it that is no file is a page, which the scripts draw."""
+    found = files()
+    page = found.pop("index.html")
+
+    def always(file: File) -> Callable[[Request], Response]:
+        return lambda request: file.answer(request)
+
+    async def file_of(request: Request) -> Response:
+        # Looked up, never opened: a name cannot lead out of the folder.
+        file = found.get(request.path_params["name"])
+        return problems.problem(404, "There is no such file") if file is None else file.answer(request)
+
+    def serve(path: str, answer: Callable[[Request], object]) -> None:
+        # Plain routes: FastAPI's own would refuse the parameters that pages hold in their addresses.
+        app.add_route(path, answer, methods=["GET"], include_in_schema=False)  # type: ignore[arg-type]
+
+    serve(f"{ROOT}/settings.json", always(_settings(app, settings)))
+    serve(f"{ROOT}/files/{{name:path}}", file_of)
+    serve(ROOT, always(page))
+    serve(f"{ROOT}/{{page:path}}", always(page))

@@ -1,0 +1,394 @@
+// A chart of figures over time, by uPlot: zoom, pan, values under the cursor, a legend, and the table behind it.
+
+import { h, replace } from "../dom.js";
+import { number, quantity, time, zone } from "../format.js";
+import { table } from "../parts.js";
+import { language, t } from "../words.js";
+import { tick_labels } from "./axis.js";
+import { above, beneath } from "./drawing.js";
+import { aligned, columns_of, csv, figures_of, file_name, panned, shown, within, zoomed } from "./figures.js";
+
+// A table longer than this is nothing to read; the file has all of it.
+const MOST_ROWS = 500;
+const LEAST_WINDOWS = 4;
+const COLOURS = ["measured", "forecast", "expected", "accent", "good", "warn", "bad", "muted", "ink", "line", "gap"];
+let charts = 0;
+
+// Draws a chart at the end of `place`. Options:
+//   title, unit; digits (2)
+//   timestamps: epoch seconds, ascending; series: [{label, kind, colour, values | lower and upper, timestamps?, hidden?}],
+//     kind: line, dashes, steps, bars, points, band; colour: measured, forecast, expected, accent, good, warn, bad, muted
+//   gaps: [{from, to}]; events: [{from, to, label, severity, open?}]; marks (levels): [{value, label, colour, from?, to?}]
+//   height (px); view: {from, to}, what to show first; bounds: {from, to}, as far as one may go
+//   on_zoom(from, to): after the reader has changed what is shown
+// Returns {update(options), show(from, to), view(), destroy()}.
+export function chart(place, options) {
+  const id = `chart-${++charts}`;
+  let data = prepared(options);
+  let view = options.view ?? extent(data);
+  let plot = null;
+  let zooming = 0;
+
+  const surface = h("div", { class: "chart-surface" });
+  const frame = h("div", {
+    class: "chart-frame", tabindex: "0", role: "group", "aria-roledescription": t("chart.role"), "aria-describedby": `${id}-keys`,
+  }, surface);
+  const readout = h("p", { class: "chart-readout" });
+  const legend = h("div", { class: "chart-legend" });
+  const rows = h("div", { class: "chart-rows" });
+  const details = h("details", { class: "chart-table" }, h("summary", {}, t("common.show_table")), rows);
+  const probes = new Map(COLOURS.map((name) => [name, h("span", { class: `colour-${name}`, hidden: true })]));
+  const title = h("h3", { class: "chart-title" });
+  const button = (label, text, act) =>
+    h("button", { type: "button", class: "chart-button", "aria-label": label, title: label, onclick: act }, text);
+  const tools = h("div", { class: "chart-tools" },
+    button(t("chart.earlier"), "←", () => move(panned(view, -0.5, bounds()))),
+    button(t("chart.later"), "→", () => move(panned(view, 0.5, bounds()))),
+    button(t("chart.nearer"), "+", () => nearer(0.5)),
+    button(t("chart.further"), "−", () => nearer(2)),
+    button(t("chart.reset"), "⤢", reset),
+    button(t("common.download_csv"), "CSV", download));
+  const whole = h("figure", { class: "chart" },
+    h("div", { class: "chart-head" }, title, tools), readout, frame,
+    h("p", { class: "chart-keys", id: `${id}-keys` }, t("chart.keys")), legend, details, ...probes.values());
+  place.append(whole);
+
+  let colours = new Map();
+  const colour = (name) => {
+    if (!colours.has(name)) colours.set(name, getComputedStyle(probes.get(name) ?? probes.get("accent")).color);
+    return colours.get(name);
+  };
+  const bounds = () => data.bounds ?? extent(data);
+  const least = () => LEAST_WINDOWS * data.step;
+
+  function nearer(factor, about = (view.from + view.to) / 2) {
+    move(zoomed(view, factor, about, bounds(), least()));
+  }
+
+  function reset() {
+    move(data.home ?? extent(data));
+  }
+
+  // What the reader has chosen to see; whoever loads the data hears of it once the hand rests.
+  function move(to) {
+    show(to);
+    clearTimeout(zooming);
+    zooming = setTimeout(() => data.on_zoom?.(view.from, view.to), 200);
+  }
+
+  function show(to) {
+    view = to;
+    plot?.setScale("x", { min: view.from, max: view.to });
+    describe();
+  }
+
+  function describe() {
+    const unit = data.unit;
+    const span = `${time(iso(view.from))} – ${time(iso(view.to))}`;
+    const main = data.series.find((each) => each.kind !== "band" && each.kind !== "dashes") ?? data.series[0];
+    const figures = main && figures_of(data.timestamps, main.values ?? main.upper, view);
+    const summary = figures
+      ? t("chart.summary", {
+          span, latest: quantity(figures.latest, unit, data.digits), at: time(iso(figures.latest_at)),
+          lowest: quantity(figures.lowest, unit, data.digits), highest: quantity(figures.highest, unit, data.digits),
+        })
+      : t("chart.nothing", { span });
+    frame.setAttribute("aria-label", `${data.title}. ${summary}`);
+    readout.removeAttribute("aria-live");
+    readout.textContent = summary;
+    if (details.open) fill_rows();
+  }
+
+  // The values of one instant, as text.
+  function read(place, is_by_key = false) {
+    const instant = data.timestamps[place];
+    const parts = data.series.flatMap((each, n) => {
+      if (data.hidden.has(n)) return [];
+      if (each.kind !== "band") return [`${each.label} ${quantity(each.values[place], data.unit, data.digits)}`];
+      const [lower, upper] = [each.lower[place], each.upper[place]];
+      if (lower == null || upper == null) return [];
+      return [`${each.label} ${number(lower, data.digits)} – ${quantity(upper, data.unit, data.digits)}`];
+    });
+    const events = data.events.filter((event) => event.from <= instant + data.step && (event.to ?? Infinity) > instant);
+    if (is_by_key) readout.setAttribute("aria-live", "polite");
+    readout.textContent = [time(iso(instant)), ...parts, ...events.map((event) => event.label)].join(" · ");
+  }
+
+  function draw_legend() {
+    replace(legend, ...data.series.map((each, n) =>
+      h("button", {
+        type: "button", class: "chart-entry", "aria-pressed": String(!data.hidden.has(n)),
+        onclick: (event) => {
+          if (!data.hidden.delete(n)) data.hidden.add(n);
+          event.currentTarget.setAttribute("aria-pressed", String(!data.hidden.has(n)));
+          data.columns.forEach((column, at) => column.of === n && plot?.setSeries(at + 1, { show: !data.hidden.has(n) }));
+          plot?.redraw();
+        },
+      }, h("span", { class: `chart-swatch swatch-${each.kind} colour-${each.colour}`, "aria-hidden": "true" }), each.label)),
+      data.gaps.length ? h("span", { class: "chart-entry" }, h("span", { class: "chart-swatch swatch-gap colour-gap", "aria-hidden": "true" }), t("chart.gap")) : "",
+      data.events.length ? h("span", { class: "chart-entry" }, h("span", { class: "chart-swatch swatch-event colour-bad", "aria-hidden": "true" }), t("chart.event")) : "");
+  }
+
+  function header() {
+    return data.columns.map(({ of, part }) => {
+      const { label } = data.series[of];
+      return part === "value" ? label : `${label}, ${t(`chart.${part}`)}`;
+    });
+  }
+
+  function fill_rows() {
+    const [first, last] = shown(data.timestamps, view);
+    const names = header();
+    const listed = [];
+    // The latest stands first: that is what one opens the table for.
+    for (let n = last - 1; n >= first && listed.length < MOST_ROWS; n--) {
+      listed.push({ instant: data.timestamps[n], ...Object.fromEntries(data.columns.map(({ values }, at) => [`c${at}`, values[n]])) });
+    }
+    replace(rows,
+      last - first > MOST_ROWS ? h("p", {}, t("chart.first_rows", { shown: number(MOST_ROWS, 0), all: number(last - first, 0) })) : "",
+      table({
+        caption: `${data.title}${data.unit ? `, ${data.unit}` : ""}`,
+        empty: t("chart.no_rows"),
+        columns: [
+          { key: "instant", label: t("chart.time"), render: (row) => time(iso(row.instant)) },
+          ...names.map((label, at) => ({
+            key: `c${at}`, label: data.unit ? `${label} (${data.unit})` : label, align: "right",
+            render: (row) => number(row[`c${at}`], data.digits),
+          })),
+        ],
+        rows: listed,
+      }));
+  }
+
+  function download() {
+    const [first, last] = shown(data.timestamps, view);
+    const listed = [];
+    for (let n = first; n < last; n++) {
+      listed.push([iso(data.timestamps[n]), time(iso(data.timestamps[n])), ...data.columns.map(({ values }) => values[n])]);
+    }
+    const text = csv(["time_utc", `time ${zone()}`, ...header().map((label) => `${label} [${data.unit}]`)], listed);
+    const address = URL.createObjectURL(new Blob([text], { type: "text/csv;charset=utf-8" }));
+    const anchor = h("a", { href: address, download: file_name(data.title, "csv") });
+    document.body.append(anchor);
+    anchor.click();
+    anchor.remove();
+    setTimeout(() => URL.revokeObjectURL(address), 10_000);
+  }
+
+  function build() {
+    plot?.destroy();
+    plot = null;
+    title.textContent = data.unit ? `${data.title} (${data.unit})` : data.title;
+    draw_legend();
+    if (!data.timestamps.length) {
+      replace(surface, h("p", { class: "chart-empty" }, t("chart.no_rows")));
+      readout.textContent = "";
+      return;
+    }
+    replace(surface);
+    plot = new uPlot(plot_options(), [data.timestamps, ...data.columns.map(({ values }) => values)], surface);
+    show(view);
+  }
+
+  function plot_options() {
+    const axis = {
+      stroke: () => colour("muted"), font: "12px system-ui, sans-serif",
+      grid: { stroke: () => colour("line"), width: 1 }, ticks: { stroke: () => colour("line"), width: 1, size: 5 },
+    };
+    return {
+      width: surface.clientWidth || 600,
+      height: data.height,
+      legend: { show: false },
+      tzDate: (instant) => uPlot.tzDate(new Date(instant * 1000), zone()),
+      scales: { x: { time: true, range: () => [view.from, view.to] }, y: { range: (_, low, high) => y_range(low, high, data) } },
+      axes: [
+        { ...axis, space: 70, values: (_, splits, __, ___, step) => tick_labels(splits, step, language() === "en" ? "en-GB" : language(), zone()) },
+        { ...axis, size: 58, values: (_, splits) => splits.map((value) => number(value, decimals(splits))) },
+      ],
+      series: [{}, ...data.columns.map((column) => drawn(data.series[column.of], data.hidden.has(column.of), colour))],
+      cursor: {
+        drag: { x: true, y: false, setScale: false, dist: 6 },
+        points: { size: 7 },
+        bind: {
+          dblclick: () => () => reset(),
+          mousedown: (_, __, handler) => (event) => (event.shiftKey ? drag(event) : handler(event)),
+        },
+      },
+      hooks: {
+        drawClear: [(drawing) => beneath(drawing, data, colour)],
+        draw: [(drawing) => above(drawing, data, colour)],
+        setCursor: [(drawing) => (drawing.cursor.idx == null || drawing.cursor.left < 0 ? describe() : read(drawing.cursor.idx))],
+        setSelect: [
+          (drawing) => {
+            const { left, width } = drawing.select;
+            if (width < 6) return;
+            const [from, to] = [drawing.posToVal(left, "x"), drawing.posToVal(left + width, "x")];
+            drawing.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
+            const centre = (from + to) / 2;
+            const half = Math.max(to - from, least()) / 2;
+            move(within({ from: centre - half, to: centre + half }, bounds()));
+          },
+        ],
+      },
+    };
+  }
+
+  // Shift and drag moves what is shown.
+  function drag(event) {
+    const [start, began] = [event.clientX, view];
+    const follow = (moved) => move(panned(began, (start - moved.clientX) / plot.over.clientWidth, bounds()));
+    const end = () => {
+      removeEventListener("mousemove", follow);
+      removeEventListener("mouseup", end);
+    };
+    addEventListener("mousemove", follow);
+    addEventListener("mouseup", end);
+    event.preventDefault();
+  }
+
+  // Two fingers zoom, one moves sideways; up and down scrolls the page.
+  let touched = null;
+  const fingers = (event) => [...event.touches].map((touch) => touch.clientX);
+  frame.addEventListener("touchstart", (event) => (touched = { at: fingers(event), view }), { passive: true });
+  frame.addEventListener("touchmove", (event) => {
+    const [before, after] = [touched?.at ?? [], fingers(event)];
+    if (!plot || before.length !== after.length) return;
+    const width = plot.over.clientWidth;
+    if (after.length === 1) move(panned(touched.view, (before[0] - after[0]) / width, bounds()));
+    else {
+      const factor = Math.max(Math.abs(before[0] - before[1]), 10) / Math.max(Math.abs(after[0] - after[1]), 10);
+      const middle = ((before[0] + before[1]) / 2 - plot.over.getBoundingClientRect().left) / width;
+      const about = touched.view.from + middle * (touched.view.to - touched.view.from);
+      move(zoomed(touched.view, factor, about, bounds(), least()));
+      event.preventDefault();
+    }
+  }, { passive: false });
+
+  frame.addEventListener("click", (event) => {
+    if (!plot) return;
+    const at = event.clientX - plot.over.getBoundingClientRect().left;
+    data.events.find((each) => each.open && Math.abs(plot.valToPos(each.from, "x") - at) < 8)?.open();
+  });
+
+  let reading = null;
+  function step_reading(by) {
+    if (!plot) return;
+    const [first, last] = shown(data.timestamps, view);
+    if (last <= first) return;
+    reading = Math.min(Math.max(reading === null ? (by > 0 ? first : last - 1) : reading + by, first), last - 1);
+    plot.setCursor({ left: plot.valToPos(data.timestamps[reading], "x"), top: plot.over.clientHeight / 2 }, false);
+    read(reading, true);
+  }
+
+  frame.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const acts = {
+      ArrowLeft: () => (event.shiftKey ? step_reading(-1) : move(panned(view, -0.25, bounds()))),
+      ArrowRight: () => (event.shiftKey ? step_reading(1) : move(panned(view, 0.25, bounds()))),
+      "+": () => nearer(0.5), "=": () => nearer(0.5), "-": () => nearer(2), 0: reset, Home: reset,
+    };
+    if (!acts[event.key]) return;
+    acts[event.key]();
+    event.preventDefault();
+  });
+  details.addEventListener("toggle", () => details.open && fill_rows());
+
+  const sizes = new ResizeObserver(() => {
+    const width = surface.clientWidth;
+    if (plot && width && width !== plot.width) plot.setSize({ width, height: data.height });
+  });
+  sizes.observe(surface);
+  const recolour = () => {
+    colours = new Map();
+    plot?.redraw();
+  };
+  const scheme = matchMedia("(prefers-color-scheme: dark)");
+  scheme.addEventListener("change", recolour);
+  const themes = new MutationObserver(recolour);
+  themes.observe(document.documentElement, { attributes: true });
+  build();
+
+  return {
+    update(changes) {
+      const [before, was_home] = [signature(data), view];
+      const hidden = data.hidden;
+      const is_whole = same(view, data.home ?? extent(data));
+      data = prepared({ ...options, ...changes });
+      if (before === signature(data)) data.hidden = hidden;
+      view = changes.view ?? (is_whole ? data.home ?? extent(data) : was_home);
+      reading = null;
+      if (before !== signature(data) || !plot || !data.timestamps.length) return build();
+      draw_legend();
+      title.textContent = data.unit ? `${data.title} (${data.unit})` : data.title;
+      plot.setData([data.timestamps, ...data.columns.map(({ values }) => values)], false);
+      show(view);
+    },
+    show(from, to) {
+      show({ from, to });
+    },
+    view: () => view,
+    destroy() {
+      clearTimeout(zooming);
+      sizes.disconnect();
+      themes.disconnect();
+      scheme.removeEventListener("change", recolour);
+      plot?.destroy();
+      whole.remove();
+    },
+  };
+}
+
+// An instant as text that format.js reads.
+function iso(seconds) {
+  return new Date(seconds * 1000).toISOString().replace(".000", "");
+}
+
+function prepared(options) {
+  const { timestamps, series } = aligned(options.timestamps, options.series);
+  const step = timestamps.length > 1 ? Math.max((timestamps.at(-1) - timestamps[0]) / (timestamps.length - 1), 1) : 3600;
+  return {
+    digits: 2, height: 260, gaps: [], events: [], marks: [], unit: "",
+    ...options,
+    timestamps, series, step,
+    columns: columns_of(series),
+    hidden: new Set(series.flatMap((each, n) => (each.hidden ? [n] : []))),
+  };
+}
+
+// From the first window to the end of the last.
+function extent({ timestamps, step }) {
+  if (!timestamps.length) return { from: 0, to: 1 };
+  return { from: timestamps[0], to: timestamps.at(-1) + (timestamps.length > 1 ? 0 : step) };
+}
+
+const same = (a, b) => Math.abs(a.from - b.from) < 1 && Math.abs(a.to - b.to) < 1;
+const signature = ({ series, height }) => JSON.stringify([height, series.map(({ label, kind, colour }) => [label, kind, colour])]);
+
+// As many decimals as tell neighbouring ticks apart.
+function decimals(splits) {
+  const step = splits.length > 1 ? Math.abs(splits[1] - splits[0]) : 1;
+  return Math.min(Math.max(-Math.floor(Math.log10(step) + 1e-9), 0), 4);
+}
+
+function y_range(low, high, { marks, series }) {
+  const levels = marks.map((mark) => mark.value);
+  if (series.some((each) => each.kind === "bars")) levels.push(0);
+  const known = [low, high, ...levels].filter((value) => Number.isFinite(value));
+  if (!known.length) return [0, 1];
+  const [least, most] = [Math.min(...known), Math.max(...known)];
+  const margin = 0.08 * (most - least) || Math.max(Math.abs(most) * 0.1, 0.5);
+  // What is never negative does not look so.
+  return [least >= 0 ? Math.max(least - margin, 0) : least - margin, most + margin];
+}
+
+function drawn({ label, kind, colour: name }, is_hidden, colour) {
+  const shape = {
+    label, show: !is_hidden, stroke: () => colour(name), width: 1.75, points: { show: false }, spanGaps: false,
+  };
+  if (kind === "band") return { ...shape, paths: () => null };
+  if (kind === "dashes") return { ...shape, dash: [6, 4], width: 1.5 };
+  if (kind === "steps") return { ...shape, paths: uPlot.paths.stepped({ align: 1 }) };
+  if (kind === "bars") return { ...shape, width: 0, fill: () => colour(name), paths: uPlot.paths.bars({ size: [0.75, 60] }) };
+  if (kind === "points") return { ...shape, paths: () => null, points: { show: true, size: 7, fill: () => colour(name) } };
+  return shape;
+}

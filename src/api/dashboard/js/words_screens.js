@@ -1,0 +1,5 @@
+// Words of the pages of the network as a whole.
+
+export const it = {};
+
+export const en = {};
