@@ -56,8 +56,8 @@ class Tab:
         self.page.on("console", self._on_console)
         self.page.on("pageerror", lambda error: self.errors.append(f"uncaught: {error}"))
         self.page.on("request", self._on_request)
-        self.page.on("requestfinished", self._under_way.discard)
-        self.page.on("requestfailed", self._under_way.discard)
+        self.page.on("requestfinished", self._on_end)
+        self.page.on("requestfailed", self._on_end)
         if path is not None:
             self.go(path)
 
@@ -120,3 +120,6 @@ class Tab:
         self._under_way.add(request)
         if not request.url.startswith((self.site.url, "data:", "blob:")):
             self.foreign.append(request.url)
+
+    def _on_end(self, request: Request) -> None:
+        self._under_way.discard(request)
