@@ -1,0 +1,228 @@
+"""What a heading says of its column: measurement, unit and node, as in "Portata ingresso Nord [m3/h]" or "P_J280"."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from src.domain.readings import MEASUREMENTS
+from src.domain.tables import words
+from src.domain.units import UNITS, UnknownUnit, conversion
+
+_BRACKETS = re.compile(r"[\[({<]([^\])}>]{1,30})[\])}>]")
+_BEHIND = re.compile(r"(?:\bin\b|,|:|\s|_|-|/)\s*(\S{1,12}(?:\s?/\s?\S{1,4})?)\s*$")
+_LETTER = re.compile(r"([a-zA-Z])(\d+)")
+_TAG = re.compile(r"(FIT|FT|FI|FQI|QT|PIT|PT|PI|LIT|LT|LI|TIT|TT|TE)[\s_.-]?(\d\w*)", re.IGNORECASE)
+_OF_TAG = {"F": "flow_rate", "Q": "flow_rate", "P": "pressure", "L": "level", "T": "temperature"}
+
+
+@dataclass(frozen=True)
+class Heading:
+    """What a heading says.
+
+    Attributes:
+        measurement: of the product's; None where it names none.
+        is_level: whether it is a level of water, which is a pressure in metres of head.
+        unit: as it stands there.
+        node: what is left of it, a name.
+        refused: why such a column is not taken, where it is one of those.
+        is_measurement_a_guess: whether only a letter or a unit speaks for the measurement.
+        is_counter: whether it is the register of a meter.
+    """
+
+    measurement: str | None = None
+    is_level: bool = False
+    unit: str | None = None
+    node: str | None = None
+    refused: str | None = None
+    is_measurement_a_guess: bool = False
+    is_counter: bool = False
+
+
+def units_measure(unit: str) -> list[str]:
+    """The measurements that can have a unit."""
+    found = []
+    for measurement in MEASUREMENTS:
+        try:
+            conversion(measurement, unit)
+        except UnknownUnit:
+            continue
+        found.append(measurement)
+    return found
+
+
+def read_heading(parts: Sequence[str]) -> Heading:
+    """What the lines of a heading say together."""
+    label = " ".join(dict.fromkeys(part.strip() for part in parts if part.strip()))
+    if label in UNITS:
+        return Heading(label, unit=UNITS[label])
+    unit, rest = _unit(parts)
+    tokens = words.words_of(rest)
+    plain = [words.plain(token) for token in tokens]
+    if not tokens:
+        return _of_unit(Heading(unit=unit))
+    taken: set[int] = set()
+    measurement: str | None = None
+    guess = False
+    if (found := _TAG.fullmatch(rest.strip())) is not None:
+        return _of_unit(
+            _level(
+                Heading(_OF_TAG[found[1][0].upper()], unit=unit, node=rest.strip(), is_measurement_a_guess=unit is None)
+            )
+        )
+    for place, word in enumerate(plain):
+        kinds = [kind for kind, listed in words.MEASUREMENT_WORDS.items() if word in words.known(listed)]
+        if kinds and (measurement is None or measurement == kinds[0]):
+            measurement = kinds[0]
+            taken.add(place)
+        elif measurement is None and (kind := _compound(word)) is not None:
+            measurement = kind
+            taken.add(place)
+    if refused := _refused(plain, measurement):
+        return Heading(refused=refused)
+    by_unit = units_measure(unit) if unit else []
+    counter = any(
+        word
+        in words.known("contatore totalizzatore zahlerstand totalizer totaliser compteur contador totalizador lettura")
+        for word in plain
+    )
+    if measurement == "volume" and "flow_rate" in by_unit and "volume" not in by_unit:
+        measurement = "flow_rate"
+    if measurement is None:
+        if len(plain[0]) == 1 and plain[0] in words.LETTERS and (len(plain) > 1 or unit):
+            measurement, guess = words.LETTERS[plain[0]], unit is None
+            if by_unit and _base(measurement) not in by_unit:
+                measurement, guess = None, False
+            else:
+                taken.add(0)
+        elif len(plain[0]) == 1 and plain[0] == "s" and len(plain) > 1:
+            return Heading(refused="the state of a pump or valve (on or off), which is no measurement")
+        elif (
+            len(plain) == 1
+            and (found := _LETTER.fullmatch(tokens[0])) is not None
+            and found[1].lower() in "fqp"
+            and not by_unit
+        ):
+            measurement, guess = words.LETTERS[found[1].lower()], True
+    node = _node(rest, tokens, plain, taken)
+    return _of_unit(
+        _level(Heading(measurement, unit=unit, node=node, is_measurement_a_guess=guess, is_counter=counter))
+    )
+
+
+def _level(heading: Heading) -> Heading:
+    if heading.measurement != "level":
+        return heading
+    return Heading("pressure", True, heading.unit or "m", heading.node, None, heading.is_measurement_a_guess, False)
+
+
+def _base(measurement: str) -> str:
+    return "pressure" if measurement == "level" else measurement
+
+
+def _of_unit(heading: Heading) -> Heading:
+    """A heading without a word for its measurement, of which the unit says it."""
+    if heading.measurement is not None or heading.unit is None:
+        return heading
+    possible = units_measure(heading.unit)
+    if not possible:
+        return heading
+    # Metres are a head or a level of water, both a pressure.
+    is_guess = heading.unit.casefold() in ("m", "c", "k", "f", "mm", "cm", "ft")
+    return Heading(possible[0], unit=heading.unit, node=heading.node, is_measurement_a_guess=is_guess)
+
+
+def _unit(parts: Sequence[str]) -> tuple[str | None, str]:
+    """The unit that a heading names, and what else it says."""
+    lines = [part.strip() for part in dict.fromkeys(parts) if part.strip()]
+    for place, line in enumerate(lines):
+        for found in _BRACKETS.finditer(line):
+            if units_measure(found[1].strip()):
+                others = [
+                    *lines[:place],
+                    (line[: found.start()] + " " + line[found.end() :]).strip(),
+                    *lines[place + 1 :],
+                ]
+                return found[1].strip(), " ".join(filter(None, others))
+    if len(lines) > 1:
+        for place in range(len(lines) - 1, 0, -1):
+            bare = lines[place].strip("[](){} ")
+            if units_measure(bare) and not _is_word(bare):
+                return bare, " ".join(lines[:place] + lines[place + 1 :])
+    text = " ".join(lines)
+    if (found := _BEHIND.search(text)) is not None:
+        unit = found[1].strip("[](){} ")
+        candidates = [unit] + ([unit.replace("_", "/")] if "_" in unit else [])
+        for one in candidates:
+            # A letter or two at the end of a name are no unit, unless there is a stroke or a bar in them.
+            if (
+                (len(one) > 2 or "/" in one or one in ("m3", "m³", "°C", "mc") or one.casefold() in ("ls",))
+                and units_measure(one)
+                and not _is_word(one)
+            ):
+                return one, text[: found.start()].strip(" ,:_-/")
+    for ending, unit in _ENDINGS.items():
+        if words.plain(text).endswith(ending):
+            return unit, text[: -len(ending)]
+    return None, text
+
+
+# How names of columns write what has a stroke.
+_ENDINGS = {
+    "_l_s": "L/s", "_ls": "L/s", "_lps": "L/s", "_m3h": "m3/h", "_m3_h": "m3/h", "_mc_h": "m3/h", "_mch": "m3/h", "_l_min": "L/min",
+    "_bar": "bar", "_kpa": "kPa", "_mca": "m", "_degc": "°C", "_m3": "m3", "_psi": "psi", "_l_h": "L/h", "_lmin": "L/min",
+}  # fmt: skip
+
+
+def _is_word(text: str) -> bool:
+    plain = words.plain(text)
+    return any(plain in words.known(listed) for listed in (words.FILLERS, *words.MEASUREMENT_WORDS.values()))
+
+
+def _compound(word: str) -> str | None:
+    """The measurement in a German compound or a plural that is not listed."""
+    for ending, kind in (
+        ("durchfluss", "flow_rate"),
+        ("zufluss", "flow_rate"),
+        ("druck", "pressure"),
+        ("temperatur", "temperature"),
+        ("zahlerstand", "volume"),
+        ("fullstand", "level"),
+    ):
+        if word.endswith(ending) or word.startswith(ending):
+            return kind
+    return None
+
+
+def _refused(plain: list[str], measurement: str | None) -> str | None:
+    listed = set(plain)
+    if any("_".join(plain[place:]) in words.known(words.FLAGS) for place in range(len(plain))) or listed & words.known(
+        words.FLAGS
+    ):
+        return "a flag or a remark about readings, which is no measurement"
+    if measurement is None and listed & words.known(words.STATUS):
+        return "the state of a pump, a valve or an alarm, which is no measurement"
+    if measurement is not None and listed & words.known(words.EXTREMES):
+        return "a least or greatest value of a span, which is no reading of its own"
+    return None
+
+
+def _node(rest: str, tokens: list[str], plain: list[str], taken: set[int]) -> str | None:
+    """What is left as a name, written as it stands there."""
+    kept = [place for place in range(len(tokens)) if place not in taken]
+    while kept and plain[kept[0]] in words.known(words.FILLERS):
+        kept.pop(0)
+    while kept and plain[kept[-1]] in words.known(words.FILLERS):
+        kept.pop()
+    if not kept:
+        return None
+    if taken and kept != list(range(kept[0], kept[-1] + 1)):
+        return " ".join(tokens[place] for place in kept)
+    begin = 0
+    spans = []
+    for token in tokens:
+        begin = rest.index(token, begin)
+        spans.append((begin, begin + len(token)))
+        begin += len(token)
+    return rest[spans[kept[0]][0] : spans[kept[-1]][1]].strip()
