@@ -43,6 +43,10 @@ FILL = (
     "FROM generate_series(1, 200) n, generate_series(TIMESTAMPTZ '2023-04-01', TIMESTAMPTZ '2023-05-01', '6 h') at",
     "INSERT INTO node_channels (node_id, measurement, hours) SELECT 'n' || n, m, 672 FROM generate_series(1, 2000) n, "
     "unnest(ARRAY['flow_rate', 'pressure', 'temperature', 'volume']) m",
+    "INSERT INTO node_survey (node_id, surveyed_at, described_at, days) SELECT 'n' || n, now(), now(), 28 "
+    "FROM generate_series(1, 5000) n",
+    "INSERT INTO district_survey (district_id, surveyed_at, nodes) SELECT 'd' || n, now(), 28 "
+    "FROM generate_series(1, 500) n",
     "INSERT INTO anomalies (timestamp, node_id, anomaly_type, severity, detection_method, resolved_at) "
     "SELECT at, 'n1', 'burst', 'info', 'x', at FROM generate_series(TIMESTAMPTZ '2021-03-01', "
     "TIMESTAMPTZ '2023-05-01', '20 min') at",
@@ -66,6 +70,8 @@ SMALL = {
     *("nodes", "ingestion_watermarks", "processing_replicas", "ml_models", "data_generation", "api_keys"),
     "recommendations",
     "districts",
+    "node_survey",
+    "district_survey",
 }
 NOW = START
 DAY = NOW - timedelta(days=1)
@@ -92,6 +98,9 @@ ASKED: list[tuple[str, str, tuple[Any, ...]]] = [
     ("quality", queries.QUALITY, ("n1",)),
     ("channels", queries.CHANNELS, ("n1",)),
     ("recommendations", queries.RECOMMENDATIONS, (None, None, 0, 100)),
+    ("surveyed nodes", queries.SURVEYED_NODES, ("", 500)),
+    ("surveyed districts", queries.SURVEYED_DISTRICTS, ("", 500)),
+    ("surveyed at", queries.SURVEYED_AT, ()),
     ("anomaly", queries.ANOMALY, (ANYTHING,)),
     ("incidents", queries.INCIDENTS, (DAY, NOW, "open", None, None, None, 20)),
     ("dashboard events", queries.DASHBOARD_EVENTS, (DAY, NOW, 20)),
