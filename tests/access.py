@@ -59,6 +59,7 @@ LEAST: dict[str, str | None] = {
     "GET /api/v1/models": "read",
     "GET /api/v1/models/{model_id}": "read",
     "GET /api/v1/recommendations": "read",
+    "GET /api/v1/survey": "read",
     "POST /api/v1/session": "read",
     "GET /api/v1/session": "read",
     "DELETE /api/v1/session": "read",
