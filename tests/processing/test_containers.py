@@ -7,12 +7,10 @@ import re
 import subprocess
 from pathlib import Path
 
-import orjson
 import pytest
 import yaml
 from pydantic import SecretStr
 
-from src.processing.jobs import measures
 from src.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -128,13 +126,3 @@ def test_commands_help_without_an_engine(name: str):
     done = subprocess.run([ROOT / "scripts" / f"{name}.sh", "--help"], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert done.stdout.startswith(f"Usage: ./scripts/{name}.sh")
-
-
-def test_rules_and_dashboard_ask_for_measures_that_there_are():
-    rules = (ROOT / "containers/prometheus/alerts.yml").read_text()
-    dashboard = (ROOT / "containers/grafana/dashboards/abbanoa.json").read_bytes()
-    orjson.loads(dashboard)
-    asked = set(re.findall(r"\babbanoa_[a-z_]+", rules + dashboard.decode()))
-    sources = (ROOT / "src/api/measures.py").read_text() + Path(measures.__file__).read_text()
-    told = set(re.findall(r'"(abbanoa_[a-z_]+)"', sources))
-    assert {name.removesuffix("_bucket") for name in asked} <= told | {"abbanoa_readonly"}
