@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
-# Nodes in use as they are now: $1 now, $2 since when a window is of now, $3 the least pressure where a node has no
-# limit of its own. A tank's pressure is its level, and a channel that is not counted measures no pressure.
+# Nodes in use as they are now: $1 now, $2 since when a window or a reading is of now, $3 the least pressure where a
+# node has no limit of its own. A tank's pressure is its level, and a channel that is not counted measures no pressure.
 _PRESENT = """
     WITH latest AS MATERIALIZED (
-        SELECT DISTINCT ON (node_id) node_id, window_end, avg_pressure, quality_score
+        SELECT DISTINCT ON (node_id COLLATE "C") node_id, window_end, avg_pressure, quality_score
         FROM water_infrastructure.computed_metrics
         WHERE time_window = '1hour' AND window_start >= $2::timestamptz - interval '1 hour' AND window_start <= $1
             AND window_end > $2 AND window_end <= $1
-        ORDER BY node_id, window_start DESC
+        ORDER BY node_id COLLATE "C", window_start DESC
     ),
+    uncounted AS (
+        SELECT node_id, is_counted FROM water_infrastructure.node_channels
+        WHERE measurement = 'pressure' AND NOT is_counted
+    ),
+    stated AS (
+        SELECT *, CASE WHEN jsonb_typeof(metadata #> '{limits,pressure,low}') = 'number'
+            THEN (metadata #>> '{limits,pressure,low}')::double precision ELSE $3::double precision END AS minimum
+        FROM water_infrastructure.nodes WHERE is_active
+    ),
+    present AS (
+        SELECT stated.node_id, node_name, district_id, latitude, longitude, window_end, minimum, quality_score,
+            out_of_service_since IS NOT NULL AS is_out,
+            CASE WHEN role IS DISTINCT FROM 'storage' AND out_of_service_since IS NULL AND is_counted IS NULL
+                THEN avg_pressure END AS pressure
+        FROM stated LEFT JOIN latest USING (node_id) LEFT JOIN uncounted USING (node_id)
+    )
+"""
+
+# Where least is left first; $4 as many as are shown.
+PRESSURE_BELOW = f"""{_PRESENT}
+    SELECT node_id, node_name, district_id, pressure, minimum, window_end, count(*) OVER () AS below
+    FROM present WHERE pressure < minimum ORDER BY pressure - minimum, node_id LIMIT $4
+"""  # noqa: S608 - built from this module's own text
+
+# Districts that nodes are in or that somebody has described, and first of all nodes without one; each with its latest
+# balance of 30 days and of an hour, and with its nodes whose place is known, to a metre, a column each. The counts of
+# all nodes stand in every row.
+NETWORK_NOW = f"""{_PRESENT},
     open_events AS MATERIALIZED (
         SELECT node_id, district_id, anomaly_type,
             array_position(ARRAY['info', 'warning', 'critical'], severity) AS rank
@@ -21,60 +49,40 @@ _PRESENT = """
         SELECT node_id, max(rank) AS rank, bool_or(anomaly_type = 'silent') AS is_silent
         FROM open_events GROUP BY node_id
     ),
-    stated AS (
-        SELECT *, CASE WHEN jsonb_typeof(metadata #> '{limits,pressure,low}') = 'number'
-            THEN (metadata #>> '{limits,pressure,low}')::double precision ELSE $3::double precision END AS minimum
-        FROM water_infrastructure.nodes WHERE is_active
+    judged AS (
+        SELECT *, latitude IS NOT NULL AND longitude IS NOT NULL AS is_placed, CASE WHEN is_out THEN 'out_of_service'
+            WHEN rank = 3 THEN 'critical' WHEN is_quiet THEN 'silent' WHEN pressure < minimum THEN 'low_pressure'
+            WHEN rank = 2 THEN 'warning' ELSE 'ok' END AS state
+        FROM (
+            SELECT present.*, rank, last_reading, NOT is_out AND (
+                coalesce(is_silent, false) OR coalesce(last_reading <= $1::timestamptz - interval '1 day', true)
+            ) AS is_quiet
+            FROM present LEFT JOIN troubled USING (node_id)
+            LEFT JOIN water_infrastructure.ingestion_watermarks USING (node_id)
+        ) AS heard
     ),
-    present AS (
-        SELECT stated.node_id, node_name, district_id, latitude, longitude, window_end, minimum, quality_score, rank,
-            last_reading, out_of_service_since IS NOT NULL AS is_out,
-            coalesce(is_silent, false) OR coalesce(last_reading <= $1::timestamptz - interval '1 day', true)
-                AS is_silent,
-            CASE WHEN role IS DISTINCT FROM 'storage' AND out_of_service_since IS NULL AND coalesce(is_counted, true)
-                THEN avg_pressure END AS pressure
-        FROM stated LEFT JOIN latest USING (node_id) LEFT JOIN troubled USING (node_id)
-        LEFT JOIN water_infrastructure.ingestion_watermarks USING (node_id)
-        LEFT JOIN LATERAL (
-            SELECT is_counted FROM water_infrastructure.node_channels
-            WHERE node_channels.node_id = stated.node_id AND measurement = 'pressure' LIMIT 1
-        ) AS channel ON true
+    counted AS (
+        SELECT district_id, count(*) AS nodes, min(pressure) AS pressure_min, avg(quality_score) AS quality,
+            avg(latitude) AS latitude, avg(longitude) AS longitude,
+            max(last_reading) FILTER (WHERE last_reading <= $1) AS latest_data,
+            count(*) FILTER (WHERE last_reading > $2 AND last_reading <= $1) AS reporting,
+            count(*) FILTER (WHERE is_quiet) AS silent,
+            array_agg(node_id ORDER BY node_id COLLATE "C") FILTER (WHERE is_placed) AS plan_nodes,
+            array_agg(round(latitude::numeric, 5)::double precision ORDER BY node_id COLLATE "C")
+                FILTER (WHERE is_placed) AS plan_latitudes,
+            array_agg(round(longitude::numeric, 5)::double precision ORDER BY node_id COLLATE "C")
+                FILTER (WHERE is_placed) AS plan_longitudes,
+            array_agg(state ORDER BY node_id COLLATE "C") FILTER (WHERE is_placed) AS plan_states
+        FROM judged GROUP BY district_id
     )
-"""
-
-# $1 now, $2 since when a reading is of now.
-NODES_NOW = """
-    SELECT max(last_reading) FILTER (WHERE last_reading <= $1) AS latest_data,
-        count(*) FILTER (WHERE last_reading > $2 AND last_reading <= $1) AS nodes_reporting, count(*) AS nodes_active,
-        count(*) FILTER (WHERE out_of_service_since IS NULL AND (
-            coalesce(last_reading <= $1::timestamptz - interval '1 day', true) OR EXISTS (
-                SELECT FROM water_infrastructure.anomalies
-                WHERE anomalies.node_id = nodes.node_id AND resolved_at IS NULL AND anomaly_type = 'silent'
-                    AND NOT anomalies.metadata ? 'explained_by'
-            )
-        )) AS nodes_silent
-    FROM water_infrastructure.nodes LEFT JOIN water_infrastructure.ingestion_watermarks USING (node_id)
-    WHERE is_active
-"""
-
-# Where least is left first; $4 as many as are shown.
-PRESSURE_BELOW = f"""{_PRESENT}
-    SELECT node_id, node_name, district_id, pressure, minimum, window_end, count(*) OVER () AS below
-    FROM present WHERE pressure < minimum ORDER BY pressure - minimum, node_id LIMIT $4
-"""  # noqa: S608 - built from this module's own text
-
-# Districts that nodes are in or that somebody has described, each with its latest balance of 30 days and of an hour.
-DISTRICTS_NOW = f"""{_PRESENT}
     SELECT district_id, district_name, coalesce(nodes, 0) AS nodes, coalesce(open_anomalies, 0) AS open_anomalies,
         severity, hour.flow, month.loss_share, month.efficiency_percentage, pressure_min, quality, latitude, longitude,
         CASE WHEN month.loss_share IS NULL THEN coalesce(month.reason, 'there is no balance of 30 days yet') END
-            AS reason
-    FROM (
-        SELECT district_id, count(*) AS nodes, min(pressure) AS pressure_min, avg(quality_score) AS quality,
-            avg(latitude) AS latitude, avg(longitude) AS longitude
-        FROM present WHERE district_id IS NOT NULL GROUP BY district_id
-    ) AS counted
-    FULL JOIN water_infrastructure.districts AS described USING (district_id)
+            AS reason,
+        plan_nodes, plan_latitudes, plan_longitudes, plan_states,
+        max(latest_data) OVER () AS latest_data, sum(reporting) OVER ()::bigint AS nodes_reporting,
+        sum(nodes) OVER ()::bigint AS nodes_active, sum(silent) OVER ()::bigint AS nodes_silent
+    FROM counted FULL JOIN water_infrastructure.districts AS described USING (district_id)
     LEFT JOIN (
         SELECT district_id, count(*) AS open_anomalies, (ARRAY['info', 'warning', 'critical'])[max(rank)] AS severity
         FROM open_events GROUP BY district_id
@@ -96,19 +104,7 @@ DISTRICTS_NOW = f"""{_PRESENT}
             AND window_start >= $2::timestamptz - interval '1 hour' AND window_end > $2 AND window_end <= $1
         ORDER BY window_start DESC LIMIT 1
     ) AS hour ON true
-    ORDER BY district_id
-"""  # noqa: S608 - built from this module's own text
-
-# A column each; of nodes whose place is known, to a metre.
-PLAN = f"""{_PRESENT}
-    SELECT coalesce(array_agg(node_id ORDER BY node_id), '{{}}') AS node_id,
-        coalesce(array_agg(district_id ORDER BY node_id), '{{}}') AS district_id,
-        coalesce(array_agg(round(latitude::numeric, 5)::double precision ORDER BY node_id), '{{}}') AS latitude,
-        coalesce(array_agg(round(longitude::numeric, 5)::double precision ORDER BY node_id), '{{}}') AS longitude,
-        coalesce(array_agg(CASE WHEN is_out THEN 'out_of_service' WHEN rank = 3 THEN 'critical'
-            WHEN is_silent THEN 'silent' WHEN pressure < minimum THEN 'low_pressure' WHEN rank = 2 THEN 'warning'
-            ELSE 'ok' END ORDER BY node_id), '{{}}') AS state
-    FROM present WHERE latitude IS NOT NULL AND longitude IS NOT NULL
+    ORDER BY district_id NULLS FIRST
 """  # noqa: S608 - built from this module's own text
 
 # The latest balance of a window ($1) that has ended by now ($2), and as many before it as are shown ($3).

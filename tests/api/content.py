@@ -198,6 +198,23 @@ def add(connection: Connection) -> None:
         ),
     )
     put(
+        tables.model_requests,
+        *(
+            {
+                "action": ("train", "promote", "roll_back")[number % 3],
+                "model_type": "flow_prediction",
+                "scope": name,
+                "model_id": MODELS[number],
+                "requested_at": NOW - number * hour,
+                "requested_by": name,
+                "note": name,
+                "status": ("queued", "running", "done", "refused", "failed")[number % 5],
+                "outcome": name,
+            }
+            for number, name in each
+        ),
+    )
+    put(
         tables.model_performance,
         *({"model_id": model, "evaluation_timestamp": NOW, "evaluation_window": "24h", "mae": 1.5} for model in MODELS),
     )

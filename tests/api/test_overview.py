@@ -71,9 +71,7 @@ def shown(api: httpx.Client, database_of_api: Engine) -> dict[str, Any]:
     ]  # fmt: skip
     incident = UUID(int=99)
     events = [
-        _event(
-            "leaking", "critical", incident_id=incident, metadata={"lost_m3_so_far": 12.5, "explanation": "a burst"}
-        ),
+        _event("leaking", "critical", incident_id=incident, metadata={"lost_m3_so_far": 12.5, "explanation": "burst"}),
         _event("low", "warning", incident_id=incident, anomaly_type="low_pressure"),
         _event("fine", "info", acknowledged_at=NOW),
         _event("fine", "critical", metadata={"explained_by": {"kind": "works"}}),

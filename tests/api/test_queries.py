@@ -11,7 +11,7 @@ import asyncpg
 import orjson
 from sqlalchemy import Engine, text
 
-from src.api import queries, queries_incidents, queries_overview, queries_series
+from src.api import queries, queries_incidents, queries_models, queries_overview, queries_series
 from src.settings import Settings
 from tests.system import START
 
@@ -39,6 +39,9 @@ FILL = (
     "FROM ml_models, generate_series(TIMESTAMPTZ '2021-03-01', TIMESTAMPTZ '2023-05-01', '1 day') at",
     "INSERT INTO model_decisions (model_id, decided_at, decision, decided_by, reason) SELECT model_id, at, 'x', 'x', "
     "'x' FROM ml_models, generate_series(TIMESTAMPTZ '2023-01-01', TIMESTAMPTZ '2023-05-01', '1 day') at",
+    "INSERT INTO model_requests (action, model_type, requested_at, requested_by, status) SELECT 'train', "
+    "'flow_prediction', at, 'x', 'done' FROM generate_series(TIMESTAMPTZ '2021-03-01', TIMESTAMPTZ '2023-05-01', "
+    "'1 h') at",
     "INSERT INTO data_quality_metrics (node_id, check_timestamp, time_window) SELECT 'n' || n, at, '1day' "
     "FROM generate_series(1, 200) n, generate_series(TIMESTAMPTZ '2023-04-01', TIMESTAMPTZ '2023-05-01', '6 h') at",
     "INSERT INTO node_channels (node_id, measurement, hours) SELECT 'n' || n, m, 672 FROM generate_series(1, 2000) n, "
@@ -138,12 +141,18 @@ ASKED: list[tuple[str, str, tuple[Any, ...]]] = [
     ("model", queries.MODEL, (ANYTHING,)),
     ("model decisions", queries.MODEL_DECISIONS, (ANYTHING,)),
     ("model performance", queries.MODEL_PERFORMANCE, (ANYTHING,)),
+    ("model requests", queries_models.MODEL_REQUESTS, (None, None, 100)),
+    ("model's place", queries_models.MODEL_PLACE, (ANYTHING,)),
+    ("same request", queries_models.SAME_REQUEST, ("promote", "flow_prediction", "inlet", ANYTHING)),
+    (
+        "request of a model",
+        queries_models.REQUEST_OF_MODEL,
+        ("promote", "flow_prediction", "inlet", ANYTHING, NOW, "somebody", "a note"),
+    ),
     ("freshness", queries.FRESHNESS, (NOW, DAY)),
     ("dashboard nodes", queries.DASHBOARD_NODES, (NOW,)),
-    ("nodes now", queries_overview.NODES_NOW, (NOW, RECENT)),
     ("pressure below", queries_overview.PRESSURE_BELOW, (NOW, RECENT, 2.0, 20)),
-    ("districts now", queries_overview.DISTRICTS_NOW, (NOW, RECENT, 2.0)),
-    ("plan", queries_overview.PLAN, (NOW, RECENT, 2.0)),
+    ("network now", queries_overview.NETWORK_NOW, (NOW, RECENT, 2.0)),
     ("network balances", queries_overview.NETWORK_BALANCES, ("1day", NOW, 30)),
     ("today", queries_overview.TODAY, (NOW, DAY, NOW)),
     ("alerts that fire", queries_overview.ALERTS_FIRING, ()),
@@ -200,7 +209,7 @@ def test_every_query_is_served_by_an_index(database: Engine, settings: Settings)
 
 def test_every_query_is_among_those_explained():
     known = {query for _, query, _ in ASKED}
-    modules = (queries, queries_incidents, queries_overview, queries_series)
+    modules = (queries, queries_incidents, queries_models, queries_overview, queries_series)
     named = [item for module in modules for item in vars(module).items()]
     defined = [value for name, value in named if name.isupper() and not name.startswith("_")]
     flat = [query for value in defined for query in (value.values() if isinstance(value, dict) else [value])]

@@ -13,7 +13,7 @@ from src.api import queries, queries_incidents, queries_overview
 from src.api.condition import condition_of
 from src.api.database import as_json, database_of, now_of
 from src.api.problems import documented
-from src.api.schemas.overview import OpenIncident, Overview, PressureBelow
+from src.api.schemas.overview import DistrictNow, OpenIncident, Overview, PressureBelow
 from src.settings import Settings
 from src.vocabulary import MINIMUM_PRESSURE
 
@@ -21,6 +21,13 @@ router = APIRouter(prefix="/api/v1/dashboard", tags=["dashboard"])
 _MOST_SHOWN, _DAYS = 20, 30
 _INPUT = ("window_start", "window_end", "total_input_volume", "coverage", "reason")
 _LOSS_DAY = ("window_start", "total_input_volume", "total_loss_volume", "loss_margin", "reason")
+_NODES = ("nodes_reporting", "nodes_active", "nodes_silent")
+_PLANNED = {
+    "node_id": "plan_nodes",
+    "latitude": "plan_latitudes",
+    "longitude": "plan_longitudes",
+    "state": "plan_states",
+}
 _COUNTS = ("open_incidents", "open_critical", "open_warning", "open_info")
 
 
@@ -33,23 +40,22 @@ async def overview(request: Request) -> Response:
     condition = await condition_of(request)
     of_now = now - timedelta(minutes=settings.stale_after_minutes)
     present = now, of_now, MINIMUM_PRESSURE
-    nodes = await database.fetchrow(queries_overview.NODES_NOW, now, of_now)
     days = await database.fetch(queries_overview.NETWORK_BALANCES, "1day", now, _DAYS)
     months = await database.fetch(queries_overview.NETWORK_BALANCES, "30day", now, 1)
     incidents = await database.fetch(queries_incidents.OPEN_INCIDENTS, now - timedelta(days=1), now, _MOST_SHOWN)
     below = await database.fetch(queries_overview.PRESSURE_BELOW, *present, _MOST_SHOWN)
-    districts = await database.fetch(queries_overview.DISTRICTS_NOW, *present)
-    plan = await database.fetchrow(queries_overview.PLAN, *present)
+    network = await database.fetch(queries_overview.NETWORK_NOW, *present)
     today = local_day(now, settings.utility_timezone)
     counted = incidents[0] if incidents else dict.fromkeys(_COUNTS, 0)
-    place = {row["district_id"]: number for number, row in enumerate(districts)}
+    nodes = network[0] if network else {"latest_data": None} | dict.fromkeys(_NODES, 0)
     return as_json(
         {
             "timestamp": now,
             "last_update": await database.fetchval(queries.LAST_UPDATE),
             "status": condition.status,
             "reasons": condition.reasons,
-            "freshness": dict(nodes) | {"lag_seconds": condition.lag_seconds},
+            "freshness": {name: nodes[name] for name in ("latest_data", *_NODES)}
+            | {"lag_seconds": condition.lag_seconds},
             "input": _input(days),
             "loss": dict(months[0]) | {"window": "30day"} if months else None,
             "loss_days": [{name: day[name] for name in _LOSS_DAY} for day in reversed(days)],
@@ -60,16 +66,25 @@ async def overview(request: Request) -> Response:
             "pressure_below_count": below[0]["below"] if below else 0,
             "forecast": _forecast(await database.fetchrow(queries_overview.TODAY, now, *today)),
             "alerts_firing": await database.fetchval(queries_overview.ALERTS_FIRING),
-            "districts": districts,
-            "plan": {
-                "node_id": plan["node_id"],
-                "district": [place.get(name) for name in plan["district_id"]],
-                "latitude": plan["latitude"],
-                "longitude": plan["longitude"],
-                "state": plan["state"],
-            },
+            "districts": [{name: row[name] for name in DistrictNow.model_fields} for row in _districts(network)],
+            "plan": _plan(network),
         }
     )
+
+
+def _districts(network: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [row for row in network if row["district_id"] is not None]
+
+
+def _plan(network: list[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """The columns of all districts one after the other, each node with its district's place among these."""
+    place = {row["district_id"]: number for number, row in enumerate(_districts(network))}
+    columns: dict[str, list[Any]] = {"district": []} | {name: [] for name in _PLANNED}
+    for row in network:
+        columns["district"] += [place.get(row["district_id"])] * len(row["plan_nodes"] or ())
+        for name, stored in _PLANNED.items():
+            columns[name] += row[stored] or ()
+    return columns
 
 
 def local_day(now: datetime, timezone: str) -> tuple[datetime, datetime]:

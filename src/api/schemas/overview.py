@@ -107,7 +107,7 @@ State = Literal["ok", "warning", "critical", "silent", "low_pressure", "out_of_s
 
 
 class Plan(Row):
-    """Active nodes whose coordinates are known, a column each, in the order of node_id."""
+    """Active nodes whose coordinates are known, a column each, by district and node_id."""
 
     node_id: list[str]
     district: list[int | None] = Field(description="place in `districts`; null: in none")

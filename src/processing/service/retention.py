@@ -21,6 +21,7 @@ from src.db.tables import (
     expected_values,
     ml_models,
     ml_predictions_cache,
+    model_requests,
     network_efficiency,
     network_metrics,
     node_habits,
@@ -88,6 +89,8 @@ def _delete_old(runtime: Runtime, as_of: datetime) -> Done:
         # An open anomaly has no resolved_at and stays.
         (anomalies, "resolved_at", settings.retention_anomalies_days),
         (detector_alarms, "timestamp", settings.retention_anomalies_days),
+        # What was decided of a model stays with the model.
+        (model_requests, "decided_at", settings.retention_metrics_days),
         (alerts, "resolved_at", settings.retention_anomalies_days),
         (processing_jobs, "completed_at", settings.retention_jobs_days),
         (processing_replicas, "heartbeat_at", 1),

@@ -40,7 +40,7 @@ export function plan(place) {
     for (const state of points.state) counts[state] += 1;
     const entries = Object.entries(counts).filter(([, count]) => count > 0).reverse();
     replace(legend, entries.map(([name, count]) =>
-      h("li", {}, sample(name), ` ${t(`plan.${name}`)}: ${number(count, 0)}`)));
+      h("li", {}, h("canvas", { width: 36, height: 36, class: "plan-sample", "aria-hidden": "true", "data-state": name }), ` ${t(`plan.${name}`)}: ${number(count, 0)}`)));
     canvas.setAttribute("aria-label", t("plan.label", {
       nodes: number(points.node_id.length, 0),
       states: entries.map(([name, count]) => `${t(`plan.${name}`)} ${number(count, 0)}`).join(", "),
@@ -75,6 +75,7 @@ export function plan(place) {
   function draw() {
     const { clientWidth: width, clientHeight: height } = canvas;
     if (!width || !points.node_id.length) return;
+    legend.querySelectorAll("canvas").forEach(draw_sample);
     const ratio = devicePixelRatio || 1;
     canvas.width = width * ratio;
     canvas.height = height * ratio;
@@ -198,20 +199,16 @@ function projected({ latitude, longitude }, width, height) {
 }
 
 /** A node of a state as the legend shows it. */
-function sample(name) {
-  const canvas = h("canvas", { width: 36, height: 36, class: "plan-sample", "aria-hidden": "true" });
-  // Drawn once it is in the page, where its colours are.
-  requestAnimationFrame(() => {
-    const pen = canvas.getContext("2d");
-    const { colour, shape } = STATES[name];
-    pen.fillStyle = pen.strokeStyle = getComputedStyle(canvas).getPropertyValue(colour);
-    pen.lineWidth = 4;
-    pen.beginPath();
-    SHAPES[shape](pen, 18, 18, 11);
-    if (shape === "ring" || shape === "cross") pen.stroke();
-    else pen.fill();
-  });
-  return canvas;
+function draw_sample(canvas) {
+  const pen = canvas.getContext("2d");
+  const { colour, shape } = STATES[canvas.dataset.state];
+  pen.clearRect(0, 0, canvas.width, canvas.height);
+  pen.fillStyle = pen.strokeStyle = getComputedStyle(canvas).getPropertyValue(colour);
+  pen.lineWidth = 4;
+  pen.beginPath();
+  SHAPES[shape](pen, 18, 18, 11);
+  if (shape === "ring" || shape === "cross") pen.stroke();
+  else pen.fill();
 }
 
 function path_of(node_id) {

@@ -4,7 +4,7 @@ import { h, replace } from "../dom.js";
 import { number, time } from "../format.js";
 import { poll, remove } from "../http.js";
 import { badge, button, card, dialog, navigate, notice, page_title, table } from "../parts.js";
-import { is_needed, look, may } from "../session.js";
+import { forget, is_needed, may } from "../session.js";
 import { t } from "../words.js";
 
 export async function show(place) {
@@ -23,7 +23,7 @@ export async function show(place) {
     dialog(t("access.end"), [h("p", {}, t(session.is_current ? "access.end_present_why" : "access.end_why", { address: session.address }))], async () => {
       await remove(`/api/v1/session/${encodeURIComponent(session.session_id)}`);
       if (session.is_current) {
-        await look();
+        forget();
         navigate("/dashboard/sign-in");
       } else look_again();
     }, t("access.end"));

@@ -101,14 +101,14 @@ export function evidence_of(event) {
   const unit = has(`unit.${event.measurement_type}`) ? t(`unit.${event.measurement_type}`) : FLOWS.includes(event.measurement_type) ? "L/s" : "";
   const of = (name, show) => (metadata[name] == null ? null : [t(`evidence.${name}`), show(metadata[name])]);
   const flow = (value) => quantity(value, "L/s", 2);
-  const own = (value) => quantity(value, unit, 3);
+  const with_unit = (value) => quantity(value, unit, 3);
   const hours = (value) => quantity(value, "h", 0);
   const plain = (value) => number(value, 1);
   const spreads = (value) => t("evidence.in_spreads", { count: number(value, 1) });
   return [
     facts([
-      event.actual_value == null ? null : [t("evidence.actual"), own(event.actual_value)],
-      event.expected_value == null ? null : [t("evidence.expected"), own(event.expected_value)],
+      event.actual_value == null ? null : [t("evidence.actual"), with_unit(event.actual_value)],
+      event.expected_value == null ? null : [t("evidence.expected"), with_unit(event.expected_value)],
       event.deviation_percentage == null ? null : [t("evidence.deviation"), quantity(event.deviation_percentage, "%", 1)],
       [t("evidence.method"), t(`method.${event.detection_method}`)],
       [t("evidence.detected"), time(event.detected_at)],
@@ -126,11 +126,11 @@ export function evidence_of(event) {
       of("looks_like", (value) => t(`leak.${value}`)),
       of("found_later", kind_of),
       of("do_not_fit", (value) => value.map((name) => t(`limit.${name}`)).join(", ")),
-      of("tolerated_hours", hours), of("longest_usual_hours", hours), of("largest_step", own), of("largest_usual_step", own),
+      of("tolerated_hours", hours), of("longest_usual_hours", hours), of("largest_step", with_unit), of("largest_usual_step", with_unit),
       of("readings_set_aside", (value) => number(value, 0)),
       of("times", (value) => number(value, 0)),
       of("closed_because", (value) => h("span", { lang: "en" }, value)),
-      ...Object.entries(metadata.limits ?? {}).filter(([, value]) => value != null).map(([name, value]) => [t(`limit.${name}`), own(value)]),
+      ...Object.entries(metadata.limits ?? {}).filter(([, value]) => value != null).map(([name, value]) => [t(`limit.${name}`), with_unit(value)]),
     ]),
     kinds_of(metadata.kinds),
     sensors_of(metadata.sensors),

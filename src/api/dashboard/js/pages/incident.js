@@ -172,16 +172,16 @@ function resolve(events, reload) {
   }, t("incident.resolve"));
 }
 
-// What people said of it.
+// What people deeds_of of it.
 function remarks(events) {
-  const said = events.flatMap((event) => [
+  const deeds_of = events.flatMap((event) => [
     event.acknowledged_at && [event.acknowledged_at, t("incident.acknowledged_by", { who: event.acknowledged_by ?? t("common.unknown") }), event],
     event.resolved_at && [event.resolved_at, event.resolved_by ? t("incident.resolved_by", { who: event.resolved_by }) : t("incident.ended_itself"), event],
   ].filter(Boolean));
   const noted = events.filter((event) => event.note);
-  if (!said.length && !noted.length) return "";
+  if (!deeds_of.length && !noted.length) return "";
   return h("ul", { class: "remarks" },
-    said.sort((a, b) => Date.parse(a[0]) - Date.parse(b[0])).map(([at, text, event]) =>
+    deeds_of.sort((a, b) => Date.parse(a[0]) - Date.parse(b[0])).map(([at, text, event]) =>
       h("li", {}, h("time", { datetime: at }, time(at)), ` ${text} · ${title_of(event)}`)),
     noted.map((event) => h("li", {}, `${t("common.note")}: `, h("q", {}, event.note), event.is_confirmed == null ? "" : ` · ${t(event.is_confirmed ? "incident.confirmed" : "incident.false_alarm")}`)));
 }

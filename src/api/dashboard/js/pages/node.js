@@ -7,7 +7,7 @@ import { ago, now, number, quantity, share, time } from "../format.js";
 import { get, poll } from "../http.js";
 import { badge, card, facts, link, notice, page_title, severity, table, unknown } from "../parts.js";
 import { t } from "../words.js";
-import { as_events, choice, english, event_table, failed, place_path, weight_of, word } from "./common.js";
+import { as_events, choice, english, event_table, failed, place_path, reason_of, weight_of, word } from "./common.js";
 
 const WINDOWS = ["5min", "1hour", "1day"];
 const DAY = 86400;
@@ -51,7 +51,7 @@ export async function show(place, address) {
     card(t("node.metadata"), metadata_of(node)));
 
   const drawn = new Map();
-  let asked = 0;
+  let requests = 0;
   let from_now = !address.query.has("from");
 
   function latest(span) {
@@ -96,7 +96,7 @@ export async function show(place, address) {
 
   // Loads what is seen and a little to both sides, so that small moves show at once.
   async function load() {
-    const mine = ++asked;
+    const mine = ++requests;
     const { view, window } = state;
     const margin = 0.15 * (view.to - view.from);
     const end = Math.min(view.to + margin, now().getTime() / 1000 + AHEAD);
@@ -108,13 +108,13 @@ export async function show(place, address) {
         nodes: [node_id], measurements: MEASUREMENTS, window, ...span, points: 1500,
         include: window === "1hour" ? "history,forecast,expected" : "history",
       }));
-      if (mine !== asked || !place.isConnected) return;
+      if (mine !== requests || !place.isConnected) return;
       state.loaded = { ...span, is_thinned: answer.thinning.method !== "none" };
       draw(answer);
     } catch (failure) {
-      if (mine === asked) replace(notices, notice("bad", t("node.no_series", { reason: failure.detail ?? failure.message })));
+      if (mine === requests) replace(notices, notice("bad", t("node.no_series", { reason: failure.detail ?? failure.message })));
     } finally {
-      if (mine === asked) pictures.removeAttribute("aria-busy");
+      if (mine === requests) pictures.removeAttribute("aria-busy");
     }
     load_rejected(mine, span);
   }
@@ -152,13 +152,13 @@ export async function show(place, address) {
     try {
       const query = new URLSearchParams({ start_time: iso(span.from), end_time: iso(span.to), limit: 200 });
       const rows = await get(`${path}/rejected?${query}`);
-      if (mine !== asked) return;
+      if (mine !== requests) return;
       replace(rejected, table({
         caption: t("node.rejected_caption", { from: time(iso(span.from)), to: time(iso(span.to)) }),
         empty: t("node.none_rejected"),
         columns: [
           { key: "quarter_start", label: t("node.quarter"), render: (row) => time(row.quarter_start) },
-          { key: "reason", label: t("common.reason"), render: (row) => word("reject", row.reason) },
+          { key: "reason", label: t("common.reason"), render: (row) => reason_of(row.reason) },
           { key: "readings", label: t("node.readings"), align: "right", render: (row) => number(row.readings, 0) },
           { key: "lowest", label: t("node.lowest"), align: "right", render: (row) => quantity(row.lowest, row.unit, 2) },
           { key: "highest", label: t("node.highest"), align: "right", render: (row) => quantity(row.highest, row.unit, 2) },
@@ -166,7 +166,7 @@ export async function show(place, address) {
         rows,
       }), rows.length === 200 ? h("p", { class: "hint" }, t("node.newest_rejected")) : "");
     } catch (failure) {
-      if (mine === asked) replace(rejected, unknown(failure.detail ?? failure.message));
+      if (mine === requests) replace(rejected, unknown(failure.detail ?? failure.message));
     }
   }
 
@@ -185,7 +185,7 @@ export async function show(place, address) {
   }
 
   return () => {
-    asked += 1;
+    requests += 1;
     stops[0]();
     clearInterval(stops[1]);
     for (const picture of drawn.values()) picture.destroy();
@@ -226,7 +226,7 @@ async function load_quality(place, node_id) {
         empty: t("node.no_issues"),
         columns: [
           { key: "severity", label: t("common.severity"), value: weight_of, render: (row) => severity(row.severity) },
-          { key: "type", label: t("common.reason"), render: (row) => word("issue", row.type) },
+          { key: "type", label: t("common.reason"), render: (row) => reason_of(row.type) },
           { key: "count", label: t("node.count"), align: "right", render: (row) => number(row.count, 0) },
           { key: "first", label: t("node.first"), render: (row) => time(row.first) },
           { key: "last", label: t("node.last"), render: (row) => time(row.last) },

@@ -11,7 +11,7 @@ const OVERVIEW = "/api/v1/dashboard/overview";
 const RANK = { critical: 0, warning: 1, info: 2 };
 
 export async function show(place) {
-  const parts = Object.fromEntries(["now", "figures", "losses", "districts", "plan"].map((name) => [name, h("div", {})]));
+  const parts = Object.fromEntries(["now", "plan", "figures", "losses", "districts"].map((name) => [name, h("div", { class: name })]));
   const title = h("div", {}, page_title(t("overview.title")));
   const body = h("div", { class: "page" }, h("p", { class: "empty" }, t("common.loading")));
   replace(place, title, body);
@@ -25,7 +25,7 @@ export async function show(place) {
     replace(parts.now, needs(overview));
     replace(parts.figures, figures(overview));
     replace(parts.districts, tiles(overview));
-    if (!parts.now.isConnected) replace(body, ...Object.values(parts));
+    if (!parts.now.isConnected) replace(body, h("div", { class: "overview" }, Object.values(parts)));
     draw_losses(parts.losses, overview, drawn);
     drawn.plan ??= plan(parts.plan);
     drawn.plan.update(overview);
@@ -72,9 +72,14 @@ function needs(overview) {
 function need({ level, what, path, facts: details, why, todo }) {
   return h("li", { class: `need ${level}` },
     h("div", { class: "need-head" }, severity(level), " ", path ? link(path, what, { class: "need-what" }) : h("strong", { class: "need-what" }, what)),
-    h("p", { class: "need-facts" }, details.filter(Boolean).flatMap((detail, i) => (i ? [" · ", detail] : [detail]))),
-    why ? h("p", { class: "need-why" }, why) : null,
+    details.some(Boolean) && h("p", { class: "need-facts" }, details.filter(Boolean).flatMap((detail, i) => (i ? [" · ", detail] : [detail]))),
+    why ? h("p", { class: "need-why", lang: is_ours(why) ? null : "en" }, why) : null,
     todo ? h("p", { class: "need-todo" }, h("strong", {}, t("overview.todo")), " ", todo) : null);
+}
+
+/** Whether a text was put together here; sentences of the service are English. */
+function is_ours(text) {
+  return typeof text !== "string";
 }
 
 function of_data({ status, reasons, freshness }) {
@@ -168,7 +173,7 @@ function figures({ input, loss, forecast, freshness }) {
 function figure(title, volume, digits, reason, pairs) {
   const value = volume === null ? unknown(reason ?? t("common.unknown")) : quantity(volume, "m³", digits);
   return card(title, h("p", { class: volume === null ? null : "figure" }, value),
-    volume !== null && reason ? h("p", { class: "need-why" }, reason) : null, facts(pairs));
+    volume !== null && reason ? h("p", { class: "need-why", lang: "en" }, reason) : null, facts(pairs));
 }
 
 // --- losses day by day

@@ -31,7 +31,8 @@ function draw(body, { surveyed_at: at, nodes, districts }) {
 
 function list_nodes(list, nodes, text) {
   const wanted = text.trim().toLowerCase();
-  const found = nodes.filter((node) => `${node.node_id}\n${node.node_name}\n${node.district_id ?? ""}`.toLowerCase().includes(wanted));
+  const found = nodes.filter((node) => `${node.node_id}\n${node.node_name}\n${node.district_id ?? ""}`.toLowerCase().includes(wanted))
+    .sort((a, b) => is_complete(a) - is_complete(b));
   let drawn = 0;
   const more = h("button", { type: "button", class: "quiet", onclick: add });
 
@@ -63,11 +64,10 @@ function standing(aim, has) {
 
 function node_of(node) {
   const role = node.role ?? node.role_believed;
-  const lacking = AIMS.some((aim) => node.lacking[aim]?.length);
   return h("details", { class: "survey-item" },
     h("summary", {}, h("strong", {}, node.node_name), " ",
       role ? badge(node.role ? "quiet" : "info", node.role ? t(`role.${role}`) : t("survey.believed", { value: t(`role.${role}`) })) : badge("warn", t("survey.no_role")), " ",
-      lacking ? badge("warn", t("survey.lacking")) : badge("good", t("survey.complete"))),
+      is_complete(node) ? badge("good", t("survey.complete")) : badge("warn", t("survey.lacking"))),
     h("p", {}, link(`/dashboard/nodes/${encodeURIComponent(node.node_id)}`, t("survey.to_node"))),
     facts([
       [t("common.district"), node.district_id ?? believed(node.district_believed)],
@@ -78,6 +78,10 @@ function node_of(node) {
     reasons(node.why),
     node.channels.length ? h("ul", {}, node.channels.map(channel_of)) : null,
     lacks(node.lacking, AIMS));
+}
+
+function is_complete(node) {
+  return !AIMS.some((aim) => node.lacking[aim]?.length);
 }
 
 function believed(guess) {
