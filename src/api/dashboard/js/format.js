@@ -104,3 +104,23 @@ function cached(key, make) {
 function locale() {
   return language() === "it" ? "it-IT" : "en-GB";
 }
+
+/** An instant as the value of a datetime-local field, in the utility's zone. */
+export function wall_time(instant) {
+  const parts = Object.fromEntries(wall_parts(instant).map(({ type, value }) => [type, value]));
+  return `${parts.year}-${parts.month}-${parts.day}T${parts.hour}:${parts.minute}`;
+}
+
+/** The instant, ISO 8601 in UTC, that the value of a datetime-local field means in the utility's zone. */
+export function instant_of(wall) {
+  const as_if_utc = Date.parse(`${wall}Z`);
+  // The offset depends on the instant looked for: a second step is right except within the hour a clock skips.
+  let found = as_if_utc;
+  for (let step = 0; step < 2; step += 1) found = as_if_utc - (Date.parse(`${wall_time(new Date(found))}Z`) - found);
+  return new Date(found).toISOString();
+}
+
+function wall_parts(instant) {
+  const options = { timeZone: of_utility, hourCycle: "h23", year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit" };
+  return new Intl.DateTimeFormat("en-GB", options).formatToParts(new Date(instant));
+}

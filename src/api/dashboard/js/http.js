@@ -150,17 +150,15 @@ async function refusal(response) {
   } catch {
     // A proxy's own page: its status says enough.
   }
-  if (response.status === 401) to_sign_in();
+  if (response.status === 401) signed_out();
   return new Failure(response.status, detail);
 }
 
-function to_sign_in() {
-  if (location.pathname === "/dashboard/sign-in") return;
+/** Forgets what only the session that has ended might see; the frame goes to where one signs in. */
+function signed_out() {
   answers.clear();
   lists.clear();
-  const next = encodeURIComponent(location.pathname + location.search);
-  history.replaceState(null, "", `/dashboard/sign-in?next=${next}`);
-  dispatchEvent(new PopStateEvent("popstate"));
+  dispatchEvent(new Event("signedout"));
 }
 
 function next_of(response) {

@@ -47,6 +47,12 @@ async function start() {
     return;
   }
   addEventListener("popstate", () => show(true));
+  addEventListener("signedout", () => {
+    // A wrong key, too, is answered so: then nobody was signed in.
+    if (session.who() === null) return;
+    session.forget();
+    show(true);
+  });
   document.addEventListener("click", follow);
   show(false);
 }
@@ -55,7 +61,11 @@ async function start() {
 async function show(is_move) {
   visits += 1;
   const visit = visits;
-  const address = present();
+  let address = present();
+  if (session.who() === null && address.parts[0] !== "sign-in") {
+    history.replaceState(null, "", `/dashboard/sign-in?next=${encodeURIComponent(location.pathname + location.search)}`);
+    address = present();
+  }
   leave?.();
   leave = null;
   frame();

@@ -29,12 +29,14 @@ export function may(scope) {
 /** Asks the API who this is; null where nobody has signed in. */
 export async function look() {
   if (!is_needed()) return who();
+  // No script can see the cookie: this remembers that there is one.
+  if (!localStorage.getItem("signed_in")) return null;
   try {
     const current = (await get("/api/v1/session")).find((session) => session.is_current);
-    known = current ? { scope: current.scope, name: current.key_name, session_id: current.session_id } : null;
+    known = current ? { scope: current.scope, name: current.key_name } : null;
   } catch (error) {
     if (!(error instanceof Failure) || error.status !== 401) throw error;
-    known = null;
+    forget();
   }
   return known;
 }
@@ -42,10 +44,17 @@ export async function look() {
 /** Exchanges a key for a session, which the browser keeps as a cookie that no script can read. */
 export async function sign_in(key, is_display) {
   await post("/api/v1/session", { is_display }, { "X-API-Key": key });
+  localStorage.setItem("signed_in", "yes");
   return look();
 }
 
 export async function sign_out() {
   await remove("/api/v1/session");
+  forget();
+}
+
+/** The session has ended. */
+export function forget() {
   known = null;
+  localStorage.removeItem("signed_in");
 }

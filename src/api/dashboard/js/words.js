@@ -1,11 +1,12 @@
 // Words in two languages.
 
 import * as frame from "./words_frame.js";
+import * as overview from "./words_overview.js";
 import * as pages from "./words_pages.js";
 import * as screens from "./words_screens.js";
 import * as vocabulary from "./words_vocabulary.js";
 
-const parts = [vocabulary, frame, screens, pages];
+const parts = [vocabulary, frame, overview, screens, pages];
 const words = {
   it: Object.assign({}, ...parts.map((part) => part.it)),
   en: Object.assign({}, ...parts.map((part) => part.en)),
