@@ -36,6 +36,13 @@ export function word(group, name) {
   return has(key) ? t(key) : String(name ?? t("common.unknown")).replaceAll("_", " ");
 }
 
+// Why readings were set aside, or what is wrong with them: of one measurement ("pressure_too_high"), of rows, or an event.
+export function reason_of(name) {
+  if (has(`kind.${name}`)) return kind_of(name);
+  const [, measurement, rest] = /^(flow_rate|pressure|temperature|volume)_(?!against)(.+)$/.exec(name) ?? [];
+  return measurement ? `${t(`measurement.${measurement}`)}: ${word("reason", rest)}` : word("reason", name);
+}
+
 export function kind_of(type) {
   return word("kind", type);
 }

@@ -7,7 +7,7 @@ import { ago, now, number, quantity, share, time } from "../format.js";
 import { get, poll } from "../http.js";
 import { badge, card, facts, link, notice, page_title, severity, table, unknown } from "../parts.js";
 import { t } from "../words.js";
-import { as_events, choice, english, event_table, failed, place_path, weight_of, word } from "./common.js";
+import { as_events, choice, english, event_table, failed, place_path, reason_of, weight_of, word } from "./common.js";
 
 const WINDOWS = ["5min", "1hour", "1day"];
 const DAY = 86400;
@@ -158,7 +158,7 @@ export async function show(place, address) {
         empty: t("node.none_rejected"),
         columns: [
           { key: "quarter_start", label: t("node.quarter"), render: (row) => time(row.quarter_start) },
-          { key: "reason", label: t("common.reason"), render: (row) => word("reject", row.reason) },
+          { key: "reason", label: t("common.reason"), render: (row) => reason_of(row.reason) },
           { key: "readings", label: t("node.readings"), align: "right", render: (row) => number(row.readings, 0) },
           { key: "lowest", label: t("node.lowest"), align: "right", render: (row) => quantity(row.lowest, row.unit, 2) },
           { key: "highest", label: t("node.highest"), align: "right", render: (row) => quantity(row.highest, row.unit, 2) },
@@ -226,7 +226,7 @@ async function load_quality(place, node_id) {
         empty: t("node.no_issues"),
         columns: [
           { key: "severity", label: t("common.severity"), value: weight_of, render: (row) => severity(row.severity) },
-          { key: "type", label: t("common.reason"), render: (row) => word("issue", row.type) },
+          { key: "type", label: t("common.reason"), render: (row) => reason_of(row.type) },
           { key: "count", label: t("node.count"), align: "right", render: (row) => number(row.count, 0) },
           { key: "first", label: t("node.first"), render: (row) => time(row.first) },
           { key: "last", label: t("node.last"), render: (row) => time(row.last) },
