@@ -31,3 +31,5 @@ LeakKind = Literal["leak", "demand_growth", "meter", "moved"]
 BalanceMethod = Literal["metered", "minimum_night_flow", "mixed"]
 # Of water losses, after the Italian regulator (ARERA 917/2017/R/idr, annex A, article 6).
 LossClass = Literal["A", "B", "C", "D", "E"]
+# Of a district's service, bar: what every customer must have at least. A node's own `limits` in its metadata win.
+MINIMUM_PRESSURE = 2.0

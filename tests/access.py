@@ -33,11 +33,14 @@ LEAST: dict[str, str | None] = {
     "GET /api/v1/status": "read",
     "GET /api/v1/jobs": "read",
     "GET /api/v1/dashboard/summary": "read",
+    "GET /api/v1/dashboard/overview": "read",
+    "GET /api/v1/series": "read",
     "GET /api/v1/nodes": "read",
     "GET /api/v1/nodes/{node_id}": "read",
     "GET /api/v1/nodes/{node_id}/metrics": "read",
     "GET /api/v1/nodes/{node_id}/history": "read",
     "GET /api/v1/nodes/{node_id}/channels": "read",
+    "GET /api/v1/nodes/{node_id}/rejected": "read",
     "GET /api/v1/districts": "read",
     "GET /api/v1/districts/{district_id}": "read",
     "GET /api/v1/network/metrics": "read",
@@ -55,6 +58,10 @@ LEAST: dict[str, str | None] = {
     "GET /api/v1/alerts": "read",
     "GET /api/v1/models": "read",
     "GET /api/v1/models/{model_id}": "read",
+    "GET /api/v1/models/requests": "read",
+    "POST /api/v1/models/train": "admin",
+    "POST /api/v1/models/{model_id}/promote": "admin",
+    "POST /api/v1/models/{model_id}/roll_back": "admin",
     "GET /api/v1/recommendations": "read",
     "POST /api/v1/session": "read",
     "GET /api/v1/session": "read",
@@ -71,6 +78,8 @@ ASTRAY: dict[str, str | None] = {
     "GET /docs-files/%2e%2e/api/v1/keys": None,
     "GET /dashboard/%2e%2e/api/v1/keys": None,
 }
+# What a route cannot be asked without.
+QUERIES = {"GET /api/v1/series": "?node_id={node_id}"}
 NOTHING = "00000000-0000-0000-0000-000000000000"
 IDENTIFIERS = dict.fromkeys(("anomaly_id", "model_id", "session_id", "district_id", "node_id", "work_id"), NOTHING)
 
@@ -195,7 +204,8 @@ class Matrix:
         """The method and the path; what changes something is asked of what is not there."""
         method, _, path = route.partition(" ")
         identifiers = self._identifiers if method == "GET" else IDENTIFIERS
-        return method, path.format(**{name: quote(identifier, safe="") for name, identifier in identifiers.items()})
+        asked = path + QUERIES.get(route, "")
+        return method, asked.format(**{name: quote(identifier, safe="") for name, identifier in identifiers.items()})
 
     def _pairs(self) -> Iterator[list[tuple[str, Caller]]]:
         """Two credentials at once, in either order and in every two ways: one of them the admin's."""

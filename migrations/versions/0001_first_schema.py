@@ -309,12 +309,20 @@ TABLES = (
     "anomalies",
 )
 
+HYPERTABLES = (
+    "computed_metrics",
+    "network_efficiency",
+    "ml_predictions_cache",
+    "data_quality_metrics",
+    "model_performance",
+)
+
 
 def upgrade() -> None:
     for statement in STATEMENTS:
         op.execute(statement)
     if timescale.is_present(op.get_bind()):
-        timescale.create_hypertables(op.get_bind())
+        timescale.create_hypertables(op.get_bind(), HYPERTABLES)
 
 
 def downgrade() -> None:

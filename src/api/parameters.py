@@ -7,7 +7,7 @@ import binascii
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, get_origin
 from urllib.parse import quote
 from uuid import UUID
 
@@ -67,7 +67,7 @@ def invalid(field: str, message: str, place: str = "query") -> RequestValidation
 
 
 async def each_known_and_once(request: Request) -> None:
-    """Refuses a parameter that is not known or given twice: it would be ignored in silence.
+    """Refuses a parameter that is not known, or given twice where it is no list: it would be ignored in silence.
 
     Raises:
         RequestValidationError: naming it.
@@ -76,13 +76,16 @@ async def each_known_and_once(request: Request) -> None:
     if not names or request.scope["path"] in OPEN:
         # Whoever checks health may add what it likes.
         return
-    known = sorted(parameter.alias for parameter in request.scope["route"].dependant.query_params)
+    parameters = request.scope["route"].dependant.query_params
+    known = sorted(parameter.alias for parameter in parameters)
     if unknown := [name for name in names if name not in known]:
         raise invalid(
             unknown[0][:100], f"is not known here; known are {', '.join(known)}" if known else "is not known here"
         )
-    if len(set(names)) < len(names):
-        repeated = next(name for name in names if names.count(name) > 1)
+    listed = {parameter.alias for parameter in parameters if get_origin(parameter.field_info.annotation) is list}
+    single = [name for name in names if name not in listed]
+    if len(set(single)) < len(single):
+        repeated = next(name for name in single if single.count(name) > 1)
         raise invalid(repeated, "is given more than once")
 
 
@@ -104,6 +107,13 @@ def text_from(cursor: str | None) -> str:
 
 def instant_from(cursor: str | None) -> datetime | None:
     return None if cursor is None else _instant(_parts(cursor)[0])
+
+
+def instant_and_text_from(cursor: str | None) -> tuple[datetime | None, str | None]:
+    if cursor is None:
+        return None, None
+    first, _, rest = "\n".join(_parts(cursor)).partition("\n")
+    return _instant(first), _storable_cursor(rest)
 
 
 def number_from(cursor: str | None) -> int:

@@ -1,4 +1,4 @@
-"""All of the API's SQL; each statement is served by an index, tested."""
+"""The API's SQL, with that of `queries_*`; each statement is served by an index, tested."""
 
 from __future__ import annotations
 
@@ -186,31 +186,6 @@ DASHBOARD_EVENTS = bounded(
     "resolved_at DESC NULLS FIRST, array_position(ARRAY['critical', 'warning', 'info'], severity), timestamp DESC, "
     "anomaly_id",
     "metadata, note",
-)
-
-# Events of one district that belong together, newest first, from before the cursor ($5, $6).
-INCIDENTS = bounded(
-    """
-    SELECT coalesce(incident_id, anomaly_id) AS incident_id, max(district_id) AS district_id,
-        min(timestamp) AS timestamp, CASE WHEN bool_and("end" IS NOT NULL) THEN max("end") END AS "end",
-        CASE WHEN bool_and(resolved_at IS NOT NULL) THEN max(resolved_at) END AS resolved_at,
-        (ARRAY['info', 'warning', 'critical'])[max(array_position(ARRAY['info', 'warning', 'critical'], severity))]
-            AS severity,
-        count(*) AS events, count(*) FILTER (WHERE resolved_at IS NULL) AS open_events,
-        array_agg(DISTINCT node_id) AS nodes, array_agg(DISTINCT anomaly_type) AS anomaly_types,
-        bool_and(acknowledged_at IS NOT NULL) AS is_acknowledged,
-        (array_agg(metadata ->> 'explanation' ORDER BY array_position(ARRAY['critical', 'warning', 'info'], severity),
-            timestamp))[1] AS explanation
-    FROM water_infrastructure.anomalies
-    WHERE (resolved_at IS NULL OR resolved_at >= $1) AND timestamp <= $2
-        AND NOT metadata ? 'explained_by' AND ($4::text IS NULL OR district_id = $4)
-    GROUP BY 1
-    HAVING ($3 = 'all' OR ($3 = 'open') = bool_or(resolved_at IS NULL))
-        AND ($5::timestamptz IS NULL OR (min(timestamp), coalesce(incident_id, anomaly_id)) < ($5, $6::uuid))
-    ORDER BY timestamp DESC, incident_id DESC LIMIT $7
-    """,
-    "timestamp DESC, incident_id DESC",
-    "nodes",
 )
 
 # A district is one that nodes are in, or that somebody has described; from after the cursor ($1), or the one named $2.

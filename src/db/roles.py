@@ -1,8 +1,8 @@
 """`python -m src.db.roles`: one role for each who uses the database, with no more rights than that needs.
 
-`abbanoa_processing` writes rows, `abbanoa_api` reads them and records the use of keys, what people say about events and
-what works they state, `abbanoa_readonly` is for people and dashboards. The schema itself belongs to the role that
-migrates.
+`abbanoa_processing` writes rows, `abbanoa_api` reads them and records the use of keys, what people say about events,
+what works they state and what they ask of models, `abbanoa_readonly` is for people and dashboards. The schema itself
+belongs to the role that migrates.
 """
 
 from __future__ import annotations
@@ -87,6 +87,9 @@ def _rights(role: str) -> list[str]:
             'GRANT INSERT (work_id, kind, node_id, district_id, begin, "end", note, created_at, created_by) '
             "ON {schema}.works TO {role}",
             "GRANT UPDATE (deleted_at, deleted_by, changed_at) ON {schema}.works TO {role}",
+            # What is asked of models; the processing service decides on it.
+            "GRANT INSERT (action, model_type, scope, model_id, requested_at, requested_by, note) "
+            "ON {schema}.model_requests TO {role}",
             "GRANT UPDATE (generation) ON {schema}.data_generation TO {role}",
             "ALTER ROLE {role} SET default_transaction_read_only = on",
         ]

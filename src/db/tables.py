@@ -305,6 +305,33 @@ model_decisions = Table(
     Index("model_decisions_by_model", "model_id", "decided_at"),
 )
 
+# What people ask of models through the API, until the processing service has decided on it and after.
+model_requests = Table(
+    "model_requests",
+    metadata,
+    Column("request_id", Uuid, primary_key=True, server_default=text("gen_random_uuid()")),
+    Column("action", Text, nullable=False),
+    Column("model_type", Text, nullable=False),
+    # Of a training the one pool to train, null: all; else the model's.
+    Column("scope", Text),
+    Column("model_id", Uuid),
+    _instant("requested_at", nullable=False),
+    Column("requested_by", Text, nullable=False),
+    Column("note", Text),
+    Column("status", Text, nullable=False, server_default=text("'queued'")),
+    # The training that was started for it.
+    Column("job_id", Uuid),
+    _instant("decided_at"),
+    Column("outcome", Text),
+    CheckConstraint("action IN ('train', 'promote', 'roll_back')", name="model_requests_action_is_known"),
+    CheckConstraint(
+        "status IN ('queued', 'running', 'done', 'refused', 'failed')", name="model_requests_status_is_known"
+    ),
+    CheckConstraint("action = 'train' OR model_id IS NOT NULL", name="model_requests_name_a_model"),
+    Index("model_requests_by_time", "requested_at", "request_id"),
+    Index("model_requests_open", "requested_at", postgresql_where=text("status IN ('queued', 'running')")),
+)
+
 model_performance = Table(
     "model_performance",
     metadata,
@@ -478,6 +505,8 @@ node_channels = Table(
     _instant("counting_found_at"),
     Column("is_two_way", Boolean),
     Column("is_counter", Boolean),
+    # The few that are left out.
+    Index("node_channels_not_counted", "node_id", "measurement", postgresql_where=text("NOT is_counted")),
 )
 
 # What is normal for a node, learned from the weeks before `valid_from`.
@@ -489,6 +518,18 @@ node_habits = Table(
     _instant("valid_from", primary_key=True),
     Column("history_days", Double, nullable=False),
     _json("habits"),
+)
+
+# What detection expected of each hour that it has judged, in the measurement's unit, with the usual swing around it.
+expected_values = Table(
+    "expected_values",
+    metadata,
+    Column("node_id", Text, primary_key=True),
+    Column("measurement", Text, primary_key=True),
+    _instant("window_start", primary_key=True),
+    Column("expected", Double, nullable=False),
+    Column("lower", Double, nullable=False),
+    Column("upper", Double, nullable=False),
 )
 
 # What is normal for the nodes that stand for a large network, to which its districts are compared in one week.
@@ -620,4 +661,5 @@ HYPERTABLES = {
     "ml_predictions_cache": "prediction_timestamp",
     "data_quality_metrics": "check_timestamp",
     "model_performance": "evaluation_timestamp",
+    "expected_values": "window_start",
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from sqlalchemy import Connection, text
 
 from src.db.tables import HYPERTABLES, SCHEMA
@@ -23,17 +25,17 @@ def allow_decompression(connection: Connection) -> None:
     connection.execute(text("SELECT set_config('timescaledb.max_tuples_decompressed_per_dml_transaction', '0', true)"))
 
 
-def create_hypertables(connection: Connection) -> None:
-    """Turns the (still empty) time-series tables into hypertables."""
+def create_hypertables(connection: Connection, tables: Collection[str]) -> None:
+    """Turns the (still empty) time-series tables named into hypertables."""
     connection.execute(text("CREATE EXTENSION IF NOT EXISTS timescaledb"))
-    for table, column in HYPERTABLES.items():
+    for table in tables:
         connection.execute(
             # The primary keys serve every query; an index on time alone would only be written.
             text(
                 "SELECT create_hypertable(CAST(:table AS regclass), CAST(:column AS name), if_not_exists => true, "
                 "create_default_indexes => false)"
             ),
-            {"table": f"{SCHEMA}.{table}", "column": column},
+            {"table": f"{SCHEMA}.{table}", "column": HYPERTABLES[table]},
         )
 
 
@@ -59,6 +61,7 @@ def apply_policies(connection: Connection, settings: Settings) -> None:
         "network_efficiency": settings.retention_balances_days + 366,
         "data_quality_metrics": settings.retention_metrics_days,
         "ml_predictions_cache": settings.retention_predictions_days,
+        "expected_values": settings.retention_metrics_days,
     }
     compression = {
         "computed_metrics": max(settings.timescale_compress_after_days, settings.late_arrival_lookback_days + 2)

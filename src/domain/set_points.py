@@ -15,10 +15,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from src.domain.pressure import NotKnown, Relation
+from src.vocabulary import MINIMUM_PRESSURE
 
 Numbers = npt.NDArray[np.float64]
-# The least pressure that every customer is owed, and what is kept above it for what sensors and hours do not show.
-MINIMUM_PRESSURE, MARGIN = 2.0, 0.2
+# What is kept above the least pressure that every customer is owed, for what sensors and hours do not show.
+MARGIN = 0.2
 # Valves are set in such steps; less of a gain than this is none.
 STEP = 0.1
 # Hours whose needs differ by no more than this have one set-point.

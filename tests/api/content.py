@@ -61,6 +61,7 @@ def add(connection: Connection) -> None:
                 "location_name": name,
                 "role": ("inlet", "outlet", "consumption", "storage", "monitoring", None)[number % 6],
                 "latitude": number / 7,
+                "longitude": 9.0 if number % 2 else None,
                 "installation_date": NOW.date(),
                 "is_active": number % 5 > 0,
                 "out_of_service_since": NOW if number % 6 == 1 else None,
@@ -197,6 +198,23 @@ def add(connection: Connection) -> None:
         ),
     )
     put(
+        tables.model_requests,
+        *(
+            {
+                "action": ("train", "promote", "roll_back")[number % 3],
+                "model_type": "flow_prediction",
+                "scope": name,
+                "model_id": MODELS[number],
+                "requested_at": NOW - number * hour,
+                "requested_by": name,
+                "note": name,
+                "status": ("queued", "running", "done", "refused", "failed")[number % 5],
+                "outcome": name,
+            }
+            for number, name in each
+        ),
+    )
+    put(
         tables.model_performance,
         *({"model_id": model, "evaluation_timestamp": NOW, "evaluation_window": "24h", "mae": 1.5} for model in MODELS),
     )
@@ -239,6 +257,49 @@ def add(connection: Connection) -> None:
                 "is_counter": True if number % 4 == 3 else None,
             }
             for number, name in each
+        ),
+    )
+    put(
+        tables.rejected_readings,
+        *(
+            {
+                "node_id": name,
+                "quarter_start": NOW - hour,
+                "reason": reason,
+                "readings": 3,
+                "lowest": 99.0,
+                "highest": None,
+            }
+            for name in NAMES
+            for reason in ("pressure_too_high", "volume_placeholder", "conflicting")
+        ),
+    )
+    put(
+        tables.expected_values,
+        *(
+            {
+                "node_id": name,
+                "measurement": "flow_rate",
+                "window_start": NOW - hour,
+                "expected": 8.0,
+                "lower": 7.0,
+                "upper": 9.0,
+            }
+            for name in NAMES[::2]
+        ),
+    )
+    put(
+        tables.district_balances,
+        *(
+            {
+                "district_id": name,
+                "time_window": window,
+                "window_start": NOW - length,
+                "window_end": NOW,
+                "balance": balance | {"input_volume": 36.0, "loss_volume": 9.0},
+            }
+            for name in NAMES
+            for window, length in (("1hour", hour), ("30day", 30 * day))
         ),
     )
     put(

@@ -11,7 +11,7 @@ import asyncpg
 import orjson
 from sqlalchemy import Engine, text
 
-from src.api import queries
+from src.api import queries, queries_incidents, queries_models, queries_overview, queries_series
 from src.settings import Settings
 from tests.system import START
 
@@ -39,10 +39,24 @@ FILL = (
     "FROM ml_models, generate_series(TIMESTAMPTZ '2021-03-01', TIMESTAMPTZ '2023-05-01', '1 day') at",
     "INSERT INTO model_decisions (model_id, decided_at, decision, decided_by, reason) SELECT model_id, at, 'x', 'x', "
     "'x' FROM ml_models, generate_series(TIMESTAMPTZ '2023-01-01', TIMESTAMPTZ '2023-05-01', '1 day') at",
+    "INSERT INTO model_requests (action, model_type, requested_at, requested_by, status) SELECT 'train', "
+    "'flow_prediction', at, 'x', 'done' FROM generate_series(TIMESTAMPTZ '2021-03-01', TIMESTAMPTZ '2023-05-01', "
+    "'1 h') at",
     "INSERT INTO data_quality_metrics (node_id, check_timestamp, time_window) SELECT 'n' || n, at, '1day' "
     "FROM generate_series(1, 200) n, generate_series(TIMESTAMPTZ '2023-04-01', TIMESTAMPTZ '2023-05-01', '6 h') at",
     "INSERT INTO node_channels (node_id, measurement, hours) SELECT 'n' || n, m, 672 FROM generate_series(1, 2000) n, "
     "unnest(ARRAY['flow_rate', 'pressure', 'temperature', 'volume']) m",
+    "INSERT INTO expected_values (node_id, measurement, window_start, expected, lower, upper) SELECT 'n' || n, "
+    "'flow_rate', at, 1, 0, 2 FROM generate_series(1, 200) n, generate_series(TIMESTAMPTZ '2023-03-01', "
+    "TIMESTAMPTZ '2023-05-01', '1 h') at",
+    "INSERT INTO node_habits (node_id, measurement, valid_from, history_days) SELECT 'n' || n, m, at, 56 "
+    "FROM generate_series(1, 1000) n, unnest(ARRAY['flow_rate', 'pressure']) m, generate_series("
+    "TIMESTAMPTZ '2023-04-01', TIMESTAMPTZ '2023-05-01', '7 days') at",
+    "INSERT INTO rejected_readings (node_id, quarter_start, reason, readings) SELECT 'n' || n, at, 'conflicting', 1 "
+    "FROM generate_series(1, 200) n, generate_series(TIMESTAMPTZ '2023-04-01', TIMESTAMPTZ '2023-05-01', '1 h') at",
+    "INSERT INTO district_balances (district_id, time_window, window_start, window_end, balance) SELECT 'd' || n, w, "
+    "at, at + interval '1 h', '{}' FROM generate_series(1, 20) n, unnest(ARRAY['1hour', '30day']) w, "
+    "generate_series(TIMESTAMPTZ '2023-03-01', TIMESTAMPTZ '2023-05-01', '1 h') at",
     "INSERT INTO anomalies (timestamp, node_id, anomaly_type, severity, detection_method, resolved_at) "
     "SELECT at, 'n1', 'burst', 'info', 'x', at FROM generate_series(TIMESTAMPTZ '2021-03-01', "
     "TIMESTAMPTZ '2023-05-01', '20 min') at",
@@ -68,7 +82,7 @@ SMALL = {
     "districts",
 }
 NOW = START
-DAY = NOW - timedelta(days=1)
+DAY, RECENT = NOW - timedelta(days=1), NOW - timedelta(hours=3)
 ANYTHING = UUID(int=1)
 EVENTS = (DAY, NOW, None, None, None, None, None, None, 20)
 ASKED: list[tuple[str, str, tuple[Any, ...]]] = [
@@ -93,7 +107,8 @@ ASKED: list[tuple[str, str, tuple[Any, ...]]] = [
     ("channels", queries.CHANNELS, ("n1",)),
     ("recommendations", queries.RECOMMENDATIONS, (None, None, 0, 100)),
     ("anomaly", queries.ANOMALY, (ANYTHING,)),
-    ("incidents", queries.INCIDENTS, (DAY, NOW, "open", None, None, None, 20)),
+    ("incidents", queries_incidents.INCIDENTS, (DAY, NOW, "open", None, None, None, 20)),
+    ("open incidents", queries_incidents.OPEN_INCIDENTS, (DAY, NOW, 20)),
     ("dashboard events", queries.DASHBOARD_EVENTS, (DAY, NOW, 20)),
     ("anomalies open", queries.ANOMALIES["open"], EVENTS),
     ("anomalies resolved", queries.ANOMALIES["resolved"], EVENTS),
@@ -117,8 +132,31 @@ ASKED: list[tuple[str, str, tuple[Any, ...]]] = [
     ("model", queries.MODEL, (ANYTHING,)),
     ("model decisions", queries.MODEL_DECISIONS, (ANYTHING,)),
     ("model performance", queries.MODEL_PERFORMANCE, (ANYTHING,)),
+    ("model requests", queries_models.MODEL_REQUESTS, (None, None, 100)),
+    ("model's place", queries_models.MODEL_PLACE, (ANYTHING,)),
+    ("same request", queries_models.SAME_REQUEST, ("promote", "flow_prediction", "inlet", ANYTHING)),
+    (
+        "request of a model",
+        queries_models.REQUEST_OF_MODEL,
+        ("promote", "flow_prediction", "inlet", ANYTHING, NOW, "somebody", "a note"),
+    ),
     ("freshness", queries.FRESHNESS, (NOW, DAY)),
     ("dashboard nodes", queries.DASHBOARD_NODES, (NOW,)),
+    ("pressure below", queries_overview.PRESSURE_BELOW, (NOW, RECENT, 2.0, 20)),
+    ("network now", queries_overview.NETWORK_NOW, (NOW, RECENT, 2.0)),
+    ("network balances", queries_overview.NETWORK_BALANCES, ("1day", NOW, 30)),
+    ("today", queries_overview.TODAY, (NOW, DAY, NOW)),
+    ("alerts that fire", queries_overview.ALERTS_FIRING, ()),
+    ("nodes of series", queries_series.SERIES_NODES, (["n1", "n2"],)),
+    *(
+        (f"history of {measurement}", query, (["n1", "n2"], "1hour", NOW - timedelta(days=7), NOW))
+        for measurement, query in queries_series.HISTORY.items()
+    ),
+    ("forecast", queries_series.FORECAST, (["n1", "n2"], DAY, NOW)),
+    ("expected", queries_series.EXPECTED, (["n1", "n2"], "flow_rate", DAY, NOW)),
+    ("learned days", queries_series.LEARNED_DAYS, (["n1", "n2"], "flow_rate", NOW)),
+    ("events of series", queries_series.SERIES_EVENTS, (["n1", "n2"], DAY, NOW, 500)),
+    ("rejected", queries_series.REJECTED, ("n1", DAY, NOW, None, None, 100)),
     ("last update", queries.LAST_UPDATE, ()),
     ("api key", queries.API_KEY, ("k1",)),
     ("api keys", queries.API_KEYS, ()),
@@ -162,7 +200,9 @@ def test_every_query_is_served_by_an_index(database: Engine, settings: Settings)
 
 def test_every_query_is_among_those_explained():
     known = {query for _, query, _ in ASKED}
-    defined = [value for name, value in vars(queries).items() if name.isupper() and not name.startswith("_")]
+    modules = (queries, queries_incidents, queries_models, queries_overview, queries_series)
+    named = [item for module in modules for item in vars(module).items()]
+    defined = [value for name, value in named if name.isupper() and not name.startswith("_")]
     flat = [query for value in defined for query in (value.values() if isinstance(value, dict) else [value])]
     assert flat
     assert set(flat) == known

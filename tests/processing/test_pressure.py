@@ -11,11 +11,12 @@ from sqlalchemy import Engine, text
 
 from src.db.tables import ml_models
 from src.domain.pressure import NotKnown, leakage_relation, mean_pressure
-from src.domain.set_points import MINIMUM_PRESSURE, schedule
+from src.domain.set_points import schedule
 from src.processing.jobs.runtime import create_runtime
 from src.processing.modelling.recommendations import write_recommendations
 from src.processing.nodes import import_nodes
 from src.settings import Settings
+from src.vocabulary import MINIMUM_PRESSURE
 from tests.pressure_district import JUNCTIONS, Simulated, readings_of, simulated
 from tests.system import put, run_cycle, table
 

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from src.domain.pressure import NotKnown, Relation
-from src.domain.set_points import MINIMUM_PRESSURE, Schedule, schedule
+from src.domain.set_points import Schedule, schedule
+from src.vocabulary import MINIMUM_PRESSURE
 
 RELATION = Relation(1.0, 0.8, 1.2, 60, 5.0, 4.5, 5.5, 3.5)
 SET_POINT = 5.0

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 
-from src.api import queries
+from src.api import queries, queries_incidents
 from src.api.database import as_json, database_of, now_of
 from src.api.pages import page
 from src.api.parameters import (
@@ -118,7 +118,7 @@ async def incidents(
     """
     now = now_of(request)
     rows, more = await page(
-        database_of(request), queries.INCIDENTS, now - timedelta(hours=hours), now, status, district_id,
+        database_of(request), queries_incidents.INCIDENTS, now - timedelta(hours=hours), now, status, district_id,
         *event_from(cursor), limit=limit,
     )  # fmt: skip
     return as_json(rows, next_after(request, rows, "timestamp", "incident_id") if more else None)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 
-from src.api import queries
+from src.api import queries, queries_series
 from src.api.database import as_json, database_of, now_of
 from src.api.headers import prefers_csv
 from src.api.parameters import (
@@ -18,14 +18,16 @@ from src.api.parameters import (
     Instant,
     NodeId,
     cursor_of,
+    instant_and_text_from,
     instant_from,
+    next_after,
     next_link,
     no_such_node,
     span,
     text_from,
 )
 from src.api.problems import documented
-from src.api.schemas.nodes import Channel, HistoryRow, Node, NodeDetail, NodeMetrics
+from src.api.schemas.nodes import Channel, HistoryRow, Node, NodeDetail, NodeMetrics, Rejected
 from src.vocabulary import TimeWindow
 
 router = APIRouter(prefix="/api/v1/nodes", tags=["nodes"])
@@ -93,6 +95,27 @@ async def node_channels(request: Request, node_id: NodeId) -> Response:
     if not rows and not await database.fetchval(queries.NODE_EXISTS, node_id):
         raise no_such_node(node_id)
     return as_json(rows)
+
+
+@router.get("/{node_id:path}/rejected", response_model=list[Rejected], responses=documented(404))
+async def node_rejected(
+    request: Request,
+    node_id: NodeId,
+    start_time: Instant = None,
+    end_time: Instant = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    cursor: Cursor = None,
+) -> Response:
+    """Readings of the node that were set aside and why, by quarter of an hour of [start_time, end_time), newest first;
+    by default of the last 7 days."""
+    database = database_of(request)
+    start, end = span(start_time, end_time, now_of(request), timedelta(days=7))
+    before = instant_and_text_from(cursor)
+    rows = await database.fetch(queries_series.REJECTED, node_id, start, end, *before, limit + 1)
+    if not rows and not await database.fetchval(queries.NODE_EXISTS, node_id):
+        raise no_such_node(node_id)
+    more = next_after(request, rows[:limit], "quarter_start", "reason") if len(rows) > limit else None
+    return as_json(rows[:limit], more)
 
 
 @router.get("/{node_id:path}", response_model=NodeDetail, responses=documented(404))

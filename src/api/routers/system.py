@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal
+from datetime import timedelta
+from typing import Annotated, Literal
 
-import redis
 from fastapi import APIRouter, Query, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from src.api import queries
+from src.api.condition import condition_of
 from src.api.database import as_json, database_of, now_of
 from src.api.pages import page
 from src.api.parameters import Cursor, Filter, event_from, next_after
 from src.api.problems import Problem, documented
 from src.api.schemas.system import Dashboard, Health, Job, Status
-from src.settings import Settings
 
 router = APIRouter(tags=["system"])
 
@@ -42,30 +41,14 @@ async def measures() -> Response:
 @router.get("/api/v1/status", response_model=Status, responses=documented())
 async def status(request: Request) -> Response:
     """Whether what is shown elsewhere can be trusted, and if not, why."""
-    database = database_of(request)
-    settings: Settings = request.app.state.settings
-    now, stale = now_of(request), timedelta(minutes=settings.stale_after_minutes)
-    alive = timedelta(seconds=settings.replica_timeout_seconds)
-    job = await database.fetchrow(queries.LAST_JOB)
-    replicas = await database.fetchrow(queries.REPLICAS, alive)
-    freshness = await database.fetchrow(queries.FRESHNESS, now, now - stale)
-    models = await database.fetch(queries.ACTIVE_MODELS)
-    cache = await _redis_status(request)
-    latest = freshness["latest_data"]
-    lag = None if latest is None else (now - datetime.fromisoformat(latest)).total_seconds()
-    is_stale = lag is None or lag > stale.total_seconds()
-    reasons = {
-        "there are no readings yet" if lag is None else f"the latest reading is {lag / 3600:.1f} hours old": is_stale,
-        "Redis does not answer": not cache["connected"],
-        "no processing replica is alive": not replicas["replicas"],
-        f"the latest cycle failed: {job and job['error_message']}": job is not None and job["status"] == "failed",
-    }
-    told = [reason for reason, holds in reasons.items() if holds]
+    found = await condition_of(request)
+    models = await database_of(request).fetch(queries.ACTIVE_MODELS)
+    job, replicas = found.job, found.replicas
     return as_json(
         {
-            "status": "stale" if is_stale else "degraded" if told else "healthy",
-            "reasons": told,
-            "timestamp": now,
+            "status": found.status,
+            "reasons": found.reasons,
+            "timestamp": now_of(request),
             "processing_service": {
                 "last_run": job and job["scheduled_for"],
                 "status": job and job["status"],
@@ -79,26 +62,14 @@ async def status(request: Request) -> Response:
                 for model in models
             },
             "data_freshness": {
-                "latest_data": latest,
-                "nodes_reporting": freshness["nodes_reporting"],
-                "lag_seconds": lag,
+                "latest_data": found.freshness["latest_data"],
+                "nodes_reporting": found.freshness["nodes_reporting"],
+                "lag_seconds": found.lag_seconds,
             },
-            "redis_status": cache,
+            "redis_status": found.cache,
             "database_status": "connected",
         }
     )
-
-
-async def _redis_status(request: Request) -> dict[str, Any]:
-    cache = request.app.state.redis
-    try:
-        return {
-            "connected": True,
-            "memory_used": (await cache.info("memory"))["used_memory_human"],
-            "keys": await cache.dbsize(),
-        }
-    except (redis.RedisError, OSError):
-        return {"connected": False, "memory_used": None, "keys": None}
 
 
 @router.get("/api/v1/jobs", response_model=list[Job], responses=documented())

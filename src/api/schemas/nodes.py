@@ -78,6 +78,19 @@ class HistoryRow(Row):
     temperature_coverage: float | None = Field(description="likewise of temperature")
 
 
+class Rejected(Row):
+    """Readings or values that were set aside for one reason within a quarter of an hour."""
+
+    quarter_start: datetime
+    reason: str = Field(examples=["pressure_too_high", "flow_rate_placeholder", "conflicting"])
+    readings: int
+    lowest: float | None = Field(description="of the values set aside, in `unit`; null where whole readings were")
+    highest: float | None
+    unit: Literal["L/s", "bar", "°C", "m³"] | None = Field(
+        description="null where whole readings were set aside, and of placeholders, which are shown as they came"
+    )
+
+
 class Statement(Row):
     """What people have stated of a channel in the node file; it wins over what is learned. What is absent is not
     stated."""

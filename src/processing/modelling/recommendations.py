@@ -27,6 +27,7 @@ from src.processing.jobs.announcement import announce
 from src.processing.jobs.runtime import Runtime
 from src.processing.jobs.scheduled import Done, run_scheduled
 from src.processing.modelling import registry
+from src.vocabulary import MINIMUM_PRESSURE
 
 JOB_TYPE = "recommendations"
 # Nights that a relation is fitted to; days whose pressures a schedule must have served; when a relation is renewed.
@@ -96,7 +97,7 @@ def _recommendation(runtime: Runtime, connection: Connection, district: Any, as_
         "district_id": district.district_id,
         "computed_at": as_of,
         "outcome": "refused",
-        "minimum_pressure": set_points.MINIMUM_PRESSURE,
+        "minimum_pressure": MINIMUM_PRESSURE,
         "schedule": [],
     } | dict.fromkeys(
         ("model_id", "inlet_node_id", "critical_node_id", "leakage_volume", "saving_volume", "saving_volume_lower",
@@ -117,7 +118,7 @@ def _recommendation(runtime: Runtime, connection: Connection, district: Any, as_
         return row | {"reason": str(reason)}
     return row | {
         "outcome": "recommended",
-        "reason": f"{found.critical_node} keeps {set_points.MINIMUM_PRESSURE:g} bar with {set_points.MARGIN:g} bar to "
+        "reason": f"{found.critical_node} keeps {MINIMUM_PRESSURE:g} bar with {set_points.MARGIN:g} bar to "
         f"spare; leakage follows pressure with an exponent of {relation.exponent:.2f} ({relation.lower:.2f} to "
         f"{relation.upper:.2f})",
         "critical_node_id": found.critical_node,

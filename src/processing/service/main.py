@@ -23,6 +23,7 @@ from src.processing.jobs import records as jobs
 from src.processing.jobs.measures import INTERVAL
 from src.processing.jobs.runtime import Runtime, create_runtime
 from src.processing.modelling.recommendations import run_recommendations
+from src.processing.modelling.requests import run_requests
 from src.processing.modelling.review import run_evaluation, run_review
 from src.processing.modelling.training import start_training
 from src.processing.service.actors import Queue
@@ -36,6 +37,7 @@ from src.settings import load_settings
 
 RETRY = Every(timedelta(seconds=15))
 ALERTS, DELIVERY_SECONDS = Every(timedelta(minutes=1)), 5
+REQUESTS = Every(timedelta(minutes=1))
 QUALITY = Every(timedelta(hours=6))
 REVIEW = Every(timedelta(hours=1))
 EVALUATION_AT, TRAINING_AT = time(2), time(3)
@@ -118,6 +120,7 @@ def _serve(runtime: Runtime, queue: Queue, rhythm: Rhythm) -> int:
     between = [
         Entry("retry", RETRY, partial(run_retry, runtime, queue)),
         Entry("alerts", ALERTS, partial(run_alerts, runtime)),
+        Entry("requests of models", REQUESTS, partial(run_requests, runtime, queue.send_training)),
     ]
     for entry in _timetable(runtime, queue, rhythm) + between:
         scheduler.add_job(

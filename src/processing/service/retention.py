@@ -18,8 +18,10 @@ from src.db.tables import (
     data_quality_metrics,
     detector_alarms,
     district_balances,
+    expected_values,
     ml_models,
     ml_predictions_cache,
+    model_requests,
     network_efficiency,
     network_metrics,
     node_habits,
@@ -78,6 +80,7 @@ def _delete_old(runtime: Runtime, as_of: datetime) -> Done:
     outdated: list[tuple[Table, str, int]] = [
         (computed_metrics, "window_start", settings.retention_metrics_days),
         (rejected_readings, "quarter_start", settings.retention_metrics_days),
+        (expected_values, "window_start", settings.retention_metrics_days),
         (node_habits, "valid_from", min(settings.retention_metrics_days, weeks_of_habits)),
         (sampled_habits, "valid_from", min(settings.retention_metrics_days, weeks_of_habits)),
         (data_quality_metrics, "check_timestamp", settings.retention_metrics_days),
@@ -86,6 +89,8 @@ def _delete_old(runtime: Runtime, as_of: datetime) -> Done:
         # An open anomaly has no resolved_at and stays.
         (anomalies, "resolved_at", settings.retention_anomalies_days),
         (detector_alarms, "timestamp", settings.retention_anomalies_days),
+        # What was decided of a model stays with the model.
+        (model_requests, "decided_at", settings.retention_metrics_days),
         (alerts, "resolved_at", settings.retention_anomalies_days),
         (processing_jobs, "completed_at", settings.retention_jobs_days),
         (processing_replicas, "heartbeat_at", 1),
