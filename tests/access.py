@@ -63,6 +63,7 @@ LEAST: dict[str, str | None] = {
     "POST /api/v1/models/{model_id}/promote": "admin",
     "POST /api/v1/models/{model_id}/roll_back": "admin",
     "GET /api/v1/recommendations": "read",
+    "GET /api/v1/survey": "read",
     "POST /api/v1/session": "read",
     "GET /api/v1/session": "read",
     "DELETE /api/v1/session": "read",

@@ -7,7 +7,7 @@ from alembic import op
 from src.db import timescale
 
 revision = "0019"
-down_revision = "0017"
+down_revision = "0018"
 branch_labels = None
 depends_on = None
 

@@ -24,7 +24,19 @@ from src.api.identity import SECURE_SESSION_COOKIE, Identities
 from src.api.limits import RateLimiter
 from src.api.measures import Measured
 from src.api.parameters import each_known_and_once
-from src.api.routers import districts, insights, models, network, nodes, overview, series, session, system, works
+from src.api.routers import (
+    districts,
+    insights,
+    models,
+    network,
+    nodes,
+    overview,
+    series,
+    session,
+    survey,
+    system,
+    works,
+)
 from src.api.routes import OPEN, Routes
 from src.api.server import JoiningProtocol
 from src.api.sessions import Sessions
@@ -58,7 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     documentation.install(app)
     dashboard.install(app, settings)
-    resources = (system, overview, nodes, series, districts, network, insights, works, models, session)
+    resources = (system, overview, nodes, series, districts, network, insights, works, models, survey, session)
     routes = Routes([*app.router.routes, *(route for resource in resources for route in resource.router.routes)])
     state = app.state
     state.settings, state.routes, state.redis = settings, routes, create_cache(settings)

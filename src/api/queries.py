@@ -369,6 +369,30 @@ RECOMMENDATIONS = bounded(
     "schedule",
 )
 
+SURVEYED_NODES = bounded(
+    """
+    SELECT node_id, node_name, district_id, district_believed, role, role_believed, why, channels, first_reading,
+        last_reading, cadence_seconds, days, lacking
+    FROM water_infrastructure.node_survey JOIN water_infrastructure.nodes USING (node_id)
+    WHERE node_id > $1 ORDER BY node_id LIMIT $2
+    """,
+    "node_id",
+    "why, channels, lacking",
+)
+
+SURVEYED_DISTRICTS = bounded(
+    """
+    SELECT district_id, district_name, nodes, lacking, has
+    FROM water_infrastructure.district_survey LEFT JOIN water_infrastructure.districts USING (district_id)
+    WHERE district_id > $1 ORDER BY district_id LIMIT $2
+    """,
+    "district_id",
+    "lacking",
+)
+
+# Every row of a survey says when it was made.
+SURVEYED_AT = "SELECT surveyed_at FROM water_infrastructure.node_survey LIMIT 1"
+
 FRESHNESS = """
     SELECT (SELECT max(last_reading) FROM water_infrastructure.ingestion_watermarks WHERE last_reading <= $1)
             AS latest_data,

@@ -509,6 +509,39 @@ node_channels = Table(
     Index("node_channels_not_counted", "node_id", "measurement", postgresql_where=text("NOT is_counted")),
 )
 
+# What each node and its channels are taken for and why, and what is lacking for conclusions that need it.
+node_survey = Table(
+    "node_survey",
+    metadata,
+    Column("node_id", Text, primary_key=True),
+    _instant("surveyed_at", nullable=False),
+    # When what people state of the node had last changed: another instant calls for another survey.
+    _instant("described_at", nullable=False),
+    # {"value", "why"}; null: the district is stated, or nothing speaks for one.
+    Column("district_believed", JSONB(none_as_null=True)),
+    Column("role_believed", Text),
+    Column("why", JSONB, nullable=False, server_default=text("'[]'")),
+    Column("channels", JSONB, nullable=False, server_default=text("'[]'")),
+    _instant("first_reading"),
+    _instant("last_reading"),
+    Column("cadence_seconds", Double),
+    # Local days with readings, of those that are stored.
+    Column("days", Integer, nullable=False),
+    _json("lacking"),
+)
+
+district_survey = Table(
+    "district_survey",
+    metadata,
+    Column("district_id", Text, primary_key=True),
+    _instant("surveyed_at", nullable=False),
+    # Likewise of the district; null where nobody has described it.
+    _instant("described_at"),
+    Column("nodes", Integer, nullable=False),
+    _json("lacking"),
+    _json("has"),
+)
+
 # What is normal for a node, learned from the weeks before `valid_from`.
 node_habits = Table(
     "node_habits",

@@ -17,6 +17,8 @@ from src.vocabulary import BalanceMethod
 SUFFICIENT_COVERAGE = 0.8
 METERED: BalanceMethod = "metered"
 NIGHT_FLOW: BalanceMethod = "minimum_night_flow"
+# Why a district has no balance, whatever its meters measure.
+NO_INLET, NO_CONSUMPTION = "no node here is an inlet", "no node here meters consumption"
 _SIGN = {"inlet": 1.0, "outlet": -1.0}
 
 
@@ -106,8 +108,8 @@ def water_balance(meters: pd.DataFrame) -> pd.DataFrame:
         ]
     )
     balance["reason"] = _reasons(unknown, keys).reindex(balance.index)
-    balance.loc[~metered & balance["reason"].isna(), "reason"] = "no node here meters consumption"
-    balance.loc[~has_inlet, "reason"] = "no node here is an inlet"
+    balance.loc[~metered & balance["reason"].isna(), "reason"] = NO_CONSUMPTION
+    balance.loc[~has_inlet, "reason"] = NO_INLET
     is_impossible = balance["loss_volume"] < -balance["loss_margin"].fillna(0.0)
     if is_impossible.any():
         largest = largest_meters(metered_water).set_index(keys)["largest_meters"].reindex(balance.index)

@@ -7,6 +7,7 @@ about 0.5 for holes in rigid pipes and 1.5 for cracks that open. Pressures are b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,8 @@ Numbers = npt.NDArray[np.float64]
 FEWEST_NIGHTS = 21
 # A wider interval, as a share of the exponent, does not tell a saving, which is about proportional to it.
 WIDEST_INTERVAL = 1.2
+# A node that measured its pressure for no more than this share of the time does not speak for its district.
+LEAST_MEASURED = 0.5
 CONFIDENCE = 0.95
 # What holes and cracks in pipes can do; an interval wholly outside is something else than leakage.
 POSSIBLE_EXPONENT = (0.3, 2.5)
@@ -28,6 +31,25 @@ USE_UNCERTAINTY = 0.3
 # So far a district's mean pressure may be from that of one node, or of few that differ.
 MOST_PRESSURE_ERROR = 0.2
 _OUTLYING = 4.0
+
+
+# Why nothing can be recommended for a district, whatever its nights were.
+NO_PRESSURE_WITHIN = "no node within the district tells its pressure"
+NO_NIGHT_USE = (
+    "neither customer meters nor the number of connections are known, so that night use cannot be told from leakage"
+)
+
+
+def several_inlets(inlets: Sequence[str]) -> str:
+    """Why a district that is fed by these inlets has no recommendation."""
+    return (
+        f"{len(inlets)} inlets feed the district ({', '.join(inlets)}): what each set-point does cannot be told apart"
+    )
+
+
+def no_set_point(inlet: str) -> str:
+    """Why a district has no recommendation whose inlet reports no pressure."""
+    return f"the inlet {inlet} tells no pressure: its set-point is not known"
 
 
 class NotKnown(ValueError):

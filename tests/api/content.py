@@ -259,6 +259,44 @@ def add(connection: Connection) -> None:
             for number, name in each
         ),
     )
+    sentences = {"balance": ["no role: state one"], "forecast": [], "detector": []}
+    put(
+        tables.node_survey,
+        *(
+            {
+                "node_id": name,
+                "surveyed_at": NOW,
+                "described_at": NOW,
+                "district_believed": {"value": name, "why": name} if number % 3 == 1 else None,
+                "role_believed": ("inlet", "storage", None)[number % 3],
+                "why": [name],
+                "channels": [{"measurement": "flow_rate", "taken_for": "flow", "unit": "L/s", "why": [name]}],
+                "first_reading": NOW - day if number % 2 else None,
+                "cadence_seconds": 300.0 if number % 2 else None,
+                "days": number,
+                "lacking": sentences,
+            }
+            for number, name in each
+        ),
+    )
+    put(
+        tables.district_survey,
+        *(
+            {
+                "district_id": name,
+                "surveyed_at": NOW,
+                "nodes": number,
+                "lacking": sentences | {"recommendation": [name]},
+                "has": {
+                    "balance": number % 2 == 0,
+                    "forecast": number % 2 == 1,
+                    "detector": ("active", "shadow", "none")[number % 3],
+                    "recommendation": ("recommended", "refused", "none")[number % 3],
+                },
+            }
+            for number, name in each
+        ),
+    )
     put(
         tables.rejected_readings,
         *(

@@ -57,6 +57,10 @@ FILL = (
     "INSERT INTO district_balances (district_id, time_window, window_start, window_end, balance) SELECT 'd' || n, w, "
     "at, at + interval '1 h', '{}' FROM generate_series(1, 20) n, unnest(ARRAY['1hour', '30day']) w, "
     "generate_series(TIMESTAMPTZ '2023-03-01', TIMESTAMPTZ '2023-05-01', '1 h') at",
+    "INSERT INTO node_survey (node_id, surveyed_at, described_at, days) SELECT 'n' || n, now(), now(), 28 "
+    "FROM generate_series(1, 5000) n",
+    "INSERT INTO district_survey (district_id, surveyed_at, nodes) SELECT 'd' || n, now(), 28 "
+    "FROM generate_series(1, 500) n",
     "INSERT INTO anomalies (timestamp, node_id, anomaly_type, severity, detection_method, resolved_at) "
     "SELECT at, 'n1', 'burst', 'info', 'x', at FROM generate_series(TIMESTAMPTZ '2021-03-01', "
     "TIMESTAMPTZ '2023-05-01', '20 min') at",
@@ -80,6 +84,8 @@ SMALL = {
     *("nodes", "ingestion_watermarks", "processing_replicas", "ml_models", "data_generation", "api_keys"),
     "recommendations",
     "districts",
+    "node_survey",
+    "district_survey",
 }
 NOW = START
 DAY, RECENT = NOW - timedelta(days=1), NOW - timedelta(hours=3)
@@ -106,6 +112,9 @@ ASKED: list[tuple[str, str, tuple[Any, ...]]] = [
     ("quality", queries.QUALITY, ("n1",)),
     ("channels", queries.CHANNELS, ("n1",)),
     ("recommendations", queries.RECOMMENDATIONS, (None, None, 0, 100)),
+    ("surveyed nodes", queries.SURVEYED_NODES, ("", 500)),
+    ("surveyed districts", queries.SURVEYED_DISTRICTS, ("", 500)),
+    ("surveyed at", queries.SURVEYED_AT, ()),
     ("anomaly", queries.ANOMALY, (ANYTHING,)),
     ("incidents", queries_incidents.INCIDENTS, (DAY, NOW, "open", None, None, None, 20)),
     ("open incidents", queries_incidents.OPEN_INCIDENTS, (DAY, NOW, 20)),

@@ -220,7 +220,7 @@ def test_a_node_the_model_never_saw_is_forecast_by_its_usual_flow_and_the_answer
 def test_too_little_history_is_an_error_that_says_how_little():
     with pytest.raises(NotEnoughHistory, match="forecasts can be learned from in 20 days of 1 nodes, 5000 are needed"):
         train(history(town(1, days=20)))
-    with pytest.raises(NotEnoughHistory, match="no node has three weeks of flow in 12 days"):
+    with pytest.raises(NotEnoughHistory, match="no node has 3 weeks of flow in 12 days"):
         seasonal(history(town(1, days=12)))
 
 

@@ -29,6 +29,8 @@ WEEK = 7 * DAY
 # Hours of history, and the share of them in which a signal must have been measured to be one of those judged; the share
 # of the signals that makes an hour one to learn from; and the share of a day's hours that makes it one to count.
 ENOUGH_HOURS, ENOUGH_MEASURED = 28 * DAY, 0.7
+# Of fewer signals there are no relations.
+FEWEST_SIGNALS = 2
 # Days whose farthest hours are known, at least, to tell how far they reach.
 ENOUGH_DAYS = 14
 # As many days make a cell of the week have an expected value of its own, see `profile`.
@@ -54,7 +56,7 @@ def relations(keys: list[str], deviations: Floats, is_usable: Flags, cells: Inte
     clean, cells = clean[first:], cells[first:]
     whole = np.isfinite(clean)
     chosen = np.flatnonzero(whole.mean(axis=0) >= ENOUGH_MEASURED) if len(clean) else np.empty(0, dtype=np.int64)
-    if len(chosen) < 2 or len(clean) < ENOUGH_HOURS:
+    if len(chosen) < FEWEST_SIGNALS or len(clean) < ENOUGH_HOURS:
         return None
     # An hour in which much was set aside tells of the holes, not of the signals; nor do the averages' first ones.
     teaches = whole[:, chosen].mean(axis=1) >= ENOUGH_MEASURED

@@ -20,6 +20,11 @@ from src.domain.forecasting.series import HOURS, SATURDAY, SUNDAY, WEEK, History
 TARGETS = WEEK * HOURS
 # Days of the same kind whose median is the usual flow; days over which a node's recent level is taken.
 USUAL_DAYS, LEVEL_DAYS = 4, 28
+# Of so many weeks a node's flow must be known for a model to forecast it by what it learned: then each kind of day was
+# seen so often.
+LEAST_WEEKS = 3
+# Only nodes that had flow within so many days are trained and forecast.
+FLOWED_WITHIN_DAYS = 28
 # So many days before an origin are looked at: the level, and before each of its days the usual ones.
 LOOK_BACK_DAYS = LEVEL_DAYS + WEEK * (USUAL_DAYS + 1)
 # Below this share of its hours known, a node's recent level says nothing.

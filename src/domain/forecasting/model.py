@@ -20,7 +20,7 @@ import pandas as pd
 
 from src.domain.forecasting.boosting import ORIGIN_HOURS, Boosters, boosted, training_examples
 from src.domain.forecasting.drift import BLOCK_DAYS, PREDICTED, Drift, Watch, drift_of, watched, watches_of
-from src.domain.forecasting.features import FEATURES, LEVEL_DAYS, TARGETS, Examples, View, joined
+from src.domain.forecasting.features import FEATURES, LEAST_WEEKS, LEVEL_DAYS, TARGETS, Examples, View, joined
 from src.domain.forecasting.intervals import Intervals, intervals_of
 from src.domain.forecasting.series import HOURS, WEEK, History, Numbers, last_year_of
 
@@ -85,8 +85,7 @@ class Forecaster:
         flow = examples.usual.copy()
         method = np.full(len(flow), USUAL, dtype=object)
         learned = np.isfinite(flow) & np.isfinite(examples.scale) & (examples.node < len(self.nodes))
-        # Three weeks: of which the same kind of day was seen three times.
-        learned &= np.isfinite(examples.values[:, FEATURES.index("same_kind_3")])
+        learned &= np.isfinite(examples.values[:, FEATURES.index(f"same_kind_{LEAST_WEEKS}")])
         if learned.any():
             own = examples.only(learned)
             odd = self.boosters.odd(own)
@@ -219,12 +218,12 @@ def seasonal(history: History) -> Trained:
     """What forecasts the usual flow, with intervals from how far off that was: for where there is too little to learn.
 
     Raises:
-        NotEnoughHistory: if no node has three weeks.
+        NotEnoughHistory: if no node has `LEAST_WEEKS`.
     """
     examples, _ = _examples(history)
-    examples = examples.only(np.isfinite(examples.values[:, FEATURES.index("same_kind_2")]))
+    examples = examples.only(np.isfinite(examples.values[:, FEATURES.index(f"same_kind_{LEAST_WEEKS - 1}")]))
     if not len(examples.target):
-        raise NotEnoughHistory(f"no node has three weeks of flow in {history.flow.shape[1]} days")
+        raise NotEnoughHistory(f"no node has {LEAST_WEEKS} weeks of flow in {history.flow.shape[1]} days")
     intervals, validation = _checked(examples, examples.usual, len(history.nodes))
     return Trained(_forecaster(history, Boosters({}), intervals, {}), len(examples.target), validation)
 

@@ -7,9 +7,11 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, text
 
+from src.domain.forecasting.features import FLOWED_WITHIN_DAYS
+
 # So many nodes are trained together; the examples of more would not fit into a training's memory.
 MOST_NODES = 100
-FLOWED_WITHIN = timedelta(days=28)
+FLOWED_WITHIN = timedelta(days=FLOWED_WITHIN_DAYS)
 _NODES = text(
     """
     SELECT node_id, coalesce(role, 'monitoring') AS role, coalesce(district_id, '') AS district_id

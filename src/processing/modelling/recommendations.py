@@ -105,10 +105,7 @@ def _recommendation(runtime: Runtime, connection: Connection, district: Any, as_
     )  # fmt: skip
     try:
         if len(district.inlets) > 1:
-            raise NotKnown(
-                f"{len(district.inlets)} inlets feed the district ({', '.join(district.inlets)}): what each set-point "
-                "does cannot be told apart"
-            )
+            raise NotKnown(pressure.several_inlets(district.inlets))
         row["inlet_node_id"] = inlet = district.inlets[0]
         hours, lowest, error = _pressures(runtime, connection, inlet, district.others or [], as_of)
         model_id, relation = _relation(runtime, connection, district.district_id, hours, error, as_of)
@@ -150,12 +147,12 @@ def _pressures(
         for name in ("average", "lowest")
     )
     if inlet not in average:
-        raise NotKnown(f"the inlet {inlet} tells no pressure: its set-point is not known")
+        raise NotKnown(pressure.no_set_point(inlet))
     within = [name for name in average if name != inlet]
     # A sensor that was taken away, or came yesterday, does not speak for the district.
-    within = [name for name in within if average[name].notna().mean() > 0.5]
+    within = [name for name in within if average[name].notna().mean() > pressure.LEAST_MEASURED]
     if not within:
-        raise NotKnown("no node within the district tells its pressure")
+        raise NotKnown(pressure.NO_PRESSURE_WITHIN)
     mean, error = pressure.mean_pressure(average[within])
     return pd.DataFrame({"set_point": average[inlet], "pressure": mean}), lowest[within], error
 
@@ -229,10 +226,7 @@ def _nights(
             select(columns_of.connections, columns_of.night_use_litres).where(columns_of.district_id == district_id)
         ).one_or_none()
         if known is None or not known.connections:
-            raise NotKnown(
-                "neither customer meters nor the number of connections are known, so that night use cannot be told "
-                "from leakage"
-            )
+            raise NotKnown(pressure.NO_NIGHT_USE)
         per_connection = NIGHT_USE_LITRES if known.night_use_litres is None else known.night_use_litres
         use = pd.Series(known.connections * per_connection / 3600, balances.index)
     hourly = hours.join(pd.DataFrame({"inflow": balances["input"] / 3.6, "use": use}))

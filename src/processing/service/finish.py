@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from src.processing.conclusions.conclude import Concluded, for_the_network
 from src.processing.conclusions.network import write_network_metrics
 from src.processing.conclusions.plan import mark_taken, plan
 from src.processing.conclusions.service_life import update_service
+from src.processing.conclusions.survey import write_survey
 from src.processing.conclusions.works import mark_attached, works_to_attach
 from src.processing.jobs import chunks
 from src.processing.jobs import records as jobs
@@ -75,6 +77,8 @@ def _is_finished(runtime: Runtime, job_id: UUID, offer: Callable[[UUID, int], No
         with runtime.database.connect() as connection:
             drawn = chunks.of_conclusions(connection, job_id)
         concluded = for_the_network(runtime, drawn, as_of)
+        if job.job_type == jobs.CYCLE:
+            _survey(runtime, as_of, concluded)
         attempts = max(chunk.attempts for chunk in drawn)
         ended = patiently(runtime, lambda: _end(runtime, job_id, as_of, concluded, attempts), "end of a job")
     announce(runtime)
@@ -116,6 +120,20 @@ def _plan(runtime: Runtime, job_id: UUID, as_of: datetime, job_type: str) -> Non
             .where(processing_jobs.c.job_id == job_id)
             .values(result_summary=summary, heartbeat_at=func.now())
         )
+
+
+def _survey(runtime: Runtime, as_of: datetime, concluded: Concluded) -> None:
+    """Surveys the network, where that is due; what goes wrong with it stops nothing else."""
+    begun = time.perf_counter()
+    try:
+        surveyed = write_survey(runtime, as_of)
+    except Exception as error:
+        logger(__name__).exception("the network could not be surveyed")
+        concluded.problems["survey"] = f"The survey could not be made: {type(error).__name__}: {error}"[:1000]
+        return
+    if surveyed is not None:
+        concluded.rows["survey"] = surveyed
+        concluded.seconds["survey"] = time.perf_counter() - begun
 
 
 def _end(runtime: Runtime, job_id: UUID, as_of: datetime, concluded: Concluded, attempts: int) -> dict[str, Any] | None:
