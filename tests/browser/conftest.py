@@ -64,8 +64,8 @@ def tab(browser: Browser) -> Iterator[Callable[..., Tab]]:
     """Opens tabs by keyword; each must have asked no other host, and said no error but those that were expected."""
     opened: list[Tab] = []
 
-    def made(site: Site, **how: object) -> Tab:
-        opened.append(Tab(browser, site, **how))  # type: ignore[arg-type]
+    def made(site: Site, *path: str, **how: object) -> Tab:
+        opened.append(Tab(browser, site, *path, **how))  # type: ignore[arg-type]
         return opened[-1]
 
     yield made

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, func, insert
 
 from src.db import tables
 from src.db.bulk_write import copy_rows
-from tests.browser.rows import DAY, HOUR, LAST_HOUR, LONG, LOW, NOW, SILENT, nodes, windows
+from tests.browser.rows import DAY, DISTRICTS, HOUR, LAST_HOUR, LONG, LOW, NOW, SILENT, nodes, windows
 
 
 def _identifier(kind: int, number: int) -> UUID:
@@ -32,6 +32,7 @@ def add_content(connection: Connection) -> None:
     _add_models(connection)
     _add_forecasts(connection)
     _add_knowledge_of_nodes(connection)
+    _add_survey(connection)
     _add_operation(connection)
 
 
@@ -147,6 +148,18 @@ def _add_models(connection: Connection) -> None:
             )
         ),
     )
+    asked = {"requested_by": "A. Melis", "scope": None, "model_id": None, "note": None}
+    _put(
+        connection,
+        tables.model_requests,
+        asked
+        | {"action": "train", "model_type": "flow_prediction", "requested_at": NOW - HOUR, "status": "running",
+           "decided_at": None, "outcome": None},
+        asked
+        | {"action": "promote", "model_type": "anomaly_detection", "model_id": DETECTOR, "requested_at": NOW - DAY,
+           "note": "It saw the leak of May first", "status": "refused", "decided_at": NOW - DAY,
+           "outcome": "it has been in shadow for 8 of 56 days"},
+    )  # fmt: skip
     random = np.random.default_rng(3)
     _put(
         connection,
@@ -211,6 +224,12 @@ def _add_forecasts(connection: Connection) -> None:
             }
         )
         copy_rows(connection, tables.ml_predictions_cache, frame)
+        usual = windows(str(node.node_id), "1hour", LAST_HOUR, 14 * 24, node.flow)
+        expected = usual["avg_flow_rate"].rolling(3, min_periods=1, center=True).mean()
+        frame = usual[["node_id", "window_start"]].assign(
+            measurement="flow_rate", expected=expected, lower=0.85 * expected, upper=1.15 * expected
+        )
+        copy_rows(connection, tables.expected_values, frame)
 
 
 def _add_knowledge_of_nodes(connection: Connection) -> None:
@@ -250,6 +269,40 @@ def _add_knowledge_of_nodes(connection: Connection) -> None:
             {"node_id": LONG, "quarter_start": LAST_HOUR - back * HOUR, "reason": "placeholder", "readings": 3,
              "lowest": -9999.0, "highest": -9999.0}
             for back in range(1, 6)
+        ),
+    )  # fmt: skip
+
+
+def _add_survey(connection: Connection) -> None:
+    short = "45 days of readings: forecasts need 56; it has them in 11 days"
+    _put(
+        connection,
+        tables.node_survey,
+        *(
+            {
+                "node_id": node.node_id, "surveyed_at": LAST_HOUR, "described_at": NOW - 30 * DAY,
+                "role_believed": None, "why": [f"stated as {node.role}"], "first_reading": NOW - 45 * DAY,
+                "last_reading": NOW - 5 * MINUTE, "cadence_seconds": 300.0, "days": 45,
+                "channels": [
+                    {"measurement": "pressure", "taken_for": "the pressure of the network", "unit": "bar",
+                     "why": ["between 2.9 and 4.5 on 99 of 100 hours"]},
+                ],
+                "lacking": {"balance": [], "forecast": [short], "detector": []},
+            }
+            for node in nodes().itertuples()
+        ),
+    )  # fmt: skip
+    _put(
+        connection,
+        tables.district_survey,
+        *(
+            {
+                "district_id": district, "surveyed_at": LAST_HOUR, "described_at": NOW - 30 * DAY, "nodes": 5,
+                "lacking": {"balance": [], "forecast": [short], "detector": [], "recommendation": []},
+                "has": {"balance": True, "forecast": True, "detector": "shadow" if district == "pirri" else "none",
+                        "recommendation": "recommended" if district == "pirri" else "none"},
+            }
+            for district in DISTRICTS
         ),
     )  # fmt: skip
 
