@@ -13,7 +13,7 @@ from src.domain.readings import VALID_RANGE
 from src.domain.tables import words
 from src.domain.tables.figures import read_figures
 from src.domain.tables.headings import Heading, read_heading, units_measure
-from src.domain.tables.mapping import Channel, Skipped
+from src.domain.tables.mapping import Channel, Skipped, two_alike
 from src.domain.tables.table import Column, Floats, Refusal, Table
 from src.domain.units import UNITS, conversion
 
@@ -26,12 +26,14 @@ class Assigned:
 
     Attributes:
         units_assumed: the measurements whose unit is an assumption, with that unit.
+        conflict: why these channels cannot be taken as they are; empty where they can.
     """
 
     channels: list[Channel] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     assumptions: list[str] = field(default_factory=list)
     units_assumed: dict[str, str] = field(default_factory=dict)
+    conflict: str = ""
 
 
 class Assigning:
@@ -56,7 +58,7 @@ class Assigning:
         """A channel for each column (or parameter) and its heading.
 
         Raises:
-            Refusal: where none is left, or two are the same measurement of the same node.
+            Refusal: where none is left.
         """
         read = [(label, self._completed(label, heading)) for label, heading in drafts]
         for measurement in UNITS:
@@ -76,7 +78,7 @@ class Assigning:
                 "levels are taken as the pressure of that height of water, in metres of head"
             )
         self._refuse_nothing()
-        self._refuse_two_alike()
+        self._result.conflict = self._two_alike()
         return self._result
 
     def _assign_one(self, label: str, heading: Heading) -> None:
@@ -165,17 +167,16 @@ class Assigning:
             "Write what they are into the headings, such as Portata [m3/h], or give a mapping"
         )
 
-    def _refuse_two_alike(self) -> None:
-        by_meaning: dict[tuple[str | None, str], str] = {}
-        for channel in self._result.channels:
-            key = (channel.node, channel.measurement)
-            if key in by_meaning:
-                of = f" of {channel.node}" if channel.node else ""
-                raise Refusal(
-                    f"{self._table.source}: '{by_meaning[key]}' and '{channel.place}' are both {channel.measurement}"
-                    f"{of}. Give a mapping in which they have different nodes, or one of them is under skipped"
-                )
-            by_meaning[key] = channel.place
+    def _two_alike(self) -> str:
+        pair = two_alike(self._result.channels)
+        if pair is None:
+            return ""
+        first, second = pair
+        of = f" of {first.node}" if first.node else ""
+        return (
+            f"{self._table.source}: '{first.place}' and '{second.place}' are both {first.measurement}{of}. "
+            "Give a mapping in which they have different nodes, or one of them is under skipped"
+        )
 
 
 def _part(column: Column) -> Column:

@@ -21,7 +21,15 @@ NEVER = np.iinfo(np.int64).min
 
 
 class Refusal(Exception):
-    """Why nothing is taken of a file: a sentence with the file, the place in it and the next step."""
+    """Why nothing is taken of a file: a sentence with the file, the place in it and the next step.
+
+    Attributes:
+        draft: a mapping that was understood so far, to be corrected; None where there is none.
+    """
+
+    def __init__(self, sentence: str, draft: object = None) -> None:
+        super().__init__(sentence)
+        self.draft = draft
 
 
 @dataclass(frozen=True)

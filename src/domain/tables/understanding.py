@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from zoneinfo import ZoneInfo
 
 from src.domain.tables import words
@@ -69,10 +69,19 @@ def understand(tables: Sequence[Table], zone: ZoneInfo) -> Understanding:
     assigning = Assigning(table, decimals_of(table), layout["node_column"], layout.get("value_column"))
     found: Assigned = assigning.assign(drafts)
     skipped += found.skipped
-    section = Section.model_validate(
-        layout | {"instant": instant, "channels": found.channels, "skipped": skipped}, from_attributes=True
-    )
+    fields = layout | {"instant": instant, "channels": found.channels, "skipped": skipped}
+    if found.conflict:
+        raise Refusal(found.conflict, Section.model_construct(**fields))
+    section = Section.model_validate(fields, from_attributes=True)
     return Understanding(section, assumptions + found.assumptions, found.units_assumed)
+
+
+def only_dates(table: Table) -> Table:
+    """The table without all columns but those of its instants, which is what `understand` looks at in all but one."""
+    labels = instant_columns(list(map(look_at, table.labels, table.headings, table.columns)), table)
+    kept = [place for place, label in enumerate(table.labels) if label in labels or words.has_role(label, "node")]
+    headings, columns = ([each[place] for place in kept] for each in (table.labels, table.columns))
+    return replace(table, headings=[(str(label),) for label in headings], columns=columns)
 
 
 def _worth_reading(columns: Sequence[Sight], date: str) -> tuple[list[Skipped], list[Sight]]:
