@@ -1,4 +1,4 @@
-"""What the quickstart shows of its result, as the API tells it."""
+"""What the quickstart shows of its result, as the API and the jobs' rows have it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ import urllib.request
 from typing import Any
 
 import orjson
+from rich.console import Console
 from rich.table import Table
+from sqlalchemy import Engine, func, select
+
+from src.db import tables
+from src.db.tables import processing_jobs
+from src.domain.metrics import TIME_WINDOWS
 
 
 def ask(url: str, key: str = "") -> Any | None:
@@ -38,6 +44,30 @@ def table_of_nodes(url: str, key: str) -> Table:
             _shown(node["data_completeness"], 0),
         )
     return table
+
+
+def print_urls(console: Console, url: str, key: str) -> None:
+    """Where to look, and with which key."""
+    console.print(f"API            {url}/api/v1/dashboard/summary", highlight=False, soft_wrap=True)
+    console.print(f"Documentation  {url}/docs", highlight=False, soft_wrap=True)
+    console.print(f"API key        {key}", highlight=False, soft_wrap=True)
+    console.print(f"Try            curl -H 'X-API-Key: {key}' {url}/api/v1/status", highlight=False, soft_wrap=True)
+
+
+def job_ids(database: Engine) -> set[Any]:
+    """The jobs there are."""
+    with database.connect() as connection:
+        return set(connection.execute(select(processing_jobs.c.job_id)).scalars())
+
+
+def result(database: Engine, known: set[Any]) -> dict[str, Any]:
+    """What the jobs of this start did: all but the `known` ones."""
+    with database.connect() as connection:
+        jobs = [job for job in connection.execute(select(processing_jobs)) if job.job_id not in known]
+        nodes = connection.scalar(select(func.count()).select_from(tables.nodes))
+    windows = {size: sum(job.result_summary.get("windows", {}).get(size, 0) for job in jobs) for size in TIME_WINDOWS}
+    readings = sum(job.result_summary.get("readings", 0) for job in jobs)
+    return {"nodes": nodes, "readings_ingested": readings, "windows": windows, "jobs": len(jobs)}
 
 
 def _shown(value: float | None, digits: int) -> str:

