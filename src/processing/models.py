@@ -1,4 +1,4 @@
-"""`python -m src.processing.models list | train | promote ID | roll-back ID`: models managed by hand."""
+"""`python -m src.processing.models list | train | recommend | promote ID | roll-back ID`: models managed by hand."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from uuid import UUID
 import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from src.db import generation
 from src.db.migrate import wait_for_schema
+from src.db.tables import recommendations
 from src.observability import configure_logging
 from src.processing.jobs import records as jobs
 from src.processing.jobs.announcement import announce
 from src.processing.jobs.runtime import Runtime, create_runtime
 from src.processing.modelling import registry
+from src.processing.modelling.recommendations import run_recommendations
 from src.processing.modelling.training import plan_training
 from src.processing.service.finish import finish
 from src.processing.service.heartbeat import Heartbeat
@@ -39,6 +41,10 @@ def main(arguments: list[str] | None = None) -> int:
     commands.add_parser("list", help="every model, one line of JSON each, newest first")
     train = commands.add_parser("train", help="train now, in this process, and wait for it")
     train.add_argument("--scope", action="append", default=[], help="a pool to train; default: all")
+    commands.add_parser(
+        "recommend",
+        help="relate leakage to pressure and renew what is recommended for every district, now, in this process",
+    )
     for name, told in (
         ("promote", "make a model the active one of its scope"),
         ("roll-back", "put back the model that an active one replaced"),
@@ -58,6 +64,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     if options.command == "list":
         return _list(runtime)
+    if options.command == "recommend":
+        return _recommend(runtime)
     if options.command == "train":
         return _train(runtime, options.scope, options.by)
     settle: dict[str, Callable[[Connection, UUID, datetime, str, str], object]] = {
@@ -92,6 +100,21 @@ def _settle(
         return 1
     announce(runtime)
     return 0
+
+
+def _recommend(runtime: Runtime) -> int:
+    heartbeat = Heartbeat(runtime, None)
+    heartbeat.start()
+    try:
+        is_done = run_recommendations(runtime, runtime.clock.now())
+    finally:
+        heartbeat.stop()
+    with runtime.database.connect() as connection:
+        found = connection.execute(select(recommendations).order_by(recommendations.c.district_id)).all()
+    for row in found:
+        told = {name: getattr(row, name) for name in ("district_id", "outcome", "reason", "saving_volume")}
+        sys.stdout.write(orjson.dumps(told).decode() + "\n")
+    return 0 if is_done else 1
 
 
 def _train(runtime: Runtime, scopes: list[str], by: str) -> int:

@@ -83,7 +83,15 @@ def network() -> Dataset:
     return Dataset(readings, nodes, end)
 
 
-DATASETS: dict[str, Callable[[], Dataset]] = {"bwdf": bwdf, "network": network}
+def network_with_history() -> Dataset:
+    """`network`'s four weeks, eight weeks of a quarter of an hour before them, and a district behind a valve."""
+    from src.quickstart import simulation
+
+    readings, nodes, end = simulation.simulate(scenario=simulation.FIRST_DAY)
+    return Dataset(readings, nodes, end)
+
+
+DATASETS: dict[str, Callable[[], Dataset]] = {"bwdf": bwdf, "network": network_with_history}
 
 
 def load(settings: Settings, dataset: Dataset) -> None:

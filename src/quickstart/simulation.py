@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import math
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,6 +21,9 @@ import pandas as pd
 import wntr
 
 from src.processing.nodes import Node
+from src.quickstart import pressure_zone
+from src.quickstart.places import Place, on_the_map
+from src.quickstart.pressure_zone import PressureZone
 
 START = datetime(2024, 3, 4, tzinfo=UTC)
 DAYS = 28
@@ -96,6 +99,11 @@ class Scenario:
     # Days (from the start) on which customers use so many times as much as usual.
     unusual_days: Mapping[int, float] = field(default_factory=dict)
     has_customer_meters: bool = True
+    # A district behind a valve, which one of the network's junctions feeds.
+    zone: PressureZone | None = None
+    # Before this instant sensors report at every `sparse_step` seconds only.
+    sparse_until: datetime | None = None
+    sparse_step: int = 900
 
 
 def _at(day: int, hour: int) -> datetime:
@@ -114,12 +122,23 @@ FAULTS = (
 
 
 QUICKSTART = Scenario(leaks=LEAKS, faults=FAULTS)
+# The same four weeks with eight more before them, from which models can learn, and with the district behind the valve.
+WEEKS_BEFORE = 8
+FIRST_DAY = replace(
+    QUICKSTART,
+    start=START - timedelta(weeks=WEEKS_BEFORE),
+    days=DAYS + 7 * WEEKS_BEFORE,
+    zone=PressureZone(),
+    sparse_until=START,
+)
 
 
 def simulate(seed: int = 3, scenario: Scenario = QUICKSTART) -> tuple[pd.DataFrame, list[Node], datetime]:
     """Readings (timestamp, node_id, district_id, flow_rate L/s, pressure bar), nodes, and the end of the span."""
     noise = np.random.default_rng(seed)
     model = _model(noise, scenario)
+    zone = scenario.zone
+    used_in_zone = None if zone is None else pressure_zone.build(model, zone, scenario.days, seed)
     # EPANET works in files, some of them wherever the process happens to be.
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         results = wntr.sim.EpanetSimulator(model).run_sim(file_prefix=str(Path(folder) / "network"))
@@ -128,47 +147,80 @@ def simulate(seed: int = 3, scenario: Scenario = QUICKSTART) -> tuple[pd.DataFra
         frame.iloc[: scenario.days * 86400 // scenario.step]
         for frame in (results.link["flowrate"] * 1000, results.node["pressure"], results.node["demand"] * 1000)
     )
-    instants = scenario.start.timestamp() + np.arange(len(flow)) * float(scenario.step)
+    instants = scenario.start.timestamp() + np.arange(len(flow), dtype=np.float64) * float(scenario.step)
     district = scenario.network.name.lower()
 
     nodes: list[Node] = []
     series: list[pd.DataFrame] = []
 
-    def sensor(node_id: str, name: str, node_type: str, role: str, metadata: str = "{}", **values: Floats) -> None:
-        known = {"node_id": node_id, "node_name": name, "node_type": node_type, "role": role, "metadata": metadata}
-        nodes.append(Node.model_validate(known | {"district_id": district}))
-        series.append(pd.DataFrame({"timestamp": instants, "node_id": node_id} | values))
+    def sensor(
+        node_id: str,
+        name: str,
+        kind: tuple[str, str],
+        at: Iterable[str],
+        metadata: Mapping[str, object] | None = None,
+        district_id: str = district,
+        **values: Floats,
+    ) -> None:
+        """A node (`kind`: its type and role) in the middle of some of EPANET's, and what it reports."""
+        known = {"node_id": node_id, "node_name": name, "node_type": kind[0], "role": kind[1]}
+        latitude, longitude = on_the_map(_place(model, one) for one in at)
+        known |= {"district_id": district_id, "metadata": orjson.dumps(metadata or {}).decode()}
+        nodes.append(Node.model_validate(known | {"latitude": latitude, "longitude": longitude}))
+        told = pd.DataFrame({"timestamp": instants, "node_id": node_id, "district_id": district_id} | values)
+        series.append(told[_is_reported(instants, scenario)])
 
     def measured(values: pd.Series, spread: float) -> Floats:
         """What a meter with this relative noise shows."""
         return np.maximum(values.to_numpy() * (1 + spread * noise.standard_normal(len(values))), 0)
 
     for link, (node_id, name) in scenario.network.inlets.items():
-        sensor(node_id, name, "reservoir", "inlet", flow_rate=measured(flow[link], 0.002))
+        ends = model.get_link(link)
+        at = [ends.start_node_name if ends.start_node_name in model.reservoir_name_list else ends.end_node_name]
+        sensor(node_id, name, ("reservoir", "inlet"), at, flow_rate=measured(flow[link], 0.002))
     for tank in model.tank_name_list:
         level = pressure[tank] * BAR_PER_METRE
         area = math.pi * (model.get_node(tank).diameter / 2) ** 2
-        known = orjson.dumps({"tank_area_m2": area}).decode()
-        sensor(f"tank-{tank}", f"Tank {tank}", "storage", "storage", known, pressure=measured(level, 0.0005))
-    groups = _customers(model, scenario.network) if scenario.has_customer_meters else {}
+        known = {"tank_area_m2": area}
+        kind = ("storage", "storage")
+        sensor(f"tank-{tank}", f"Tank {tank}", kind, [tank], known, pressure=measured(level, 0.0005))
+    groups = _customers(model, scenario) if scenario.has_customer_meters else {}
     hour = np.floor(instants / 3600) * 3600
     for node_id, junctions in groups.items():
         own = demand[junctions].sum(axis=1)
         own -= sum((leak.at(hour) for leak in scenario.leaks if leak.junction in junctions), 0.0)
-        sensor(node_id, node_id.replace("-", " ").capitalize(), "consumption", "consumption", flow_rate=own.to_numpy())
+        name = node_id.replace("-", " ").capitalize()
+        sensor(node_id, name, ("consumption", "consumption"), junctions, flow_rate=own.to_numpy())
     for junction in scenario.network.pressure_sensors:
         sensor(
             f"pressure-{junction}",
             f"Pressure at {junction}",
-            "monitoring",
-            "monitoring",
+            ("monitoring", "monitoring"),
+            [junction],
             pressure=measured(pressure[junction] * BAR_PER_METRE, 0.001),
         )
+    if zone is not None and used_in_zone is not None:
+        behind = {"pressure": measured(pressure[zone.inlet] * BAR_PER_METRE, 0.001)}
+        behind["flow_rate"] = measured(flow[zone.valve], 0.002)
+        fed = {"feeding_district_id": district}
+        name = zone.district_id.capitalize()
+        sensor(
+            f"inlet-{zone.district_id}", f"{name} valve", ("distribution", "inlet"), [zone.inlet], fed,
+            zone.district_id, **behind,
+        )  # fmt: skip
+        used = np.repeat(used_in_zone, 3600 // scenario.step)[: len(instants)]
+        kind = ("consumption", "consumption")
+        customers = f"customers-{zone.district_id}"
+        sensor(customers, f"Customers {zone.district_id}", kind, zone.names[1:], {}, zone.district_id, flow_rate=used)
+        for junction in map(zone.junction, zone.sensors):
+            told = {"pressure": measured(pressure[junction] * BAR_PER_METRE, 0.001)}
+            name, kind = f"Pressure at {junction}", ("monitoring", "monitoring")
+            sensor(f"pressure-{junction}", name, kind, [junction], {}, zone.district_id, **told)
     readings = pd.concat(series, ignore_index=True)
     readings["timestamp"] = pd.to_datetime(readings["timestamp"], unit="s", utc=True)
     for fault in scenario.faults:
         readings = _faulty(readings, fault)
-    return readings.assign(district_id=district), nodes, scenario.start + timedelta(days=scenario.days)
+    return readings, nodes, scenario.start + timedelta(days=scenario.days)
 
 
 def mean_demand(network: Network) -> float:
@@ -212,9 +264,24 @@ def _model(noise: np.random.Generator, scenario: Scenario) -> wntr.network.Water
     return model
 
 
-def _customers(model: wntr.network.WaterNetworkModel, network: Network) -> dict[str, list[str]]:
+def _place(model: wntr.network.WaterNetworkModel, name: str) -> Place:
+    x, y = model.get_node(name).coordinates
+    return float(x), float(y)
+
+
+def _is_reported(instants: Floats, scenario: Scenario) -> npt.NDArray[np.bool_]:
+    """At which instants (seconds since 1970) sensors report."""
+    if scenario.sparse_until is None:
+        return np.ones(len(instants), dtype=bool)
+    return np.asarray((instants >= scenario.sparse_until.timestamp()) | (instants % scenario.sparse_step == 0))
+
+
+def _customers(model: wntr.network.WaterNetworkModel, scenario: Scenario) -> dict[str, list[str]]:
+    network, others = scenario.network, () if scenario.zone is None else scenario.zone.names
     groups: dict[str, list[str]] = {name: [] for name in network.customer_groups}
     for junction in model.junction_name_list:
+        if junction in others:
+            continue
         matching = (
             name
             for name, first in network.customer_groups.items()

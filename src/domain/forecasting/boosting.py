@@ -6,7 +6,7 @@ errors are minimised, and several boosters of different seeds averaged.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,8 @@ _COMMON = {
     "verbosity": 0,
     "nthread": THREADS,
 }
+# Told how many examples were gone through once, since it was told before.
+Progress = Callable[[int], None]
 MEMBERS: tuple[dict[str, Any], ...] = (
     {"rounds": 350, "learning_rate": 0.05, "max_depth": 7, "seed": 1},
     {"rounds": 350, "learning_rate": 0.05, "max_depth": 7, "seed": 2},
@@ -95,13 +97,18 @@ class Boosters:
         return cls(found)
 
 
-def boosted(examples: Examples) -> Boosters:
+def rounds() -> int:
+    """How often `boosted` goes through each example."""
+    return sum(int(member["rounds"]) for member in MEMBERS)
+
+
+def boosted(examples: Examples, progress: Progress = lambda examples: None) -> Boosters:
     """Boosters of every horizon of which there are examples."""
     told = {}
     for horizon in HORIZONS:
         own = examples.only(horizon.of(examples.ahead))
         if len(own.ahead):
-            told[horizon.name] = _boosted(own)
+            told[horizon.name] = _boosted(own, progress)
     return Boosters(told)
 
 
@@ -136,7 +143,19 @@ def _part(horizon: Horizon, history: History, days: range, until: int) -> float:
     return min(1.0, MOST_EXAMPLES / expected)
 
 
-def _boosted(examples: Examples) -> list[xgboost.Booster]:
+class _Watched(xgboost.callback.TrainingCallback):
+    """Tells of each round of a booster."""
+
+    def __init__(self, examples: int, progress: Progress) -> None:
+        super().__init__()
+        self._examples, self._progress = examples, progress
+
+    def after_iteration(self, model: xgboost.Booster, epoch: int, evals_log: Any) -> bool:
+        self._progress(self._examples)
+        return False
+
+
+def _boosted(examples: Examples, progress: Progress) -> list[xgboost.Booster]:
     odd = (examples.target - examples.usual) / examples.scale
     matrix = xgboost.QuantileDMatrix(
         examples.values,
@@ -148,7 +167,10 @@ def _boosted(examples: Examples) -> list[xgboost.Booster]:
     )
     return [
         xgboost.train(
-            _COMMON | {name: value for name, value in member.items() if name != "rounds"}, matrix, member["rounds"]
+            _COMMON | {name: value for name, value in member.items() if name != "rounds"},
+            matrix,
+            member["rounds"],
+            callbacks=[_Watched(len(odd), progress)],
         )
         for member in MEMBERS
     ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Any
@@ -18,7 +18,7 @@ import numpy.typing as npt
 import orjson
 import pandas as pd
 
-from src.domain.forecasting.boosting import ORIGIN_HOURS, Boosters, boosted, training_examples
+from src.domain.forecasting.boosting import ORIGIN_HOURS, Boosters, boosted, rounds, training_examples
 from src.domain.forecasting.drift import BLOCK_DAYS, PREDICTED, Drift, Watch, drift_of, watched, watches_of
 from src.domain.forecasting.features import FEATURES, LEAST_WEEKS, LEVEL_DAYS, TARGETS, Examples, View, joined
 from src.domain.forecasting.intervals import Intervals, intervals_of
@@ -190,8 +190,11 @@ class Trained:
     validation: dict[str, float]
 
 
-def train(history: History) -> Trained:
+def train(history: History, progress: Callable[[float], None] = lambda share: None) -> Trained:
     """Learns from all hours of the history.
+
+    Args:
+        progress: told again and again which share of the boosting, which takes nearly all the time, is done.
 
     Raises:
         NotEnoughHistory: if there are not enough days.
@@ -205,12 +208,20 @@ def train(history: History) -> Trained:
     # Of a short history no more than a third is held back.
     checked_from = until - min(VALIDATION_DAYS, history.flow.shape[1] // 3) * HOURS
     seen = examples.origin + examples.ahead < checked_from
-    first = _forecaster(history, boosted(examples.only(seen)), _NONE, {})
+    whole = (int(seen.sum()) + len(examples.target)) * rounds()
+    done = 0
+
+    def told(more: int) -> None:
+        nonlocal done
+        done += more
+        progress(done / whole)
+
+    first = _forecaster(history, boosted(examples.only(seen), told), _NONE, {})
     checked = examples.only(examples.origin >= checked_from)
     flow, _ = first.flow_of(checked)
     intervals, validation = _checked(checked, flow, len(history.nodes))
     watches = watches_of(_watched(examples, checked, flow, history))
-    forecaster = _forecaster(history, boosted(examples), intervals, watches)
+    forecaster = _forecaster(history, boosted(examples, told), intervals, watches)
     return Trained(forecaster, len(examples.target), validation)
 
 

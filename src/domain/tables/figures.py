@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from src.domain.tables.table import Column, Flags, Floats
 
@@ -30,6 +31,7 @@ _PLAIN = {
     for decimal, other in ((",", "."), (".", ","))
 }
 _LOOKS = re.compile(r"[+\-−]?\d[\d.,'’ \u00a0\u202f\u2009]*(?:[eE][+-]?\d{1,3})?|[+\-−]?[.,]\d+(?:[eE][+-]?\d{1,3})?")
+_SIMPLE = r"^-?[0-9]+({decimal}[0-9]+)?$"
 _WITH_UNIT = re.compile(rf"({_LOOKS.pattern})\s*([^\d\s.,;+-][^;]{{0,15}})")
 
 
@@ -97,6 +99,8 @@ def read_figures(column: Column, decimal: str) -> Figures:
         unread |= column.is_filled() & np.isnan(values)
     if column.texts is None:
         return Figures(values, no_value, unread, None)
+    if column.figures is None and (simple := _simple(column.texts, decimal)) is not None:
+        return Figures(simple, no_value, unread, None)
     coded = _encoded(column.texts)
     distinct = [str(text).strip() for text in coded.dictionary.to_pylist()]
     codes = coded.indices.to_numpy(zero_copy_only=False)
@@ -114,6 +118,16 @@ def read_figures(column: Column, decimal: str) -> Figures:
     values = np.where(np.isnan(from_text), values, from_text)
     unit = next(iter(units)) if len(units) == 1 and units != {""} else None
     return Figures(values, no_value | word[codes], unread | bad[codes], unit)
+
+
+def _simple(texts: pa.ChunkedArray, decimal: str) -> Floats | None:
+    """The numbers of a column in which nothing else stands, none of them with thousands apart; else None."""
+    filled = pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
+    if not pc.all(pc.match_substring_regex(filled, _SIMPLE.format(decimal=re.escape(decimal)))).as_py():
+        return None
+    pointed = filled if decimal == "." else pc.replace_substring(filled, decimal, ".")
+    figures: Floats = pc.fill_null(pc.cast(pointed, pa.float64()), float("nan")).to_numpy()
+    return np.array(figures)
 
 
 def _encoded(texts: pa.ChunkedArray) -> pa.DictionaryArray:

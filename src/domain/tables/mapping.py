@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -98,6 +99,9 @@ class Section(_Strict):
                 raise ValueError(f"no node: neither node_column, nor node, nor the channel {channel.place} names one")
         if self.node is not None and (problem := problem_of_name(self.node)):
             raise ValueError(f"node {problem}")
+        if (pair := two_alike(self.channels)) is not None:
+            first, second = pair
+            raise ValueError(f"'{first.place}' and '{second.place}' are both {first.measurement} of the same node")
         return self
 
     def needed(self) -> list[str]:
@@ -110,6 +114,16 @@ class Section(_Strict):
             self.value_column,
         ]
         return list(dict.fromkeys(name for name in [*named, *(channel.column for channel in self.channels)] if name))
+
+
+def two_alike(channels: Sequence[Channel]) -> tuple[Channel, Channel] | None:
+    """The first two channels that are one measurement of one node; None where there are none."""
+    found: dict[tuple[str | None, str], Channel] = {}
+    for channel in channels:
+        other = found.setdefault((channel.node, channel.measurement), channel)
+        if other is not channel:
+            return other, channel
+    return None
 
 
 class Mapping(_Strict):

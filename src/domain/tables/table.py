@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -21,7 +21,15 @@ NEVER = np.iinfo(np.int64).min
 
 
 class Refusal(Exception):
-    """Why nothing is taken of a file: a sentence with the file, the place in it and the next step."""
+    """Why nothing is taken of a file: a sentence with the file, the place in it and the next step.
+
+    Attributes:
+        draft: a mapping that was understood so far, to be corrected; None where there is none.
+    """
+
+    def __init__(self, sentence: str, draft: object = None) -> None:
+        super().__init__(sentence)
+        self.draft = draft
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,8 @@ class Column:
         rows = np.flatnonzero(self.is_filled())
         if len(rows) > most:
             rows = rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
+        if self.texts is not None and self.figures is None and self.instants is None:
+            return [str(text) for text in self.texts.take(pa.array(rows)).to_pylist()]
         return [self.shown(int(row)) for row in rows]
 
     def is_filled(self) -> Flags:
@@ -96,7 +106,7 @@ class Table:
         headings: of each column its heading, one part for each line of headings; unique when joined.
         lines: of each row, the line of the file (row of the sheet) in which it stands.
         preamble: the lines before the headings.
-        decimal_comma: whether the format itself leaves only a point for decimals (comma separates): False; else None.
+        comma_separates: whether a comma parts cells.
         problems: lines that are no row of it.
     """
 
@@ -146,7 +156,3 @@ def text_of(cell: object) -> str:
         return str(int(cell))
     return "" if cell is None else str(cell).strip()
 
-
-def first_places(rows: Iterator[tuple[int, str]]) -> tuple[tuple[int, str], ...]:
-    """The first three of some places."""
-    return tuple(place for place, _ in zip(rows, range(3), strict=False))

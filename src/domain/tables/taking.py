@@ -1,4 +1,4 @@
-"""Readings out of a table, as its mapping says: in the product's units and UTC, and with everything left out counted."""
+"""Readings out of a table, as its mapping says: in the product's units and UTC, and what is left out is counted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from src.domain.names import problem_of_name
 from src.domain.placeholders import is_placeholder
 from src.domain.readings import MEASUREMENTS, VALID_RANGE
 from src.domain.tables.clocks import to_utc, zone_of
-from src.domain.tables.decimals import decimal_of
+from src.domain.tables.decimals import decimals_of
 from src.domain.tables.figures import read_figures
 from src.domain.tables.instants import read_instants
 from src.domain.tables.mapping import Channel, Section
@@ -79,10 +79,12 @@ def take(table: Table, section: Section) -> Taken:
         if nameless.any():
             problems.append(table.problem("no name of a node", section.node_column, nameless))
             fit &= ~nameless
+    decimals = decimals_of(table)
     parts: list[pd.DataFrame] = []
     values: list[int] = []
     for channel, rows, column, label in _channels(table, section):
-        figures = _figures(table, section, channel, column, label, rows, fit, problems)
+        decimal = section.decimal or decimals[label]
+        figures = _figures(table, section, channel, column, label, decimal, rows, fit, problems)
         good = ~np.isnan(figures)
         values.append(int(good.sum()))
         at = rows[good]
@@ -178,11 +180,11 @@ def _channels(table: Table, section: Section) -> list[tuple[Channel, npt.NDArray
 
 
 def _figures(
-    table: Table, section: Section, channel: Channel, column: Column, label: str, rows: npt.NDArray[np.int64],
+    table: Table, section: Section, channel: Channel, column: Column, label: str, decimal: str, rows: npt.NDArray[np.int64],
     fit: Flags, problems: list[Problem],
 ) -> Floats:  # fmt: skip
     """The values of a channel in the product's unit, NaN where there is none; the rest becomes problems."""
-    read = read_figures(column, section.decimal or decimal_of(table, label))
+    read = read_figures(column, decimal)
     usable = np.zeros(len(table), dtype=np.bool_)
     usable[rows] = True
     usable &= fit

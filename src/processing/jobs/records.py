@@ -148,6 +148,21 @@ def fail(database: Engine, job_id: UUID, now: datetime, reason: str) -> bool:
         return end_job(connection, job_id, now, found or {}, reason[:4000], failed=True)
 
 
+def come_so_far(database: Engine, job_id: UUID, share: float) -> None:
+    """Shows how far a running job has come in the item it is at.
+
+    Args:
+        share: of that item, 0 to 1.
+    """
+    items = _jobs.processed_items + _jobs.failed_items + share
+    with database.begin() as connection:
+        connection.execute(
+            update(processing_jobs)
+            .where(_jobs.job_id == job_id, _jobs.status == "running")
+            .values(progress_percentage=100.0 * items / func.greatest(_jobs.total_items, 1))
+        )
+
+
 def beat(database: Engine, job_ids: Sequence[UUID]) -> None:
     """Says that these jobs are being worked on."""
     if job_ids:

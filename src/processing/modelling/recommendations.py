@@ -55,16 +55,17 @@ _BALANCES = """
 """
 
 
-def run_recommendations(runtime: Runtime, as_of: datetime) -> None:
-    """The daily look at every district, if no other replica has done it."""
+def run_recommendations(runtime: Runtime, as_of: datetime) -> bool:
+    """The daily look at every district, if no other replica has done it; whether it was done here, and did not fail."""
 
     def look() -> Done:
         outcomes, failures = write_recommendations(runtime, as_of)
         error = "; ".join(f"{district}: {reason}" for district, reason in failures.items()) or None
         return Done({"outcomes": outcomes}, error, failed=bool(failures) and not outcomes)
 
-    run_scheduled(runtime, JOB_TYPE, f"Recommendations {as_of:%Y-%m-%d}", as_of, look)
+    done = run_scheduled(runtime, JOB_TYPE, f"Recommendations {as_of:%Y-%m-%d}", as_of, look)
     announce(runtime)
+    return done is not None
 
 
 def write_recommendations(runtime: Runtime, as_of: datetime) -> tuple[dict[str, str], dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -11,6 +12,7 @@ from uuid import UUID
 import pandas as pd
 import redis
 from sqlalchemy import Connection, Row, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from src.db.tables import job_chunks
 from src.domain.channels import channels_of, unusable
@@ -32,6 +34,7 @@ from src.processing.warehouse.history import read_hourly_flow, read_hourly_weath
 HISTORY_DAYS = 3 * 365
 # So many nodes' history is held at once: a fifth of a gigabyte.
 MOST_READ = 1000
+_SHOWN_EVERY_SECONDS = 2.0
 
 
 def plan_training(runtime: Runtime, job_id: UUID, as_of: datetime, scopes: Collection[str] = ()) -> list[int]:
@@ -94,7 +97,7 @@ def learn_pool(runtime: Runtime, chunk: Row[Any]) -> Learned:
     learned: Trained | None = None
     reasons: list[str] = []
     try:
-        learned = train(history)
+        learned = train(history, _shown(runtime, chunk.job_id))
         if _first(learned).action == PROMOTE:
             return Learned(begun, summary, described, learned)
     except NotEnoughHistory as error:
@@ -103,6 +106,24 @@ def learn_pool(runtime: Runtime, chunk: Row[Any]) -> Learned:
         return Learned(begun, summary, described, learned, seasonal(history), tuple(reasons))
     except NotEnoughHistory as error:
         return Learned(begun, summary, described, learned, None, (*reasons, str(error)))
+
+
+def _shown(runtime: Runtime, job_id: UUID) -> Callable[[float], None]:
+    """Shows in the job's row how far the training of a pool has come, every two seconds."""
+    shown_at = time.monotonic()
+
+    def show(share: float) -> None:
+        nonlocal shown_at
+        if time.monotonic() < shown_at + _SHOWN_EVERY_SECONDS:
+            return
+        shown_at = time.monotonic()
+        try:
+            jobs.come_so_far(runtime.database, job_id, share)
+        except SQLAlchemyError as error:
+            reason = str(error).partition("\n")[0]
+            logger(__name__).warning("the progress of a training is not shown", job_id=str(job_id), error=reason)
+
+    return show
 
 
 def settle_pool(runtime: Runtime, connection: Connection, chunk: Row[Any], found: Learned) -> dict[str, Any]:

@@ -1,0 +1,149 @@
+"""Which columns of a table hold the instant, in which order day and month stand, and by which clock."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import numpy.typing as npt
+
+from src.domain.tables import words
+from src.domain.tables.clocks import keeps_summer_time
+from src.domain.tables.figures import is_no_value, looks_like_figure
+from src.domain.tables.instants import TIME_ONLY, looks_like_instant, read_instants
+from src.domain.tables.mapping import Instant
+from src.domain.tables.table import NEVER, Column, Refusal, Table
+
+_SAMPLE = 200
+_ZONES_IN_HEADINGS = re.compile(
+    r"\b(UTC|GMT|CET|CEST|MEZ|MESZ)\b(?:\s*([+-]\d{1,2}(?::\d{2})?))?|(?<![\w])([+-]\d{2}:\d{2})", re.IGNORECASE
+)
+_FIXED = {"CET": "+01:00", "MEZ": "+01:00", "CEST": "+02:00", "MESZ": "+02:00"}
+_WITH_TIME = re.compile(r":|\d[T ]\d{1,2}(?:[.h]\d\d)?$")
+
+
+@dataclass(frozen=True)
+class Sight:
+    """A column at first sight: the shares of its cells that look like an instant, a time of day and a number."""
+
+    label: str
+    parts: tuple[str, ...]
+    sample: list[str]
+    instants: float
+    times: float
+    figures: float
+
+    @property
+    def words(self) -> set[str]:
+        """The words of its heading."""
+        return {words.plain(word) for word in words.words_of(self.label)}
+
+
+def look_at(label: str, parts: tuple[str, ...], column: Column) -> Sight:
+    """A column at first sight."""
+    sample = [text for text in column.sample(_SAMPLE) if not is_no_value(text)]
+    count = max(len(sample), 1)
+    if column.texts is None and column.figures is None:
+        return Sight(label, parts, sample, 1.0 if sample else 0.0, 0.0, 0.0)
+    instants = sum(map(looks_like_instant, sample)) / count
+    times = sum(TIME_ONLY.fullmatch(text) is not None for text in sample) / count
+    return Sight(label, parts, sample, instants, times, sum(map(looks_like_figure, sample)) / count)
+
+
+def instant_columns(seen: Sequence[Sight], table: Table) -> list[str]:
+    """The column of instants, or those of date and time.
+
+    Raises:
+        Refusal: where no column holds dates.
+    """
+    dated = [column for column in seen if column.instants >= 0.6]
+    if not dated:
+        dated = [c for c in seen if words.has_role(c.label, "instant") and c.figures > 0.9 and _is_serial(c.sample)]
+    if not dated:
+        found = ", ".join(column.label for column in seen[:6])
+        raise Refusal(
+            f"{table.source}: no column holds dates (the columns are {found}). "
+            "Say in a mapping which one does, or add one such as 2025-03-04 12:00"
+        )
+    measured = [column for column in dated if not column.words & words.RECEIVED] or dated
+    named = [column for column in measured if column.words & words.known(words.ROLES["instant"])]
+    date = (named or measured)[0]
+    if any(_WITH_TIME.search(text) for text in date.sample if not text.endswith("00:00:00")):
+        return [date.label]
+    times = [c for c in seen if c is not date and c.times >= 0.8]
+    times += [c for c in seen if c is not date and c.figures >= 0.8 and _is_hour(c)]
+    return [date.label, times[0].label] if times else [date.label]
+
+
+def instant_of(tables: Sequence[Table], labels: list[str], zone: ZoneInfo, assumptions: list[str]) -> Instant:
+    """How these columns are instants; what the tables do not say is added to the assumptions.
+
+    Raises:
+        Refusal: where the order of day and month is another in each table.
+    """
+    label = " + ".join(labels)
+    orders, undecided, evidence, is_bare = set[str](), False, list[bool](), False
+    for table in tables:
+        found = read_instants([table.column(name) for name in labels])
+        if found.order is not None and found.is_decided:
+            orders.add(found.order)
+        undecided |= not found.is_decided
+        without = np.isnan(found.offset) & (found.local != NEVER)
+        if without.any():
+            is_bare = True
+            shown = keeps_summer_time(found.local[without], zone, _series(table)[without])
+            evidence += [] if shown is None else [shown]
+    if len(orders) > 1:
+        raise Refusal(
+            f"{label}: in some of the files dates are {' and in others '.join(sorted(orders))}. "
+            "Take them one after the other, or give each a mapping with its order"
+        )
+    order = next(iter(orders), "day first" if undecided else None)
+    if undecided and not orders:
+        assumptions.append(f"{label}: dates are taken as day first, as nothing in the column says otherwise")
+    name = _zone(label, zone, is_bare, evidence, assumptions)
+    return Instant.model_validate({"columns": labels, "order": order, "zone": name})
+
+
+def _zone(label: str, zone: ZoneInfo, is_bare: bool, evidence: Sequence[bool], assumptions: list[str]) -> str:
+    """The zone of times without an offset."""
+    if not is_bare:
+        return "UTC"
+    if (said := _ZONES_IN_HEADINGS.search(label.replace("_", " "))) is not None:
+        return said[3] or said[2] or _FIXED.get(said[1].upper(), "UTC")
+    plain = words.plain(label)
+    if any(word in plain for word in ("solare", "winterzeit", "normalzeit")):
+        assumptions.append(f"{label}: one hour before UTC's all year, as its heading says standard time")
+        return "+01:00"
+    if evidence and not any(evidence):
+        assumptions.append(f"{label}: its clock is not put forward or back on the days of {zone.key}; taken as UTC")
+        return "UTC"
+    shown = "its clock is put forward and back as there" if evidence else "nothing in the file says another zone"
+    assumptions.append(f"{label}: times are taken as {zone.key}; {shown}")
+    return zone.key
+
+
+def _series(table: Table) -> npt.NDArray[np.int64]:
+    """Of each row a number for the node and the parameter that stand in it, by which long tables are series."""
+    code = np.zeros(len(table), dtype=np.int64)
+    for label, column in zip(table.labels, table.columns, strict=True):
+        if column.texts is None or not (words.has_role(label, "node") or words.has_role(label, "parameter")):
+            continue
+        encoded = column.texts.combine_chunks().dictionary_encode()
+        coded = encoded.combine_chunks() if hasattr(encoded, "combine_chunks") else encoded
+        code = code * (len(coded.dictionary) + 1) + coded.indices.to_numpy(zero_copy_only=False)
+    return code
+
+
+def _is_serial(sample: Sequence[str]) -> bool:
+    numbers = [float(text) for text in sample if re.fullmatch(r"\d+(?:\.\d+)?", text)]
+    return bool(numbers) and (all(20_000 <= n < 80_000 for n in numbers) or all(3e8 <= n < 7e18 for n in numbers))
+
+
+def _is_hour(column: Sight) -> bool:
+    """Whether whole hours, or parts of a day, stand there."""
+    are_hours = all(re.fullmatch(r"\d{1,2}|0\.\d+", text) and float(text) <= 24 for text in column.sample)
+    return bool(column.words & words.TIME_WORDS) and are_hours
