@@ -12,7 +12,15 @@ from pathlib import Path
 
 import orjson
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from sqlalchemy import Engine
 
 from src.db import api_keys
@@ -20,11 +28,12 @@ from src.db.engines import create_database_engine
 from src.db.migrate import migrate
 from src.quickstart import engines
 from src.quickstart.datasets import DATASETS
-from src.quickstart.loading import load_once, process
+from src.quickstart.loading import load_once
 from src.quickstart.options import parsed
 from src.quickstart.place import Trouble, free_api_port, only_user_of
-from src.quickstart.report import job_ids, print_urls, result, table_of_nodes
+from src.quickstart.report import job_ids, print_models, print_urls, result, table_of_nodes
 from src.quickstart.services import running, settings_of, wait_until_ready
+from src.quickstart.training import process_and_train
 from src.settings import Settings
 
 console = Console(stderr=True)
@@ -52,10 +61,7 @@ def _run(options: argparse.Namespace, started: ExitStack) -> None:
     port = free_api_port()
     folder: Path = (options.data / options.dataset).resolve()
     started.enter_context(only_user_of(folder))
-    with Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-        console=console,
-    ) as progress:  # fmt: skip
+    with _progress() as progress:
         with _step(progress, "Starting PostgreSQL, Redis and the BigQuery stand-in"):
             addresses = started.enter_context(engines.postgres(folder / "postgres"))
             addresses |= started.enter_context(engines.redis(folder / "redis"))
@@ -68,22 +74,41 @@ def _run(options: argparse.Namespace, started: ExitStack) -> None:
         migrate(database, settings)
         key = _api_key(database, folder / "api_key")
         earlier = job_ids(database)
-        process(progress, database, environment, folder)
         url = f"http://127.0.0.1:{port}"
         with _step(progress, "Starting the API"):
             api = started.enter_context(running("src.api.main", environment, folder / "api.log"))
             wait_until_ready(url, api, folder / "api.log")
-    console.print(table_of_nodes(url, key))
     print_urls(console, url, key)
+    # Who looks sees the data come in; nobody waits for what takes minutes.
+    with _progress() as progress:
+        process_and_train(progress, database, environment, folder, not options.no_models)
+    console.print(table_of_nodes(url, key))
+    print_models(console, database)
     if not options.once:
         started.enter_context(running("src.processing.service.main", environment, folder / "processing.log"))
     told = result(database, earlier) | {"seconds": round(time.monotonic() - begun, 1), "api": url}
+    told |= {"dashboard": f"{url}/dashboard"}
     sys.stdout.write(orjson.dumps({"dataset": options.dataset} | told).decode() + "\n")
     sys.stdout.flush()
     if not options.once:
         console.print(f"Logs: {folder}/api.log and processing.log. Ctrl-C stops everything.", soft_wrap=True)
         if code := api.wait():
             raise Trouble(f"The API ended with code {code}; {folder}/api.log says why.")
+
+
+def _progress() -> Progress:
+    """Bars with the time that each took, and the time that is left where what was done so far tells it."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        speed_estimate_period=120,
+    )
 
 
 @contextmanager

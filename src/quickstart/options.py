@@ -10,7 +10,7 @@ from src.quickstart.datasets import DATASETS
 
 
 def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The options (dataset, once, data) of a command line; a wrong one ends the process with its usage."""
+    """The options (dataset, once, no_models, data) of a command line; a wrong one ends the process with its usage."""
     parser = argparse.ArgumentParser(
         prog="./scripts/quickstart.sh",
         description="Starts PostgreSQL, Redis and a BigQuery stand-in from their wheels, loads sample data, processes "
@@ -24,7 +24,10 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="bwdf: inflows of ten real district metered areas; network: a simulated network with known leaks and "
         "sensor faults (default: %(default)s)",
     )
-    parser.add_argument("--once", action="store_true", help="exit when the data are processed")
+    parser.add_argument(
+        "--once", action="store_true", help="exit when the data are processed and the first models are trained"
+    )
+    parser.add_argument("--no-models", action="store_true", help="train no models; later ones the service trains")
     parser.add_argument(
         "--data", type=Path, default=Path(".quickstart"), help="where the data stay between starts (%(default)s)"
     )
