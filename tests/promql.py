@@ -1,6 +1,7 @@
 """PromQL over what services expose, as far as rules and panels need it: what Prometheus would answer, without one.
 
-Unlike Prometheus it extrapolates nothing: an increase is the sum of what was seen to be added.
+Unlike Prometheus it extrapolates nothing: an increase is the sum of what was seen to be added, and a rate is that over
+the range.
 """
 
 from __future__ import annotations
@@ -118,10 +119,8 @@ class _Evaluation:
             return {labels: max(value for _, value in points) for labels, points in self._ranges(arguments[0]).items()}
         if name in {"increase", "rate"}:
             series = {labels: points for labels, points in self._ranges(arguments[0]).items() if len(points) > 1}
-            return {
-                labels: _added(points) / (points[-1][0] - points[0][0] if name == "rate" else 1)
-                for labels, points in series.items()
-            }
+            seconds = arguments[0].range.total_seconds() if name == "rate" else 1
+            return {labels: _added(points) / seconds for labels, points in series.items()}
         if name == "histogram_quantile":
             return _quantiles(self.of(arguments[0]), self.of(arguments[1]))
         raise NotImplementedError(name)
