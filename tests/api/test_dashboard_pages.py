@@ -29,7 +29,7 @@ def run(module: str, script: str, *arguments: object) -> Any:
     names = re.findall(r"^export function (\w+)", (JS / module).read_text(), re.MULTILINE)
     body = (
         f"import {{ {', '.join(names)} }} from {json.dumps((JS / module).resolve().as_uri())};\n"
-        f"const arguments_ = {json.dumps(arguments)};\nconst answer = ((...arguments_) => {script})(...arguments_);\n"
+        f"const values = {json.dumps(arguments)};\nconst answer = ((...values) => {script})(...values);\n"
         "console.log(JSON.stringify(answer));"
     )
     # Files end in .js and no package.json says that they are modules.
@@ -72,7 +72,7 @@ def test_what_is_still_to_come_is_no_gap() -> None:
 @settings(max_examples=1, deadline=None)
 @given(st.lists(st.lists(VALUE, min_size=1, max_size=30), min_size=40, max_size=40))
 def test_every_missing_window_lies_in_exactly_one_gap_and_no_known_one_does(columns: list[list[int | None]]) -> None:
-    script = "arguments_[0].map((values) => gaps_of(values.map((_, n) => 10 * n), values, 10))"
+    script = "values[0].map((values) => gaps_of(values.map((_, n) => 10 * n), values, 10))"
     for values, gaps in zip(columns, figures(script, columns), strict=True):
         for n, value in enumerate(values):
             around = [gap for gap in gaps if gap["from"] <= 10 * n < gap["to"]]
@@ -132,7 +132,7 @@ def test_what_flows_in_is_unknown_where_one_meter_is() -> None:
 def test_a_night_is_the_mean_of_its_two_hours_and_unknown_where_one_is_missing() -> None:
     day = 24
     script = (
-        "nights_of(arguments_[0], arguments_[0].map((n) => n === 26 ? null : n), (n) => n % 24)"
+        "nights_of(values[0], values[0].map((n) => n === 26 ? null : n), (n) => n % 24)"
         ".map((night) => [night.timestamp, night.value])"
     )
     assert figures(script, list(range(3 * day))) == [[2, 2.5], [26, None], [50, 50.5]]
@@ -151,7 +151,7 @@ def test_an_axis_names_the_day_where_it_changes() -> None:
     at_midnight = 1711839600
     labels = run(
         "charts/axis.js",
-        "tick_labels([-6, 0, 6].map((h) => arguments_[0] + 3600 * h), 21600, 'en-GB', 'Europe/Rome')",
+        "tick_labels([-6, 0, 6].map((h) => values[0] + 3600 * h), 21600, 'en-GB', 'Europe/Rome')",
         at_midnight,
     )
     assert labels == ["18:00\n30 Mar", "00:00\n31 Mar", "07:00"]
