@@ -66,8 +66,8 @@ def gather(
             )
         except Refusal as refusal:
             if isinstance(refusal.draft, list):
-                kept = write_mapping(keep_in, name, refusal.draft)
-                raise Refusal(f"{refusal}\nWhat was understood so far is kept in {kept}: correct it there.") from None
+                kept = _kept(keep_in, name, refusal.draft)
+                raise Refusal(f"{refusal}\nWhat was understood so far {kept}: correct it there.") from None
             raise
     gathered = _read(files, plan, console, zone, spool)
     if mapping is None:
@@ -78,11 +78,18 @@ def gather(
     if not assume_yes:
         if any(plan.units_assumed) and dialogue.ask_units(console, plan):
             gathered = _read(files, plan, console, zone, spool)
-            mapping = write_mapping(keep_in, name, plan.sections)
+            console.print(f"How it was read {_kept(keep_in, name, plan.sections)}", highlight=False, soft_wrap=True)
         if not dialogue.agreed(console):
-            where = mapping or f"the mapping in {keep_in}"
-            raise Refusal(f"Nothing was taken. Edit {where} and give it by --mapping")
+            raise Refusal("Nothing was taken. Edit the mapping and give it by --mapping")
     return gathered
+
+
+def _kept(folder: Path, name: str, sections: Sequence[Section]) -> str:
+    """Keeps a mapping; what became of it."""
+    try:
+        return f"is kept as a mapping in {write_mapping(folder, name, sections)}"
+    except OSError as error:
+        return f"cannot be kept as a mapping in {folder} ({error.strerror})"
 
 
 def _read(files: Sequence[Path], plan: Plan, console: Console, zone: ZoneInfo, spool: Path) -> Gathered:

@@ -22,13 +22,11 @@ _NO_TABLE = {
     b"\x89PNG": "a picture (PNG)",
     b"\xff\xd8\xff": "a picture (JPEG)",
     b"GIF8": "a picture (GIF)",
-    b"BM": "a picture (BMP)",
     b"II*\x00": "a picture (TIFF)",
     b"Rar!": "an archive (RAR)",
     b"7z\xbc\xaf": "an archive (7z)",
     b"SQLite format": "an SQLite database",
     b"\x7fELF": "a program",
-    b"MZ": "a program",
     b"{\\rtf": "a document (RTF)",
 }
 
