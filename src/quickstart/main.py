@@ -6,9 +6,10 @@ import argparse
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import orjson
 from rich.console import Console
@@ -26,11 +27,13 @@ from sqlalchemy import Engine
 from src.db import api_keys
 from src.db.engines import create_database_engine
 from src.db.migrate import migrate
+from src.domain.tables.table import Refusal
 from src.quickstart import engines
-from src.quickstart.datasets import DATASETS
+from src.quickstart.datasets import DATASETS, Dataset
 from src.quickstart.loading import load_once
 from src.quickstart.options import parsed
 from src.quickstart.place import Trouble, free_api_port, only_user_of
+from src.quickstart.readings import dataset_of, folder_of
 from src.quickstart.report import job_ids, print_models, print_urls, result, table_of_nodes
 from src.quickstart.services import running, settings_of, wait_until_ready
 from src.quickstart.training import process_and_train
@@ -48,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         with ExitStack() as started:
             _run(options, started)
     except Trouble as trouble:
-        console.print(f"[red]{trouble}[/red]", highlight=False, soft_wrap=True)
+        console.print(str(trouble), style="red", markup=False, highlight=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         console.print("Stopped.")
@@ -59,16 +62,20 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(options: argparse.Namespace, started: ExitStack) -> None:
     begun = time.monotonic()
     port = free_api_port()
-    folder: Path = (options.data / options.dataset).resolve()
+    name = folder_of(options.readings, options.mapping) if options.readings else options.dataset
+    folder: Path = (options.data / name).resolve()
     started.enter_context(only_user_of(folder))
+    source, named = DATASETS[options.dataset], options.dataset
+    if options.readings:
+        source, named = _own_readings(options, folder), "readings"
     with _progress() as progress:
         with _step(progress, "Starting PostgreSQL, Redis and the BigQuery stand-in"):
             addresses = started.enter_context(engines.postgres(folder / "postgres"))
             addresses |= started.enter_context(engines.redis(folder / "redis"))
             addresses |= started.enter_context(engines.bigquery(folder / "bigquery"))
         environment = settings_of(addresses, port)
-        with _step(progress, f"Loading the dataset {options.dataset}"):
-            environment |= load_once(environment, folder, DATASETS[options.dataset])
+        with _step(progress, f"Loading the dataset {named}"):
+            environment |= load_once(environment, folder, source)
         settings = Settings(**environment)  # type: ignore[arg-type]
         database = create_database_engine(settings)
         migrate(database, settings)
@@ -86,9 +93,9 @@ def _run(options: argparse.Namespace, started: ExitStack) -> None:
     print_models(console, database)
     if not options.once:
         started.enter_context(running("src.processing.service.main", environment, folder / "processing.log"))
-    told = result(database, earlier) | {"seconds": round(time.monotonic() - begun, 1), "api": url}
-    told |= {"dashboard": f"{url}/dashboard"}
-    sys.stdout.write(orjson.dumps({"dataset": options.dataset} | told).decode() + "\n")
+    summary = result(database, earlier) | {"seconds": round(time.monotonic() - begun, 1), "api": url}
+    summary |= {"dashboard": f"{url}/dashboard"}
+    sys.stdout.write(orjson.dumps({"dataset": named} | summary).decode() + "\n")
     sys.stdout.flush()
     if not options.once:
         console.print(f"Logs: {folder}/api.log and processing.log. Ctrl-C stops everything.", soft_wrap=True)
@@ -109,6 +116,18 @@ def _progress() -> Progress:
         console=console,
         speed_estimate_period=120,
     )
+
+
+def _own_readings(options: argparse.Namespace, folder: Path) -> Callable[[], Dataset]:
+    """The files that were named as a data set; asked about now, before anything is started, unless they are loaded."""
+    if (folder / "loaded.json").exists():
+        return DATASETS[options.dataset]
+    zone = ZoneInfo(Settings().utility_timezone)
+    try:
+        dataset = dataset_of(options.readings, options.mapping, options.yes, console, zone, folder)
+    except Refusal as refusal:
+        raise Trouble(str(refusal)) from None
+    return lambda: dataset
 
 
 @contextmanager

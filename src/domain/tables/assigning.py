@@ -163,7 +163,7 @@ class Assigning:
             return
         listed = "; ".join(f"{one.column}: {one.reason}" for one in self._result.skipped[:5])
         raise Refusal(
-            f"{self._table.source}: no column is a flow, pressure, temperature or volume ({listed or 'there is none'}). "
+            f"{self._table.source}: no column is a flow, pressure, temperature or volume ({listed or 'none is left'}). "
             "Write what they are into the headings, such as Portata [m3/h], or give a mapping"
         )
 

@@ -46,7 +46,7 @@ def zone_of(name: str) -> tzinfo:
         raise ValueError(message) from None
 
 
-def to_utc(local: Micros, zone: tzinfo, groups: npt.NDArray[np.integer] | None = None) -> Utc:
+def to_utc(local: Micros, zone: tzinfo, groups: npt.NDArray[np.int64] | None = None) -> Utc:
     """Instants of a local clock.
 
     Of an hour that comes twice, rows of one series that run on are its first pass, and from where time goes back its
@@ -77,7 +77,7 @@ def to_utc(local: Micros, zone: tzinfo, groups: npt.NDArray[np.integer] | None =
     return Utc(result, skipped, guessed)
 
 
-def keeps_summer_time(local: Micros, zone: ZoneInfo, groups: npt.NDArray[np.integer] | None = None) -> bool | None:
+def keeps_summer_time(local: Micros, zone: ZoneInfo, groups: npt.NDArray[np.int64] | None = None) -> bool | None:
     """Whether the file's clock is put forward and back as the zone's; None where nothing shows it.
 
     A clock that shows hours which the zone skips is not, nor one that shows the hour which comes twice just once in a
@@ -118,7 +118,7 @@ def _unusual(naive: pd.DatetimeIndex, zone: tzinfo) -> tuple[Flags, Flags]:
     return either & ~missing, missing
 
 
-def _passes(micros: Micros, twice: Flags, series: npt.NDArray[np.integer]) -> tuple[Flags, Flags]:
+def _passes(micros: Micros, twice: Flags, series: npt.NDArray[np.int64]) -> tuple[Flags, Flags]:
     """Of times that come twice, which are those of summer time; and where only a guess says so."""
     is_summer, is_open = np.ones(len(micros), dtype=np.bool_), np.zeros(len(micros), dtype=np.bool_)
     places = np.flatnonzero(twice)
@@ -128,20 +128,20 @@ def _passes(micros: Micros, twice: Flags, series: npt.NDArray[np.integer]) -> tu
     for place in places:
         by_hour.setdefault((int(series[place]), int(micros[place] // (24 * _HOUR))), []).append(int(place))
     direction: dict[int, bool] = {}
-    for (one, _), rows in by_hour.items():
+    for (one, _), members in by_hour.items():
         if one not in direction:
             own = micros[series == one]
             direction[one] = bool(np.sum(np.diff(own) < 0) > np.sum(np.diff(own) > 0))
         newest_first = direction[one]
-        ordered = rows[::-1] if newest_first else rows
+        ordered = members[::-1] if newest_first else members
         second = False
         previous: int | None = None
-        for place in ordered:
-            now = int(micros[place])
+        for row in ordered:
+            now = int(micros[row])
             again = previous is not None and now == previous
             if previous is not None and now < previous:
                 second = True
-            is_summer[place] = not (second or again)
+            is_summer[row] = not (second or again)
             previous = now
         if not any(~is_summer[ordered]):
             is_open[ordered] = True

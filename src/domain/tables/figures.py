@@ -13,10 +13,11 @@ import pyarrow.compute as pc
 from src.domain.tables.table import Column, Flags, Floats
 
 NO_VALUE = frozenset(
-    """nan n/a na n.a. n.a nd n/d n.d. n.d nv n.v. n/v k.a. ka s/d sd s.d. null none nil nul nulo nullo nessuno vuoto
-    empty missing manca mancante assente absent bad error err errore erreur fehler invalid invalido invalide ungültig
-    #n/a #n/d #n/v #nv #null! #nullo! #div/0! #valore! #value! #wert! #valeur! #valor! #ref! #rif! #num! #bezug! #nombre!
-    nr n.r. n/r nc n.c. ns offline off-line unknown sconosciuto inconnu unbekannt guasto fehlt \\n ? * . .. ... x""".split()
+    """nan n/a na n.a. n.a nd n/d n.d. n.d nv n.v. n/v k.a. ka s/d sd s.d. null none nil nul nulo nullo nessuno
+    vuoto empty missing manca mancante assente absent bad error err errore erreur fehler invalid invalido
+    invalide ungültig #n/a #n/d #n/v #nv #null! #nullo! #div/0! #valore! #value! #wert! #valeur! #valor! #ref!
+    #rif! #num! #bezug! #nombre! nr n.r. n/r nc n.c. ns offline off-line unknown sconosciuto inconnu unbekannt
+    guasto fehlt \\n ? * . .. ... x""".split()
 ) | {
     "no data", "no value", "no dato", "sin dato", "sin datos", "bad data", "bad input", "not available", "off line",
     "non disponibile", "non rilevato", "nessun dato", "fuori servizio", "keine daten", "kein wert", "nicht verfügbar",
@@ -26,7 +27,8 @@ _DASHES = re.compile(r"[-–—_=]+")
 _SPACES = "\u00a0\u202f\u2009 '’"
 _PLAIN = {
     decimal: re.compile(
-        rf"[+-]?(?:\d{{1,3}}(?:[{re.escape(_SPACES + other)}]\d{{3}})+|\d+)?(?:{re.escape(decimal)}\d*)?(?:[eE][+-]?\d{{1,3}})?"
+        rf"[+-]?(?:\d{{1,3}}(?:[{re.escape(_SPACES + other)}]\d{{3}})+|\d+)?"
+        rf"(?:{re.escape(decimal)}\d*)?(?:[eE][+-]?\d{{1,3}})?"
     )
     for decimal, other in ((",", "."), (".", ","))
 }

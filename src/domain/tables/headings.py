@@ -151,8 +151,8 @@ def _unit(parts: Sequence[str]) -> tuple[str | None, str]:
             if units_measure(bare) and not _is_word(bare):
                 return bare, " ".join(lines[:place] + lines[place + 1 :])
     text = " ".join(lines)
-    if (found := _BEHIND.search(text)) is not None:
-        unit = found[1].strip("[](){} ")
+    if (behind := _BEHIND.search(text)) is not None:
+        unit = behind[1].strip("[](){} ")
         candidates = [unit] + ([unit.replace("_", "/")] if "_" in unit else [])
         for one in candidates:
             # A letter or two at the end of a name are no unit, unless there is a stroke or a bar in them.
@@ -161,7 +161,7 @@ def _unit(parts: Sequence[str]) -> tuple[str | None, str]:
                 and units_measure(one)
                 and not _is_word(one)
             ):
-                return one, text[: found.start()].strip(" ,:_-/")
+                return one, text[: behind.start()].strip(" ,:_-/")
     for ending, unit in _ENDINGS.items():
         if words.plain(text).endswith(ending):
             return unit, text[: -len(ending)]
@@ -170,8 +170,9 @@ def _unit(parts: Sequence[str]) -> tuple[str | None, str]:
 
 # How names of columns write what has a stroke.
 _ENDINGS = {
-    "_l_s": "L/s", "_ls": "L/s", "_lps": "L/s", "_m3h": "m3/h", "_m3_h": "m3/h", "_mc_h": "m3/h", "_mch": "m3/h", "_l_min": "L/min",
-    "_bar": "bar", "_kpa": "kPa", "_mca": "m", "_degc": "°C", "_m3": "m3", "_psi": "psi", "_l_h": "L/h", "_lmin": "L/min",
+    "_l_s": "L/s", "_ls": "L/s", "_lps": "L/s", "_m3h": "m3/h", "_m3_h": "m3/h", "_mc_h": "m3/h", "_mch": "m3/h",
+    "_l_min": "L/min", "_bar": "bar", "_kpa": "kPa", "_mca": "m", "_degc": "°C", "_m3": "m3", "_psi": "psi",
+    "_l_h": "L/h", "_lmin": "L/min",
 }  # fmt: skip
 
 

@@ -255,7 +255,7 @@ _TWO_DEFAULTS = (datetime(2001, 1, 1), datetime(2004, 12, 28))  # noqa: DTZ001
 
 
 def _oddly(text: str, is_day_first: bool) -> tuple[int, int] | None:
-    """What dateutil makes of an odd form, where it names day, month and year: microseconds, and the offset in seconds."""
+    """What dateutil makes of an odd form that names day, month and year: microseconds, and the offset in seconds."""
     if not 6 <= len(text) <= 60 or not re.search(r"\d", text) or not re.search(r"[^\W\d]|[-/]", text):
         return None
     try:

@@ -99,10 +99,10 @@ def take(table: Table, section: Section) -> Taken:
 @dataclass(frozen=True)
 class _Names:
     distinct: list[str]
-    codes: npt.NDArray[np.integer]
+    codes: npt.NDArray[np.int64]
 
-    def of(self, rows: npt.NDArray[np.int64]) -> pd.Categorical:
-        return pd.Categorical.from_codes(self.codes[rows], self.distinct)
+    def of(self, rows: npt.NDArray[np.int64]) -> pd.Categorical[str]:
+        return pd.Categorical.from_codes(self.codes[rows], pd.Index(self.distinct))
 
 
 def _texts(column: Column) -> _Names:
@@ -116,7 +116,7 @@ def _texts(column: Column) -> _Names:
     distinct = list(dict.fromkeys(stripped))
     place = {name: number for number, name in enumerate(distinct)}
     renumbered = np.array([place[name] for name in stripped], dtype=np.int64)
-    return _Names(distinct, renumbered[coded.indices.to_numpy(zero_copy_only=False)])
+    return _Names(distinct, renumbered[coded.indices.to_numpy(zero_copy_only=False)].astype(np.int64))
 
 
 def _nodes(table: Table, section: Section) -> _Names:
@@ -180,8 +180,8 @@ def _channels(table: Table, section: Section) -> list[tuple[Channel, npt.NDArray
 
 
 def _figures(
-    table: Table, section: Section, channel: Channel, column: Column, label: str, decimal: str, rows: npt.NDArray[np.int64],
-    fit: Flags, problems: list[Problem],
+    table: Table, section: Section, channel: Channel, column: Column, label: str, decimal: str,
+    rows: npt.NDArray[np.int64], fit: Flags, problems: list[Problem],
 ) -> Floats:  # fmt: skip
     """The values of a channel in the product's unit, NaN where there is none; the rest becomes problems."""
     read = read_figures(column, decimal)
@@ -264,7 +264,7 @@ def _codes(names: pd.Series, index: pd.Index) -> npt.NDArray[np.int64]:
     if isinstance(names.dtype, pd.CategoricalDtype):
         return index.get_indexer(names.cat.categories)[names.cat.codes.to_numpy()].astype(np.int64)
     only = names.iloc[0]
-    found = int(index.get_indexer([only])[0]) if isinstance(only, str) else -1
+    found = int(index.get_indexer(pd.Index([only]))[0]) if isinstance(only, str) else -1
     return np.full(len(names), found, dtype=np.int64)
 
 

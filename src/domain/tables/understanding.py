@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from src.domain.tables import words
@@ -50,7 +51,7 @@ def understand(tables: Sequence[Table], zone: ZoneInfo) -> Understanding:
     district = next((column.label for column in rest if words.has_role(column.label, "district")), None)
     rest = [column for column in rest if column.label != district]
     node = _node_column(rest)
-    layout = {"node_column": node, "district_column": district}
+    layout: dict[str, Any] = {"node_column": node, "district_column": district}
     tall = _tall(table, rest, node)
     if tall is not None:
         layout |= {"node_column": tall.node, "parameter_column": tall.parameter, "value_column": tall.value}
@@ -69,10 +70,10 @@ def understand(tables: Sequence[Table], zone: ZoneInfo) -> Understanding:
     assigning = Assigning(table, decimals_of(table), layout["node_column"], layout.get("value_column"))
     found: Assigned = assigning.assign(drafts)
     skipped += found.skipped
-    fields = layout | {"instant": instant, "channels": found.channels, "skipped": skipped}
+    # Not validated: of two channels that are one thing only a person can say which is meant.
+    section = Section.model_construct(instant=instant, channels=found.channels, skipped=skipped, **layout)
     if found.conflict:
-        raise Refusal(found.conflict, Section.model_construct(**fields))
-    section = Section.model_validate(fields, from_attributes=True)
+        raise Refusal(found.conflict, section)
     return Understanding(section, assumptions + found.assumptions, found.units_assumed)
 
 
@@ -80,8 +81,8 @@ def only_dates(table: Table) -> Table:
     """The table without all columns but those of its instants, which is what `understand` looks at in all but one."""
     labels = instant_columns(list(map(look_at, table.labels, table.headings, table.columns)), table)
     kept = [place for place, label in enumerate(table.labels) if label in labels or words.has_role(label, "node")]
-    headings, columns = ([each[place] for place in kept] for each in (table.labels, table.columns))
-    return replace(table, headings=[(str(label),) for label in headings], columns=columns)
+    headings = [(table.labels[place],) for place in kept]
+    return replace(table, headings=headings, columns=[table.columns[place] for place in kept])
 
 
 def _worth_reading(columns: Sequence[Sight], date: str) -> tuple[list[Skipped], list[Sight]]:

@@ -8,43 +8,48 @@ from functools import cache
 
 # Whole words, without accents and in small letters; what stands for several words is found first.
 MEASUREMENT_WORDS = {
-    "flow_rate": "portata portate portatamedia flow flowrate flow_rate discharge durchfluss durchflussrate durchflusse abfluss zufluss"
-    " debit debits caudal caudales gasto inflow outflow demand durchflussmenge volumenstrom fit ft fi fqi qist",
-    "pressure": "pressione pressioni pressure press druck wasserdruck netzdruck pression pressions presion presiones pt pit pi"
-    " prevalenza head carico",
-    "temperature": "temperatura temperature temperatures temperatur wassertemperatur temp tt tit te",
-    "volume": "volume volumi volumes volumen contatore totalizzatore totalizzato zahlerstand totalizer totaliser totaliseur"
-    " compteur contador totalizador vol lettura consumo verbrauch consumption consommation",
-    "level": "livello livelli level levels pegel fullstand wasserstand niveau niveaux nivel lt lit li",
+    "flow_rate": """portata portate portatamedia flow flowrate flow_rate discharge durchfluss durchflussrate durchflusse
+        abfluss zufluss debit debits caudal caudales gasto inflow outflow demand durchflussmenge volumenstrom fit
+        ft fi fqi qist""",
+    "pressure": """pressione pressioni pressure press druck wasserdruck netzdruck pression pressions presion presiones
+        pt
+        pit pi prevalenza head carico""",
+    "temperature": """temperatura temperature temperatures temperatur wassertemperatur temp tt tit te""",
+    "volume": """volume volumi volumes volumen contatore totalizzatore totalizzato zahlerstand totalizer totaliser
+        totaliseur compteur contador totalizador vol lettura consumo verbrauch consumption consommation""",
+    "level": """livello livelli level levels pegel fullstand wasserstand niveau niveaux nivel lt lit li""",
 }  # fmt: skip
 LETTERS = {
-    "f": "flow_rate",
-    "q": "flow_rate",
-    "p": "pressure",
-    "l": "level",
-    "h": "level",
-    "t": "temperature",
-    "v": "volume",
+    "f": """flow_rate""",
+    "q": """flow_rate""",
+    "p": """pressure""",
+    "l": """level""",
+    "h": """level""",
+    "t": """temperature""",
+    "v": """volume""",
 }
-STATUS = "stato status state zustand etat estado marcia run running onoff on off acceso spento allarme alarm alarme alarma comando"
-FLAGS = "flag flags label etichetta att_flag quality qualita qualitat qualite calidad validita validity validity_flag bandiera note nota notes"
-EXTREMES = "min max minimo massimo minima massima minimum maximum minimale maximale minimal maximal mini maxi"
-FILLERS = (
-    "di del della dei delle da in of the de la le les du des der die das von il lo a al alla medio media mean avg average moyenne"
-    " moyen mittelwert mittel promedio istantanea istantaneo actual aktuell pv value valore wert valeur valor measured misurata totale total gesamt"
-    " misurato el los las lt d e et und and y nel nella rate"
-)  # fmt: skip
+STATUS = """stato status state zustand etat estado marcia run running onoff on off acceso spento allarme alarm alarme
+    alarma comando"""
+FLAGS = """flag flags label etichetta att_flag quality qualita qualitat qualite calidad validita validity validity_flag
+    bandiera note nota notes"""
+EXTREMES = """min max minimo massimo minima massima minimum maximum minimale maximale minimal maximal mini maxi"""
+FILLERS = """di del della dei delle da in of the de la le les du des der die das von il lo a al alla medio media mean
+        avg
+    average moyenne moyen mittelwert mittel promedio istantanea istantaneo actual aktuell pv value valore wert
+    valeur valor measured misurata totale total gesamt misurato el los las lt d e et und and y nel nella rate"""
 ROLES = {
-    "node": "node node_id nodeid nodo nodi punto punti point sensor sensore station stazione messstelle messpunkt zahler capteur site sito"
-    " tag logger device dispositivo estacion noeud knoten asset meter meter_id sensor_id id codice code matricola impianto location"
-    " ubicazione standort lieu ubicacion serial seriale name nome nom nombre punto_misura messort station_id",
-    "district": "district district_id distretto distretti dma zone zona bezirk secteur sector versorgungszone",
-    "parameter": "grandezza parametro parameter measurement variabile variable messgrosse grandeur magnitud tipo type canale channel"
-    " kanal canal misura mesure medida quantity metric",
-    "value": "valore value wert valeur valor reading messwert val misura lettura",
-    "unit": "unit unita um u_m einheit unite unidad uom units",
-    "instant": "timestamp datetime date time data date_time datum fecha dataora data_ora zeit zeitpunkt zeitstempel horodatage instante"
-    " ora ore hour uhrzeit heure hora giorno day jour dia momento instant quando utc tempo stunde",
+    "node": """node node_id nodeid nodo nodi punto punti point sensor sensore station stazione messstelle messpunkt
+        zahler capteur site sito tag logger device dispositivo estacion noeud knoten asset meter meter_id
+        sensor_id id codice code matricola impianto location ubicazione standort lieu ubicacion serial seriale
+        name nome nom nombre punto_misura messort station_id""",
+    "district": """district district_id distretto distretti dma zone zona bezirk secteur sector versorgungszone""",
+    "parameter": """grandezza parametro parameter measurement variabile variable messgrosse grandeur magnitud tipo type
+        canale channel kanal canal misura mesure medida quantity metric""",
+    "value": """valore value wert valeur valor reading messwert val misura lettura""",
+    "unit": """unit unita um u_m einheit unite unidad uom units""",
+    "instant": """timestamp datetime date time data date_time datum fecha dataora data_ora zeit zeitpunkt zeitstempel
+        horodatage instante ora ore hour uhrzeit heure hora giorno day jour dia momento instant quando utc tempo
+        stunde""",
 }  # fmt: skip
 TIME_WORDS = frozenset("ora ore time uhrzeit heure hora zeit hour orario stunde heures".split())
 RECEIVED = frozenset(

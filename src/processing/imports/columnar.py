@@ -23,13 +23,15 @@ def read_parquet(path: Path, name: str, most_bytes: int) -> Table:
         size = sum(file.metadata.row_group(number).total_byte_size for number in range(file.num_row_groups))
         if size > most_bytes:
             raise Refusal(
-                f"{name} holds {size / 1e6:,.0f} MB unpacked, more than {most_bytes / 1e6:,.0f}. Part it, by year for example"
+                f"{name} holds {size / 1e6:,.0f} MB unpacked, more than {most_bytes / 1e6:,.0f}. "
+                "Part it, by year for example"
             )
         table = file.read()
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0][:120]
         raise Refusal(
-            f"{name}: the Parquet file cannot be read ({reason}); it is cut off or damaged. Take it again from where it came"
+            f"{name}: the Parquet file cannot be read ({reason}); it is cut off or damaged. "
+            "Take it again from where it came"
         ) from None
     if not table.num_rows:
         raise Refusal(f"{name} is empty: it has columns and no row. Export it again")

@@ -50,7 +50,7 @@ class _Reading:
 
     def __init__(self, name: str, file: io.TextIOBase, separator: str, sample: list[str], is_stated: bool) -> None:
         self._name, self._separator = name, separator
-        self._ends_with_newline = True
+        self._last_line, self._is_cut = 0, False
         self._file = file
         rows = split([line.lstrip("\ufeff") for line in sample], separator)
         self._rows = rows[1:] if is_stated else rows
@@ -66,7 +66,8 @@ class _Reading:
                     f"{self._name} has headings and no row below them: there is nothing to take. Export it again"
                 )
             raise Refusal(
-                f"{self._name}, line 1: no line holds a date and a value ('{self._separator.join(first)[:60]}'). {_NO_TABLE}"
+                f"{self._name}, line 1: no line holds a date and a value ('{self._separator.join(first)[:60]}'). "
+                f"{_NO_TABLE}"
             )
         headings = headings_of(self._rows, header)
         width = len(headings)
@@ -83,8 +84,7 @@ class _Reading:
                     kept_lines.append(number)
                     kept_rows.append(row)
                 else:
-                    problem = f"a line of {len(row)} cells instead of {width}"
-                    counts[problem] += 1
+                    counts[f"a line of {len(row)} cells instead of {width}"] += 1
                     ragged.append((number, self._separator.join(row)[:60]))
             if kept_rows:
                 for place, cells in enumerate(zip(*kept_rows, strict=True)):
@@ -93,10 +93,7 @@ class _Reading:
         total = sum(map(len, lines))
         self._refuse_odd(ragged, counts, total, width)
         columns = [Column(pa.chunked_array(part, pa.string())) for part in parts]
-        problems = [
-            Problem(f"{sum(counts.values())} lines" if False else reason, "", count, tuple(ragged[:3]))
-            for reason, count in counts.items()
-        ]
+        problems = [Problem(reason, "", count, tuple(ragged[:3])) for reason, count in counts.items()]
         preamble = [line for line in self._preamble_of[self._skipped : self._skipped + header.first] if line.strip()]
         return Table(
             self._name, headings, columns, np.concatenate(lines) if lines else np.empty(0, np.int64), preamble,
@@ -126,13 +123,12 @@ class _Reading:
     def _chunks(self, header: Header) -> Iterator[tuple[list[int], list[list[str]]]]:
         """The rows of data with their lines, blank ones left out."""
         tail = _Tail(self._file)
-        reader: Iterator[list[str]]
+        reader = csv.reader(tail, delimiter=self._separator)
+        pairs: Iterator[tuple[int, list[str]]]
         if self._separator == " ":
-            counted = enumerate(tail, start=1)
-            pairs: Iterator[tuple[int, list[str]]] = ((number, line.split()) for number, line in counted)
+            pairs = ((number, line.split()) for number, line in enumerate(tail, start=1))
         else:
-            reader = csv.reader(tail, delimiter=self._separator)
-            pairs = ((reader.line_num, row) for row in reader)  # type: ignore[attr-defined]
+            pairs = ((reader.line_num, row) for row in reader)
         pairs = islice(pairs, header.data + self._skipped, None)
         try:
             while chunk := list(islice(pairs, _ROWS_AT_ONCE)):
@@ -141,7 +137,7 @@ class _Reading:
                 self._last_line = filled[-1][0] if filled else 0
                 self._is_cut = not tail.last.endswith(("\n", "\r"))
         except csv.Error as error:
-            raise Refusal(f"{self._name}, line {reader.line_num + 1}: {error}. {_NO_TABLE}") from None  # type: ignore[attr-defined]
+            raise Refusal(f"{self._name}, line {reader.line_num + 1}: {error}. {_NO_TABLE}") from None
 
 
 class _Tail:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from zoneinfo import ZoneInfo
@@ -16,7 +17,7 @@ from src.domain.readings import MEASUREMENTS
 from src.domain.tables.mapping import Section
 from src.domain.tables.table import Refusal
 from src.domain.units import UNITS, UnknownUnit, conversion
-from src.processing.imports.gathering import Plan, Portion
+from src.processing.imports.plans import Plan, Portion
 
 _MOST_CHANNELS = 60
 _MOST_PROBLEMS = 40
@@ -40,14 +41,25 @@ def show(console: Console, portion: Portion, zone: ZoneInfo) -> None:
     for channel, count in list(zip(section.channels, portion.values, strict=True))[:_MOST_CHANNELS]:
         own = frame if channel.node is None else frame[frame["node_id"] == channel.node]
         shown = "  ".join(f"{value:.4g}" for value in own[channel.measurement].dropna().head(_FIRST_ROWS))
-        unit = channel.unit if channel.unit == UNITS[channel.measurement] else f"{channel.unit} → {UNITS[channel.measurement]}"
+        unit = (
+            channel.unit
+            if channel.unit == UNITS[channel.measurement]
+            else f"{channel.unit} → {UNITS[channel.measurement]}"
+        )
         what = channel.measurement + (f" ({channel.volume_is})" if channel.volume_is else "")
-        table.add_row(escape(channel.place), escape(channel.node or node_of_rows), what, escape(unit), f"{count:,}", shown)
+        table.add_row(
+            escape(channel.place), escape(channel.node or node_of_rows), what, escape(unit), f"{count:,}", shown
+        )
     console.print(table)
     if len(section.channels) > _MOST_CHANNELS:
-        console.print(f"... and {len(section.channels) - _MOST_CHANNELS} more columns, in the mapping.", highlight=False)
+        console.print(
+            f"... and {len(section.channels) - _MOST_CHANNELS} more columns, in the mapping.", highlight=False
+        )
+    columns_by_reason: dict[str, list[str]] = {}
     for skipped in section.skipped:
-        console.print(f"Not taken: {escape(skipped.column)} ({escape(skipped.reason)})", highlight=False, soft_wrap=True)
+        columns_by_reason.setdefault(skipped.reason, []).append(skipped.column)
+    for reason, columns in columns_by_reason.items():
+        console.print(f"Not taken: {escape(', '.join(columns))} ({escape(reason)})", highlight=False, soft_wrap=True)
     _show_problems(console, portion)
     _show_first_rows(console, frame, zone)
 
@@ -69,10 +81,11 @@ def _show_first_rows(console: Console, frame: pd.DataFrame, zone: ZoneInfo) -> N
     measured = [name for name in MEASUREMENTS if frame[name].notna().any()]
     for heading in (f"instant ({zone.key})", "node", *(f"{name} {UNITS[name]}" for name in measured)):
         table.add_column(heading, justify="left" if heading.startswith(("instant", "node")) else "right")
-    for row in frame.sort_values("timestamp", kind="stable").head(_FIRST_ROWS).itertuples():
-        values = [getattr(row, name) for name in measured]
-        figures = ["-" if pd.isna(value) else f"{value:.4g}" for value in values]
-        table.add_row(f"{row.timestamp.tz_convert(zone):%Y-%m-%d %H:%M:%S}", escape(str(row.node_id)), *figures)
+    first = frame.sort_values("timestamp", kind="stable").head(_FIRST_ROWS)
+    instants = first["timestamp"].dt.tz_convert(zone).dt.strftime("%Y-%m-%d %H:%M:%S")
+    for place, (instant, node) in enumerate(zip(instants, first["node_id"], strict=True)):
+        values = [float(first[name].iloc[place]) for name in measured]
+        table.add_row(instant, escape(str(node)), *("-" if math.isnan(value) else f"{value:.4g}" for value in values))
     console.print(table)
 
 
@@ -117,7 +130,9 @@ def _unit(console: Console, measurement: str, unit: str) -> str:
 
 def _with_unit(section: Section, measurement: str, old: str, new: str) -> Section:
     channels = [
-        channel.model_copy(update={"unit": new}) if (channel.measurement, channel.unit) == (measurement, old) else channel
+        channel.model_copy(update={"unit": new})
+        if (channel.measurement, channel.unit) == (measurement, old)
+        else channel
         for channel in section.channels
     ]
     return section.model_copy(update={"channels": channels})

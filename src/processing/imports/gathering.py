@@ -1,107 +1,109 @@
-"""Files of others read: understood or mapped, shown, asked about, and only then handed on."""
+"""Files of others from their names to readings that somebody has found right; until then nothing is handed on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-import pandas as pd
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from src.domain.readings import MEASUREMENTS
 from src.domain.tables.mapping import Section
-from src.domain.tables.table import Problem, Refusal, Table
-from src.domain.tables.taking import section_for, take
-from src.domain.tables.understanding import Understanding, only_dates, understand
-from src.processing.imports.mappings import read_mapping
-from src.processing.imports.opening import open_tables
+from src.domain.tables.table import Refusal
+from src.domain.tables.taking import is_loss
+from src.processing.imports import dialogue
+from src.processing.imports.mappings import write_mapping
+from src.processing.imports.plans import Plan, plan_of, portions
 
 
-@dataclass
-class Portion:
-    """What was taken of one table: its frame is as of `taking.Taken`, its `values` are of the section's channels."""
+@dataclass(frozen=True)
+class Gathered:
+    """What was found right.
 
-    source: str
-    section: Section
-    frame: pd.DataFrame
-    problems: list[Problem]
-    values: list[int]
+    Attributes:
+        parts: Parquet files, one for each table, with the columns of `taking.Taken.frame` and source_file.
+        first, last: the earliest and the latest instant (aware, UTC).
+        lost: how many cells and rows were not understood.
+    """
 
-
-@dataclass
-class Plan:
-    """By which sections files are read, and what of them is an assumption."""
-
+    parts: list[Path]
     sections: list[Section]
-    assumptions: list[str] = field(default_factory=list)
-    # Of each section the measurements whose unit is assumed.
-    units_assumed: list[dict[str, str]] = field(default_factory=list)
+    first: datetime
+    last: datetime
+    readings: int
+    lost: int
 
 
-def plan_of(files: Sequence[Path], mapping: Path | None, zone: ZoneInfo, step: Callable[[str], None]) -> Plan:
-    """How the files are read: as the mapping says, or as they are understood, those with the same headings together.
+def gather(
+    files: Sequence[Path],
+    mapping: Path | None,
+    assume_yes: bool,
+    console: Console,
+    zone: ZoneInfo,
+    keep_in: Path,
+    spool: Path,
+) -> Gathered:
+    """Reads the files, shows what they are taken for, keeps the mapping and asks whether it is right.
 
     Args:
-        zone: the utility's, of times that do not say theirs.
-        step: called with the name of each file before it is read.
+        mapping: by which they are read; None: they are understood.
+        assume_yes: not to ask.
+        keep_in: the folder in which the mapping is kept.
+        spool: an empty folder for the parts.
 
     Raises:
-        Refusal: with a sentence for each file that cannot be understood.
+        Refusal: where a file cannot be read as a whole, or it was not found right; nothing was handed on.
     """
-    if mapping is not None:
-        return Plan(read_mapping(mapping).tables)
-    groups: dict[tuple[str, ...], list[Table]] = {}
-    refused: list[Refusal] = []
-    for path in files:
-        step(path.name)
+    name = files[0].name.split(".")[0]
+    with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console) as progress:
+        task = progress.add_task("Reading", total=None)
         try:
-            for table in open_tables(path):
-                group = groups.setdefault(tuple(table.labels), [])
-                # Of many files only the longest is kept as a whole.
-                group.append(table)
-                group.sort(key=len, reverse=True)
-                group[1:] = [one if one is not table and place > 1 else only_dates(one) for place, one in enumerate(group[1:], 1)]
+            plan = plan_of(
+                files, mapping, zone, lambda file: progress.update(task, description=f"Understanding {file}")
+            )
         except Refusal as refusal:
-            refused.append(refusal)
-    plan = Plan([])
-    for group in groups.values():
-        try:
-            found: Understanding = understand(group, zone)
-        except Refusal as refusal:
-            refused.append(refusal)
-            continue
-        if len(groups) > 1:
-            found.section.files = [table.source.replace("[", "[[]") for table in group]
-        plan.sections.append(found.section)
-        plan.assumptions += found.assumptions
-        plan.units_assumed.append(found.units_assumed)
-    if refused:
-        drafts = [refusal.draft for refusal in refused if refusal.draft is not None]
-        raise Refusal("\n".join(str(refusal) for refusal in refused), drafts or None)
-    return plan
+            if isinstance(refusal.draft, list):
+                kept = _kept(keep_in, name, refusal.draft)
+                raise Refusal(f"{refusal}\nWhat was understood so far {kept}: correct it there.") from None
+            raise
+    gathered = _read(files, plan, console, zone, spool)
+    if mapping is None:
+        console.print(
+            f"Kept as a mapping in {write_mapping(keep_in, name, plan.sections)}", highlight=False, soft_wrap=True
+        )
+    dialogue.refuse_without_terminal(assume_yes)
+    if not assume_yes:
+        if any(plan.units_assumed) and dialogue.ask_units(console, plan):
+            gathered = _read(files, plan, console, zone, spool)
+            console.print(f"How it was read {_kept(keep_in, name, plan.sections)}", highlight=False, soft_wrap=True)
+        if not dialogue.agreed(console):
+            raise Refusal("Nothing was taken. Edit the mapping and give it by --mapping")
+    return gathered
 
 
-def portions(files: Sequence[Path], plan: Plan, step: Callable[[str], None]) -> Iterator[Portion]:
-    """What is taken of each table in the files, one after the other.
-
-    Raises:
-        Refusal: at the first table of which nothing can be taken.
-    """
-    for path in files:
-        step(path.name)
-        for table in open_tables(path):
-            section = section_for(table, plan.sections)
-            taken = take(table, section)
-            yield Portion(table.source, section, taken.frame, taken.problems, taken.values)
+def _kept(folder: Path, name: str, sections: Sequence[Section]) -> str:
+    """Keeps a mapping; what became of it."""
+    try:
+        return f"is kept as a mapping in {write_mapping(folder, name, sections)}"
+    except OSError as error:
+        return f"cannot be kept as a mapping in {folder} ({error.strerror})"
 
 
-def together(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """One row per node and instant of all frames: of each measurement the value of the last that has one."""
-    joined = pd.concat(frames, ignore_index=True)
-    if len(frames) == 1:
-        return joined
-    keys = ["node_id", "timestamp"]
-    # last() takes the last value that is none.
-    merged = joined.groupby(keys, sort=True, as_index=False)[["district_id", *MEASUREMENTS]].last()
-    return merged[list(joined.columns)]
+def _read(files: Sequence[Path], plan: Plan, console: Console, zone: ZoneInfo, spool: Path) -> Gathered:
+    parts: list[Path] = []
+    spans: list[tuple[datetime, datetime]] = []
+    readings = lost = 0
+    for number, portion in enumerate(portions(files, plan)):
+        dialogue.show(console, portion, zone)
+        part = spool / f"{number:05d}.parquet"
+        portion.frame.assign(source_file=portion.source).to_parquet(part, index=False)
+        parts.append(part)
+        at = portion.frame["timestamp"]
+        spans.append((at.min().to_pydatetime(), at.max().to_pydatetime()))
+        readings += len(portion.frame)
+        lost += sum(problem.count for problem in portion.problems if is_loss(problem))
+    dialogue.show_assumptions(console, plan.assumptions)
+    return Gathered(parts, plan.sections, min(a for a, _ in spans), max(b for _, b in spans), readings, lost)

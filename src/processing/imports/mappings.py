@@ -36,7 +36,9 @@ def read_mapping(path: Path) -> Mapping:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark is not None else ""
-        raise Refusal(f"{path}{line}: this is no YAML. Correct it, or have a new mapping made without --mapping") from None
+        raise Refusal(
+            f"{path}{line}: this is no YAML. Correct it, or have a new mapping made without --mapping"
+        ) from None
     try:
         return Mapping.model_validate(content)
     except ValidationError as error:

@@ -18,10 +18,17 @@ from src.processing.imports.workbooks import read_workbook
 MOST_BYTES = 500_000_000
 _BLOCK = 1 << 20
 _NO_TABLE = {
-    b"%PDF": "a PDF", b"\x89PNG": "a picture (PNG)", b"\xff\xd8\xff": "a picture (JPEG)", b"GIF8": "a picture (GIF)",
-    b"BM": "a picture (BMP)", b"II*\x00": "a picture (TIFF)", b"Rar!": "an archive (RAR)", b"7z\xbc\xaf": "an archive (7z)",
-    b"SQLite format": "an SQLite database", b"\x7fELF": "a program", b"MZ": "a program", b"{\\rtf": "a document (RTF)",
-}  # fmt: skip
+    b"%PDF": "a PDF",
+    b"\x89PNG": "a picture (PNG)",
+    b"\xff\xd8\xff": "a picture (JPEG)",
+    b"GIF8": "a picture (GIF)",
+    b"II*\x00": "a picture (TIFF)",
+    b"Rar!": "an archive (RAR)",
+    b"7z\xbc\xaf": "an archive (7z)",
+    b"SQLite format": "an SQLite database",
+    b"\x7fELF": "a program",
+    b"{\\rtf": "a document (RTF)",
+}
 
 
 def open_tables(path: Path, most_bytes: int = MOST_BYTES) -> list[Table]:
@@ -79,7 +86,7 @@ def _unpacked(path: Path, name: str, most_bytes: int) -> Iterator[tuple[Path, in
                     lines += block.count(b"\n")
                     if size > most_bytes:
                         raise Refusal(
-                            f"{name} holds more than {most_bytes / 1e6:,.0f} MB unpacked, which is what a file may hold. "
+                            f"{name} holds more than {most_bytes / 1e6:,.0f} MB unpacked, the most a file may hold. "
                             "Part it, by year for example, and give the parts together"
                         )
                     unpacked.write(block)

@@ -28,7 +28,8 @@ def read_workbook(path: Path, name: str, most_bytes: int) -> list[Table]:
             size = sum(part.file_size for part in archive.infolist())
             if size > most_bytes:
                 raise Refusal(
-                    f"{name} holds {size / 1e6:,.0f} MB unpacked, more than {most_bytes / 1e6:,.0f}. Part it, by year for example"
+                    f"{name} holds {size / 1e6:,.0f} MB unpacked, more than {most_bytes / 1e6:,.0f}. "
+                    "Part it, by year for example"
                 )
     try:
         book = CalamineWorkbook.from_path(str(path))
