@@ -7,7 +7,8 @@ import { badge, button, card, dialog, link, page_title, table } from "../parts.j
 import { may } from "../session.js";
 import { t } from "../words.js";
 
-const TYPES = ["flow_prediction", "anomaly_detection", "efficiency_optimization"];
+// The others are renewed by the service itself, with what they are learned from.
+const TRAINED = "flow_prediction";
 export const REQUESTS = "/api/v1/models/requests?limit=50";
 
 export async function show(place) {
@@ -18,10 +19,9 @@ export async function show(place) {
   function ask_for_training() {
     dialog(t("models.train"), [
       h("p", {}, t("models.train_why")),
-      { name: "model_type", label: t("common.kind"), kind: "select", options: TYPES.map((type) => [type, t(`model_type.${type}`)]) },
       { name: "scope", label: t("models.scope"), help: t("models.scope_help"), most: 300 },
-    ], async ({ model_type, scope }) => {
-      await post("/api/v1/models/train", scope ? { model_type, scope } : { model_type });
+    ], async ({ scope }) => {
+      await post("/api/v1/models/train", { model_type: TRAINED, ...(scope ? { scope } : {}) });
       look_again();
     }, t("models.train_now"));
   }
