@@ -20,6 +20,7 @@ from src.processing.jobs import records as jobs
 from src.processing.nodes import import_nodes
 from src.quickstart.datasets import Dataset, load, load_weather
 from src.quickstart.place import Trouble
+from src.quickstart.report import job_ids
 from src.quickstart.services import running
 from src.settings import Settings
 
@@ -68,6 +69,8 @@ class Cycle:
     ) -> None:
         self._progress, self._database, self._log = progress, database, folder / "processing.log"
         self._environment = environment
+        # The clock of each start begins where the data end: an earlier start's jobs may seem newer than this one's.
+        self._earlier = job_ids(database)
         self._reading = progress.add_task(name, total=None)
         self._concluding: TaskID | None = None
         self._weeks: tuple[datetime, float] | None = None
@@ -92,15 +95,18 @@ class Cycle:
         """
         assert self._service is not None
         code = self._service.poll()
+        column = processing_jobs.c
+        own = select(processing_jobs).where(column.job_type == jobs.CYCLE, column.job_id.not_in(self._earlier))
         with self._database.connect() as connection:
-            newest = select(processing_jobs).where(processing_jobs.c.job_type == jobs.CYCLE)
-            job = connection.execute(newest.order_by(processing_jobs.c.created_at.desc()).limit(1)).one_or_none()
+            job = connection.execute(own.order_by(column.created_at.desc()).limit(1)).one_or_none()
         if code is not None:
             if code or job is None:
                 raise Trouble(f"Processing failed: {job.error_message if job else ''} See {self._log}")
-            self._progress.update(self._reading, total=1, completed=1)
-            if self._concluding is not None:
-                self._progress.update(self._concluding, total=1, completed=1)
+            if self._concluding is None or self._weeks is None:
+                self._progress.update(self._reading, total=1, completed=1)
+            else:
+                weeks = self._weeks[1]
+                self._progress.update(self._concluding, total=weeks, completed=weeks)
             return True
         if job is not None and job.status == "running":
             done = job.processed_items + job.failed_items

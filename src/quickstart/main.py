@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
     TaskProgressColumn,
     TextColumn,
@@ -87,7 +88,8 @@ def _run(options: argparse.Namespace, started: ExitStack) -> None:
             wait_until_ready(url, api, folder / "api.log")
     print_urls(console, url, key)
     # Who looks sees the data come in; nobody waits for what takes minutes.
-    with _progress() as progress:
+    # What is left is only told where what was done so far tells it.
+    with _progress(TextColumn("left"), TimeRemainingColumn()) as progress:
         process_and_train(progress, database, environment, folder, not options.no_models)
     console.print(table_of_nodes(url, key))
     print_models(console, database)
@@ -103,19 +105,10 @@ def _run(options: argparse.Namespace, started: ExitStack) -> None:
             raise Trouble(f"The API ended with code {code}; {folder}/api.log says why.")
 
 
-def _progress() -> Progress:
-    """Bars with the time that each took, and the time that is left where what was done so far tells it."""
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-        speed_estimate_period=120,
-    )
+def _progress(*more: ProgressColumn) -> Progress:
+    """Bars with the time that each took, and more columns."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    return Progress(*columns, TimeElapsedColumn(), *more, console=console, speed_estimate_period=120)
 
 
 def _own_readings(options: argparse.Namespace, folder: Path) -> Callable[[], Dataset]:

@@ -17,7 +17,7 @@ from src.domain.metrics import TIME_WINDOWS
 from src.processing.jobs.records import TRAINING
 from src.processing.modelling.registry import ACTIVE, ANOMALIES, DESCRIBED, FLOW, PRESSURE, SHADOW
 
-_KINDS = {FLOW: "forecast", ANOMALIES: "detector", PRESSURE: "leakage by pressure"}
+_KINDS = {FLOW: "Forecast", ANOMALIES: "Detector", PRESSURE: "Leakage"}
 _MOST_REFUSED = 2
 _district = tables.recommendations.c.district_id
 
@@ -99,19 +99,16 @@ def print_models(console: Console, database: Engine) -> None:
             .limit(1)
         )
         recommended = connection.execute(select(tables.recommendations).order_by(_district)).all()
-    table = Table(title="Models", title_justify="left")
-    for heading in ("kind", "of", "status", "why", "in the band"):
-        table.add_column(heading, justify="left", overflow="fold")
     for model in models:
-        coverage = model.validation_metrics.get("coverage")
-        inside = "" if coverage is None else f"{coverage:.0%} of {model.validation_metrics.get('hours', 0):,.0f} h"
-        table.add_row(_KINDS[model.model_type], model.scope, model.status, reasons[model.model_id], inside)
+        line = f"{_KINDS[model.model_type]:15}{model.scope}: {model.status}; {reasons[model.model_id]}"
+        if (coverage := model.validation_metrics.get("coverage")) is not None:
+            hours = model.validation_metrics["hours"]
+            line += f"; {coverage:.0%} of {hours:,.0f} hours that it had not seen lay in its band"
+        _line(console, line)
     for pool in pools or []:
         if "model_id" not in pool:
             why = "; ".join(filter(None, [pool.get("not_trained"), *set(pool.get("failures", {}).values())]))
-            table.add_row(_KINDS[FLOW], pool.get("scope", ""), "not trained", why, "")
-    if table.row_count:
-        console.print(table)
+            _line(console, f"{_KINDS[FLOW]:15}{pool.get('scope', '')}: not trained; {why}")
     refused = [row for row in recommended if row.outcome != "recommended"]
     for row in recommended:
         if row.outcome == "recommended":

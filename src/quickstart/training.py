@@ -18,6 +18,7 @@ from src.processing.jobs import records as jobs
 from src.processing.modelling import registry
 from src.quickstart.loading import Cycle
 from src.quickstart.services import running
+from src.settings import Settings
 
 _COMMAND = "src.processing.models"
 
@@ -35,6 +36,7 @@ def process_and_train(
     Raises:
         Trouble: where a cycle fails. A training that fails stops nothing.
     """
+    _give_up_interrupted(database, environment)
     with ExitStack() as started:
         cycle = Cycle(progress, database, environment, folder)
         cycle.start(started)
@@ -67,13 +69,18 @@ class _Training:
         self._progress, self._database = progress, database
         self._bar: TaskID = progress.add_task("Training forecasts", total=None)
         arguments = ("train", "--by", "quickstart")
-        starting = running(_COMMAND, environment, folder / "training.log", *arguments)
+        self._is_over = False
+        self._log = folder / "training.log"
+        starting = running(_COMMAND, environment, self._log, *arguments)
         self._command: subprocess.Popen[bytes] = started.enter_context(starting)
 
     def is_over(self) -> bool:
         """Whether it has ended; shows how far it is."""
-        if self._command.poll() is not None:
-            self._progress.update(self._bar, total=100, completed=100)
+        if (code := self._command.poll()) is not None:
+            if not self._is_over:
+                self._is_over = True
+                self._progress.update(self._bar, total=100, completed=100)
+                _say_where_it_failed(self._progress, code, self._log)
             return True
         query = select(processing_jobs.c.progress_percentage)
         query = query.where(processing_jobs.c.job_type == jobs.TRAINING, processing_jobs.c.status == "running")
@@ -88,9 +95,24 @@ class _Training:
 def _recommend(progress: Progress, environment: dict[str, str], folder: Path) -> None:
     """Relates leakage to pressure in every district, and recommends set-points where that is known."""
     bar = progress.add_task("Relating leakage to pressure", total=None)
-    with running(_COMMAND, environment, folder / "training.log", "recommend", "--by", "quickstart") as command:
-        command.wait()
+    log = folder / "training.log"
+    with running(_COMMAND, environment, log, "recommend", "--by", "quickstart") as command:
+        code = command.wait()
     progress.update(bar, total=1, completed=1)
+    _say_where_it_failed(progress, code, log)
+
+
+def _say_where_it_failed(progress: Progress, code: int, log: Path) -> None:
+    if code:
+        progress.console.print(f"Not everything could be learned: {log} says why.", highlight=False, soft_wrap=True)
+
+
+def _give_up_interrupted(database: Engine, environment: dict[str, str]) -> None:
+    """Ends a training that an earlier start was stopped in: nobody else works on these data, and it would be waited
+    for."""
+    if (job_id := jobs.another_running(database, jobs.TRAINING)) is not None:
+        now = Settings(**environment).running_clock.now()  # type: ignore[arg-type]
+        jobs.fail(database, job_id, now, "the start that trained it was stopped")
 
 
 def _is_untaught(database: Engine) -> bool:
