@@ -114,7 +114,7 @@ export function table({ columns, rows, caption, empty }) {
 
   function cell(column, row) {
     const content = column.render ? column.render(row) : row[column.key];
-    return h("td", { class: column.align ?? null, "data-label": column.label }, content ?? "—");
+    return h("td", { class: column.align ?? null, "data-label": column.label }, h("div", {}, content ?? "—"));
   }
 
   more.addEventListener("click", draw);
