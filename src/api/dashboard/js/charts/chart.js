@@ -5,13 +5,13 @@ import { number, quantity, time, zone } from "../format.js";
 import { table } from "../parts.js";
 import { language, t } from "../words.js";
 import { tick_labels } from "./axis.js";
-import { above, beneath } from "./drawing.js";
+import { SEVERITY_COLOURS, above, beneath } from "./drawing.js";
 import { aligned, columns_of, csv, figures_of, file_name, panned, shown, within, zoomed } from "./figures.js";
 
 // A table longer than this is nothing to read; the file has all of it.
 const MOST_ROWS = 500;
 const LEAST_WINDOWS = 4;
-const COLOURS = ["measured", "forecast", "expected", "accent", "good", "warn", "bad", "muted", "ink", "line", "gap"];
+const COLOURS = ["measured", "forecast", "expected", "accent", "good", "warn", "bad", "info", "muted", "ink", "line", "gap"];
 let charts = 0;
 
 // Draws a chart at the end of `place`. Options:
@@ -19,7 +19,7 @@ let charts = 0;
 //   timestamps: epoch seconds, ascending; series: [{label, kind, colour, values | lower and upper, timestamps?, hidden?}],
 //     kind: line, dashes, steps, bars, points, band; colour: measured, forecast, expected, accent, good, warn, bad, muted
 //   gaps: [{from, to}]; events: [{from, to, label, severity, open?}]; marks (levels): [{value, label, colour, from?, to?}]
-//   height (px); view: {from, to}, what to show first; bounds: {from, to}, as far as one may go
+//   range: {low, high}, of the values to be drawn where not all are; height (px); view: {from, to}, what to show first; bounds: {from, to}, as far as one may go
 //   on_zoom(from, to): after the reader has changed what is shown
 // Returns {update(options), show(from, to), view(), destroy()}.
 export function chart(place, options) {
@@ -126,7 +126,8 @@ export function chart(place, options) {
         },
       }, h("span", { class: `chart-swatch swatch-${each.kind} colour-${each.colour}`, "aria-hidden": "true" }), each.label)),
       data.gaps.length ? h("span", { class: "chart-entry" }, h("span", { class: "chart-swatch swatch-gap colour-gap", "aria-hidden": "true" }), t("chart.gap")) : "",
-      data.events.length ? h("span", { class: "chart-entry" }, h("span", { class: "chart-swatch swatch-event colour-bad", "aria-hidden": "true" }), t("chart.event")) : "");
+      Object.entries(SEVERITY_COLOURS).filter(([name]) => data.events.some(({ severity }) => severity === name)).map(([name, colour_name]) =>
+        h("span", { class: "chart-entry" }, h("span", { class: `chart-swatch swatch-event colour-${colour_name}`, "aria-hidden": "true" }), `${t("chart.event")}: ${t(`severity.${name}`)}`)));
   }
 
   function header() {
@@ -370,7 +371,8 @@ function decimals(splits) {
   return Math.min(Math.max(-Math.floor(Math.log10(step) + 1e-9), 0), 4);
 }
 
-function y_range(low, high, { marks, series }) {
+function y_range(low, high, { marks, series, range }) {
+  if (range) [low, high] = [range.low, range.high];
   const levels = marks.map((mark) => mark.value);
   if (series.some((each) => each.kind === "bars")) levels.push(0);
   const known = [low, high, ...levels].filter((value) => Number.isFinite(value));

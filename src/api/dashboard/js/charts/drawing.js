@@ -2,7 +2,7 @@
 
 import { known_runs, lonely } from "./figures.js";
 
-const SEVERITY_COLOURS = { critical: "bad", warning: "warn", info: "muted" };
+export const SEVERITY_COLOURS = { critical: "bad", warning: "warn", info: "info" };
 
 // Runs a drawing within the plot's area; the canvas is as it was afterwards.
 function clipped(plot, draw) {
@@ -22,8 +22,8 @@ export function beneath(plot, { timestamps, series, gaps, events, hidden }, colo
     const y = (value) => plot.valToPos(value, "y", true);
     for (const gap of gaps) hatch(ctx, bbox, x(gap.from), x(gap.to), colour("gap"), ratio);
     for (const event of events) {
-      ctx.globalAlpha = 0.1;
-      ctx.fillStyle = colour(SEVERITY_COLOURS[event.severity] ?? "muted");
+      ctx.globalAlpha = 0.09;
+      ctx.fillStyle = colour(SEVERITY_COLOURS[event.severity] ?? "info");
       const from = Math.max(x(event.from), bbox.left - 1);
       const to = event.to == null ? bbox.left + bbox.width : x(event.to);
       ctx.fillRect(from, bbox.top, Math.max(to - from, ratio), bbox.height);
@@ -85,7 +85,7 @@ export function above(plot, { timestamps, series, events, marks, hidden }, colou
     ctx.lineWidth = 2 * ratio;
     for (const event of events) {
       const at = x(event.from);
-      ctx.strokeStyle = ctx.fillStyle = colour(SEVERITY_COLOURS[event.severity] ?? "muted");
+      ctx.strokeStyle = ctx.fillStyle = colour(SEVERITY_COLOURS[event.severity] ?? "info");
       ctx.beginPath();
       ctx.moveTo(at, bbox.top);
       ctx.lineTo(at, bbox.top + bbox.height);
@@ -110,7 +110,7 @@ export function above(plot, { timestamps, series, events, marks, hidden }, colou
       ctx.lineTo(to, at);
       ctx.stroke();
       ctx.textAlign = "left";
-      ctx.textBaseline = at < bbox.top + 16 * ratio ? "top" : "bottom";
+      ctx.textBaseline = mark.is_below || at < bbox.top + 16 * ratio ? "top" : "bottom";
       ctx.fillText(mark.label, from + 4 * ratio, at + (ctx.textBaseline === "top" ? 2 : -2) * ratio);
     }
   });

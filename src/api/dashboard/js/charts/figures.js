@@ -163,3 +163,20 @@ export function nights_of(timestamps, values, hour_of, hours = [2, 3]) {
         : of_night.reduce((sum, value) => sum + value, 0) / of_night.length,
   }));
 }
+
+// The range in which nearly all values lie, where a few lie so far outside of it that they would press the others flat;
+// else null. Values of `kept`, [first, last) places, count whatever they are.
+export function usual_range(values, kept = [0, 0]) {
+  const known = values.filter((value) => value != null).sort((a, b) => a - b);
+  if (known.length < 20) return null;
+  const at = (share) => known[Math.round(share * (known.length - 1))];
+  let [low, high] = [at(0.01), at(0.99)];
+  for (const value of values.slice(...kept)) {
+    if (value == null) continue;
+    low = Math.min(low, value);
+    high = Math.max(high, value);
+  }
+  const reach = 2 * (high - low);
+  if (reach === 0 || (known[0] >= low - reach && known.at(-1) <= high + reach)) return null;
+  return { low, high };
+}

@@ -17,7 +17,7 @@ const of = (answer, node_id, measurement, kind) =>
 
 const is_known = (values) => Boolean(values?.some((value) => value != null));
 
-// What of a node's measurement is there: the series, and reasons why what could be there is not.
+// What of a node's measurement is there (a window that has not ended by `now` is no gap): the series, and reasons why what could be there is not.
 export function chart_of(answer, node_id, measurement, now) {
   const history = of(answer, node_id, measurement, "history");
   const forecast = of(answer, node_id, measurement, "forecast");
@@ -48,7 +48,7 @@ export function chart_of(answer, node_id, measurement, now) {
     series,
     unit: history?.unit ?? "",
     is_known: is_known(values),
-    gaps: is_known(values) ? gaps_of(answer.timestamps, values, answer.window_seconds, now) : [],
+    gaps: is_known(values) ? gaps_of(answer.timestamps, values, answer.window_seconds, now - answer.window_seconds) : [],
     expected_reason: expected?.reason ?? null,
     forecast,
   };
@@ -83,7 +83,7 @@ export function inflow_of(answer, inlets, outlets, now) {
     values,
     unit: "L/s",
     is_known: is_known(values),
-    gaps: is_known(values) ? gaps_of(answer.timestamps, values, answer.window_seconds, now) : [],
+    gaps: is_known(values) ? gaps_of(answer.timestamps, values, answer.window_seconds, now - answer.window_seconds) : [],
     expected_reason: reasons[0] ?? null,
   };
 }

@@ -2,7 +2,7 @@
 
 import { hour_of } from "../charts/axis.js";
 import { chart } from "../charts/chart.js";
-import { nights_of } from "../charts/figures.js";
+import { gaps_of, nights_of } from "../charts/figures.js";
 import { inflow_of, iso, seconds, series_path } from "../charts/history.js";
 import { h, replace } from "../dom.js";
 import { ago, date, now, number, quantity, share, time, zone } from "../format.js";
@@ -35,9 +35,9 @@ export async function show(place, address) {
     h("p", { class: "facts-line" }, h("code", {}, district_id), " · ", t("district.summary", { nodes: number(month.nodes, 0), open: number(month.open_anomalies, 0) })),
     card(t("district.balance"), h("div", { class: "toolbar" }, lengths), balance, balance_days),
     card(t("district.inflow"), flows),
+    card(t("district.events"), events),
     card(t("district.nights"), nights),
     card(t("district.advice"), advice),
-    card(t("district.events"), events),
     card(t("district.sensors"), sensors),
     card(t("district.models"), models));
 
@@ -47,7 +47,7 @@ export async function show(place, address) {
     pictures.add(made);
     return made;
   };
-  let days_picture = null;
+  let day_pictures = [];
   let is_left = false;
 
   async function draw_balance() {
@@ -59,10 +59,11 @@ export async function show(place, address) {
     try {
       const rows = await get(`/api/v1/network/efficiency?time_window=1day&${query}&${span}&limit=1000`);
       if (is_left || days !== length) return;
-      if (days_picture) pictures.delete(days_picture), days_picture.destroy();
-      days_picture = null;
-      const options = days_of(rows, district_id, days);
-      if (options.timestamps.length) days_picture = picture(balance_days, options);
+      for (const old of day_pictures) {
+        pictures.delete(old);
+        old.destroy();
+      }
+      day_pictures = rows.length ? days_of(rows, district_id, days).map((options) => picture(balance_days, options)) : [];
     } catch (failure) {
       replace(balance_days, failed(failure));
     }
@@ -131,7 +132,8 @@ function balance_of({ window_start, window_end, balance }) {
       amount(t("district.input"), with_margin(balance.input_volume, balance.input_margin, "m³"), null, reason),
       amount(t("district.used"), with_margin(balance.output_volume, balance.output_margin, "m³"), null, reason),
       amount(t("district.loss"), with_margin(balance.loss_volume, balance.loss_margin, "m³"),
-        loss_share && t("district.of_input", { share: loss_share }), reason)),
+        balance.loss_margin != null && Math.abs(balance.loss_volume) <= balance.loss_margin
+          ? t("district.within_margin") : loss_share && t("district.of_input", { share: loss_share }), reason)),
     h("p", { class: "hint" }, t("district.balance_window", { from: date(window_start), to: date(new Date(Date.parse(window_end) - 1)) })),
     h("details", { open: true }, h("summary", {}, t("district.rests_on")), facts([
       [t("district.method"), balance.method ? t(`method.${balance.method}`) : unknown(t("common.unknown"))],
@@ -149,21 +151,31 @@ function balance_of({ window_start, window_end, balance }) {
   ];
 }
 
-// The balance of each day: what came in, and what of it was lost, with the band that meters' errors leave.
+// The balance of each day: what was lost, with the band that meters' errors leave, and what came in and was used.
 function days_of(rows, district_id, days) {
   const found = rows.map((row) => ({ at: seconds(row.window_start), ...row.zone_metrics[district_id] })).reverse();
+  const timestamps = found.map((day) => day.at);
   const column = (value) => found.map((day) => value(day) ?? null);
   const bound = (sign) => column((day) => (day.loss_volume == null || day.loss_margin == null ? null : day.loss_volume + sign * day.loss_margin));
-  return {
-    title: t("district.day_by_day", { days }), unit: "m³", digits: 0,
-    timestamps: found.map((day) => day.at),
-    series: [
-      { label: t("district.loss_band"), kind: "band", colour: "warn", lower: bound(-1), upper: bound(1) },
-      { label: t("district.loss"), kind: "line", colour: "warn", values: column((day) => day.loss_volume) },
-      { label: t("district.input"), kind: "steps", colour: "measured", values: column((day) => day.input_volume) },
-      { label: t("district.used"), kind: "steps", colour: "muted", values: column((day) => day.output_volume), hidden: true },
-    ],
-  };
+  const whole = { unit: "m³", digits: 0, timestamps, height: 200 };
+  const loss = column((day) => day.loss_volume);
+  return [
+    {
+      ...whole, title: t("district.loss_by_day", { days }),
+      gaps: gaps_of(timestamps, loss, DAY),
+      series: [
+        { label: t("district.loss_band"), kind: "band", colour: "warn", lower: bound(-1), upper: bound(1) },
+        { label: t("district.loss"), kind: "line", colour: "warn", values: loss },
+      ],
+    },
+    {
+      ...whole, title: t("district.input_by_day", { days }),
+      series: [
+        { label: t("district.input"), kind: "steps", colour: "measured", values: column((day) => day.input_volume) },
+        { label: t("district.used"), kind: "steps", colour: "forecast", values: column((day) => day.output_volume) },
+      ],
+    },
+  ];
 }
 
 function sensor_table(nodes) {

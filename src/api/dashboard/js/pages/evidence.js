@@ -1,19 +1,20 @@
 // Why an event was raised: the figures that it rests on, drawn and in words.
 
 import { chart } from "../charts/chart.js";
-import { gaps_of } from "../charts/figures.js";
+import { gaps_of, shown, usual_range } from "../charts/figures.js";
 import { chart_of, digits_of, iso, seconds, series_path } from "../charts/history.js";
 import { h, replace } from "../dom.js";
 import { duration, now, number, quantity, share, time } from "../format.js";
 import { get } from "../http.js";
 import { facts, table, unknown } from "../parts.js";
 import { has, t } from "../words.js";
-import { as_events, kind_of, node_link } from "./common.js";
+import { as_events, english, kind_of, node_link } from "./common.js";
 
 const DAY = 86400;
 const HOUR = 3600;
 // What was usual shows best in the same days of the week before.
 const BEFORE = 7 * DAY;
+const SHORT = ["spikes", "jump", "transient"];
 const FLOWS = ["flow_rate", "loss", "inflow"];
 
 // Draws the event's subject around it: its values, what was expected, the threshold or step. A promise of the chart.
@@ -21,8 +22,11 @@ export async function picture_of(place, event) {
   const until = now().getTime() / 1000;
   const begin = seconds(event.timestamp);
   const end = seconds(event.end) ?? until;
-  // Of a long one, as much before it as shows what was usual.
-  const span = { from: begin - Math.max(BEFORE, 0.2 * (end - begin)), to: Math.min(Math.max(end + DAY, begin + 2 * DAY), until + HOUR) };
+  // Swings of minutes do not show in hours; of a long event, as much before it as shows what was usual.
+  const is_short = SHORT.includes(event.anomaly_type) && end - begin < DAY;
+  const before = is_short ? DAY : Math.max(BEFORE, 0.2 * (end - begin));
+  const after = is_short ? DAY / 2 : DAY;
+  const span = { from: begin - before, to: Math.min(Math.max(end + after, begin + 2 * after), until + HOUR), window: is_short ? "5min" : "1hour" };
   try {
     const data = event.measurement_type === "loss" ? await losses(event, span, until) : await readings(event, span, until);
     if (!place.isConnected) return null;
@@ -30,10 +34,14 @@ export async function picture_of(place, event) {
       replace(place, h("p", {}, unknown(t("incident.nothing_drawn"))));
       return null;
     }
-    replace(place, data.expected_reason ? h("p", { class: "hint" }, `${t("node.no_expected")} `, h("span", { lang: "en" }, data.expected_reason)) : "");
+    const [main] = data.series.filter(({ kind }) => kind === "line");
+    const range = main && usual_range(main.values, shown(data.timestamps, { from: begin, to: end }));
+    replace(place,
+      data.expected_reason ? h("p", { class: "hint" }, `${t("node.no_expected")} `, english(data.expected_reason)) : "",
+      range ? h("p", { class: "hint" }, t("incident.beyond_drawing")) : "");
     return chart(place, {
       events: as_events([event], until).map((marked) => ({ ...marked, open: null })),
-      marks: levels_of(event, data.unit, begin, end), view: { from: span.from, to: Math.max(span.to, end) }, ...data,
+      marks: levels_of(event, data.unit, begin, end), range, view: { from: span.from, to: Math.max(span.to, end) }, ...data,
     });
   } catch (failure) {
     if (place.isConnected) replace(place, h("p", {}, unknown(failure.detail ?? failure.message)));
@@ -45,7 +53,7 @@ async function readings(event, span, until) {
   const measurement = FLOWS.includes(event.measurement_type) ? "flow_rate" : event.measurement_type;
   const measurements = measurement ? [measurement] : ["flow_rate", "pressure", "temperature"];
   const answer = await get(series_path({
-    nodes: [event.node_id], measurements, window: "1hour", ...span, include: "history,expected", points: 1500,
+    nodes: [event.node_id], measurements, ...span, include: span.window === "1hour" ? "history,expected" : "history", points: 1500,
   }));
   const found = measurements.map((name) => ({
     title: `${t(`measurement.${name}`)} · ${event.node_name || event.node_id}`, digits: digits_of(name),
@@ -71,7 +79,7 @@ async function losses(event, span, until) {
       { label: t("district.loss_band"), kind: "band", colour: "muted", lower: bound(-1), upper: bound(1), hidden: true },
       { label: t("district.loss"), kind: "line", colour: "measured", values },
     ],
-    gaps: gaps_of(timestamps, values, HOUR, until),
+    gaps: gaps_of(timestamps, values, HOUR, until - HOUR),
     is_known: values.some((value) => value !== null),
   };
 }
@@ -82,7 +90,7 @@ function levels_of({ metadata, expected_value, actual_value, measurement_type },
   const add = (name, value, colour, more) =>
     Number.isFinite(value) && levels.push({ value, label: `${t(name)} ${quantity(value, unit, 2)}`, colour, ...more });
   if (measurement_type) {
-    add("evidence.expected", expected_value, "expected", { from, to });
+    add("evidence.expected", expected_value, "expected", { from, to, is_below: actual_value > expected_value });
     if (metadata.size != null || expected_value == null) add("evidence.actual", actual_value, "bad", { from, to });
   }
   for (const [name, value] of Object.entries(metadata.limits ?? {})) {
@@ -101,15 +109,16 @@ export function evidence_of(event) {
   const unit = has(`unit.${event.measurement_type}`) ? t(`unit.${event.measurement_type}`) : FLOWS.includes(event.measurement_type) ? "L/s" : "";
   const of = (name, show) => (metadata[name] == null ? null : [t(`evidence.${name}`), show(metadata[name])]);
   const flow = (value) => quantity(value, "L/s", 2);
-  const own = (value) => quantity(value, unit, 3);
+  const with_unit = (value) => quantity(value, unit, 3);
   const hours = (value) => quantity(value, "h", 0);
   const plain = (value) => number(value, 1);
   const spreads = (value) => t("evidence.in_spreads", { count: number(value, 1) });
   return [
     facts([
-      event.actual_value == null ? null : [t("evidence.actual"), own(event.actual_value)],
-      event.expected_value == null ? null : [t("evidence.expected"), own(event.expected_value)],
-      event.deviation_percentage == null ? null : [t("evidence.deviation"), quantity(event.deviation_percentage, "%", 1)],
+      event.actual_value == null ? null : [t("evidence.actual"), with_unit(event.actual_value)],
+      event.expected_value == null ? null : [t("evidence.expected"), with_unit(event.expected_value)],
+      // Of next to nothing expected, a percentage says nothing.
+      event.deviation_percentage == null || Math.abs(event.deviation_percentage) > 1000 ? null : [t("evidence.deviation"), quantity(event.deviation_percentage, "%", 1)],
       [t("evidence.method"), t(`method.${event.detection_method}`)],
       [t("evidence.detected"), time(event.detected_at)],
       of("hours", (value) => duration(value * HOUR)),
@@ -126,11 +135,11 @@ export function evidence_of(event) {
       of("looks_like", (value) => t(`leak.${value}`)),
       of("found_later", kind_of),
       of("do_not_fit", (value) => value.map((name) => t(`limit.${name}`)).join(", ")),
-      of("tolerated_hours", hours), of("longest_usual_hours", hours), of("largest_step", own), of("largest_usual_step", own),
+      of("tolerated_hours", hours), of("longest_usual_hours", hours), of("largest_step", with_unit), of("largest_usual_step", with_unit),
       of("readings_set_aside", (value) => number(value, 0)),
-      of("times", (value) => number(value, 0)),
-      of("closed_because", (value) => h("span", { lang: "en" }, value)),
-      ...Object.entries(metadata.limits ?? {}).filter(([, value]) => value != null).map(([name, value]) => [t(`limit.${name}`), own(value)]),
+      metadata.times > 1 ? of("times", (value) => number(value, 0)) : null,
+      of("closed_because", english),
+      ...Object.entries(metadata.limits ?? {}).filter(([, value]) => value != null).map(([name, value]) => [t(`limit.${name}`), with_unit(value)]),
     ]),
     kinds_of(metadata.kinds),
     sensors_of(metadata.sensors),

@@ -6,7 +6,7 @@ import { Failure, all, get, poll, post } from "../http.js";
 import { badge, button, card, dialog, facts, link, notice, page_title, severity, table, unknown } from "../parts.js";
 import { may } from "../session.js";
 import { t } from "../words.js";
-import { amount, by_urgency, english, kind_of, lasted, node_link, place_path, with_margin } from "./common.js";
+import { amount, by_urgency as by_severity, english, kind_of, lasted, node_link, place_path, weight_of, with_margin } from "./common.js";
 import { evidence_of, picture_of } from "./evidence.js";
 
 const YEAR_HOURS = 8784;
@@ -91,6 +91,13 @@ async function events_of(incident_id) {
   return events.length ? events : alone(await get(`/api/v1/anomalies/${id}`));
 }
 
+// What is open first; of these the most severe, of alike ones what loses most water.
+function by_urgency(a, b) {
+  const lost = ({ metadata }) => metadata.lost_m3_so_far ?? 0;
+  const is_over = ({ resolved_at }) => Number(Boolean(resolved_at));
+  return is_over(a) - is_over(b) || weight_of(a) - weight_of(b) || lost(b) - lost(a) || by_severity(a, b);
+}
+
 const singles = new WeakMap();
 // The same list for the same answer, so that nothing is drawn again that has not changed.
 function alone(event) {
@@ -172,16 +179,16 @@ function resolve(events, reload) {
   }, t("incident.resolve"));
 }
 
-// What people said of it.
+// What people did about it, and wrote.
 function remarks(events) {
-  const said = events.flatMap((event) => [
+  const deeds_of = events.flatMap((event) => [
     event.acknowledged_at && [event.acknowledged_at, t("incident.acknowledged_by", { who: event.acknowledged_by ?? t("common.unknown") }), event],
     event.resolved_at && [event.resolved_at, event.resolved_by ? t("incident.resolved_by", { who: event.resolved_by }) : t("incident.ended_itself"), event],
   ].filter(Boolean));
   const noted = events.filter((event) => event.note);
-  if (!said.length && !noted.length) return "";
+  if (!deeds_of.length && !noted.length) return "";
   return h("ul", { class: "remarks" },
-    said.sort((a, b) => Date.parse(a[0]) - Date.parse(b[0])).map(([at, text, event]) =>
+    deeds_of.sort((a, b) => Date.parse(a[0]) - Date.parse(b[0])).map(([at, text, event]) =>
       h("li", {}, h("time", { datetime: at }, time(at)), ` ${text} · ${title_of(event)}`)),
     noted.map((event) => h("li", {}, `${t("common.note")}: `, h("q", {}, event.note), event.is_confirmed == null ? "" : ` · ${t(event.is_confirmed ? "incident.confirmed" : "incident.false_alarm")}`)));
 }
@@ -211,7 +218,7 @@ function work_table(works) {
 
 function similar_table(events) {
   const verdict = ({ is_confirmed, resolved_at }) =>
-    is_confirmed == null ? t(resolved_at ? "incident.no_verdict" : "incidents.open") : t(is_confirmed ? "incident.confirmed" : "incident.false_alarm");
+    is_confirmed == null ? t(resolved_at ? "incident.no_verdict" : "incident.still_open") : t(is_confirmed ? "incident.confirmed" : "incident.false_alarm");
   return table({
     caption: t("incident.similar_caption"),
     empty: t("incident.none_similar"),

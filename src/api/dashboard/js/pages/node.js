@@ -51,7 +51,7 @@ export async function show(place, address) {
     card(t("node.metadata"), metadata_of(node)));
 
   const drawn = new Map();
-  let asked = 0;
+  let requests = 0;
   let from_now = !address.query.has("from");
 
   function latest(span) {
@@ -96,7 +96,7 @@ export async function show(place, address) {
 
   // Loads what is seen and a little to both sides, so that small moves show at once.
   async function load() {
-    const mine = ++asked;
+    const mine = ++requests;
     const { view, window } = state;
     const margin = 0.15 * (view.to - view.from);
     const end = Math.min(view.to + margin, now().getTime() / 1000 + AHEAD);
@@ -108,13 +108,13 @@ export async function show(place, address) {
         nodes: [node_id], measurements: MEASUREMENTS, window, ...span, points: 1500,
         include: window === "1hour" ? "history,forecast,expected" : "history",
       }));
-      if (mine !== asked || !place.isConnected) return;
+      if (mine !== requests || !place.isConnected) return;
       state.loaded = { ...span, is_thinned: answer.thinning.method !== "none" };
       draw(answer);
     } catch (failure) {
-      if (mine === asked) replace(notices, notice("bad", t("node.no_series", { reason: failure.detail ?? failure.message })));
+      if (mine === requests) replace(notices, notice("bad", t("node.no_series", { reason: failure.detail ?? failure.message })));
     } finally {
-      if (mine === asked) pictures.removeAttribute("aria-busy");
+      if (mine === requests) pictures.removeAttribute("aria-busy");
     }
     load_rejected(mine, span);
   }
@@ -152,7 +152,7 @@ export async function show(place, address) {
     try {
       const query = new URLSearchParams({ start_time: iso(span.from), end_time: iso(span.to), limit: 200 });
       const rows = await get(`${path}/rejected?${query}`);
-      if (mine !== asked) return;
+      if (mine !== requests) return;
       replace(rejected, table({
         caption: t("node.rejected_caption", { from: time(iso(span.from)), to: time(iso(span.to)) }),
         empty: t("node.none_rejected"),
@@ -166,7 +166,7 @@ export async function show(place, address) {
         rows,
       }), rows.length === 200 ? h("p", { class: "hint" }, t("node.newest_rejected")) : "");
     } catch (failure) {
-      if (mine === asked) replace(rejected, unknown(failure.detail ?? failure.message));
+      if (mine === requests) replace(rejected, unknown(failure.detail ?? failure.message));
     }
   }
 
@@ -185,7 +185,7 @@ export async function show(place, address) {
   }
 
   return () => {
-    asked += 1;
+    requests += 1;
     stops[0]();
     clearInterval(stops[1]);
     for (const picture of drawn.values()) picture.destroy();
