@@ -10,26 +10,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
-from src.domain.anomalies.habits import ENOUGH_HISTORY
-from src.domain.anomalies.relating import ENOUGH_HOURS, ENOUGH_MEASURED, FEWEST_SIGNALS
-from src.domain.anomalies.signals import MEASURED
-from src.domain.anomalies.watch import HISTORY, monday_of
+from src.domain.anomalies.watch import monday_of
 from src.domain.efficiency import ESTIMATED_BELOW, NO_CONSUMPTION, NO_INLET
 from src.domain.forecasting.features import FLOWED_WITHIN_DAYS, LEAST_WEEKS
-from src.domain.lifecycle import FEWEST_LEAKS, SHADOW_FOR
 from src.domain.pressure import FEWEST_NIGHTS, NO_NIGHT_USE, NO_PRESSURE_WITHIN, no_set_point, several_inlets
 from src.domain.roles import Belief, Node, listed
-from src.domain.rolling import LEAST_KNOWN
+from src.domain.rolling import LEAST_KNOWN, MONTH
 from src.domain.service_life import BY_HAND
 
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-# The days of a month's balance.
-MONTH = 30
-_NODES = "in nodes.csv, and import it with `python -m src.processing.nodes import nodes.csv`"
-_DISTRICTS = "in districts.csv, and import it with `python -m src.processing.districts import districts.csv`"
+NODE_FILE = "in nodes.csv, and import it with `python -m src.processing.nodes import nodes.csv`"
+DISTRICT_FILE = "in districts.csv, and import it with `python -m src.processing.districts import districts.csv`"
 _TRAIN = "it is trained on Sunday, or now with `python -m src.processing.models train`"
 _METERS = ("inlet", "outlet", "consumption")
 
@@ -89,34 +82,40 @@ def short(known: float, needed: float) -> tuple[int, int] | None:
     return None if known >= whole else (math.floor(known), whole)
 
 
-def for_balance(node: Node, role: Belief, district: Belief | None, today: Today) -> Iterator[str]:
-    """What a node lacks to take its part in the balance of its district."""
+def for_balance(node: Node, role: Belief, district: Belief | None, is_only_inlet: bool, today: Today) -> Iterator[str]:
+    """What a node lacks to take its part in the balance of its district.
+
+    Args:
+        role, district: believed ones.
+        is_only_inlet: no other node is stated as inlet of its district.
+    """
     if "monitoring" in (node.role, role.value):
         # Whoever only watches takes no part in any.
         return
     if node.role is None:
         value = role.value or "inlet, outlet, consumption, storage or monitoring"
-        yield f"its role is not stated, so that it counts in no balance: state {value} {_NODES}"
+        yield f"its role is not stated, so that it counts in no balance: state {value} {NODE_FILE}"
     if not node.district_id:
         value = f"the district {district.value}" if district else "its district"
-        yield f"it is in no district, and is balanced only with others that are in none: state {value} {_NODES}"
-    yield from _service(node)
+        yield f"it is in no district, and is balanced only with others that are in none: state {value} {NODE_FILE}"
+    yield from out_of_service(node)
     if node.role == "storage":
         if not node.has_tank_area:
-            yield f"the area of the tank is not known, and what it takes up is not either: state tank_area_m2 {_NODES}"
+            yield f"its area is not known, by which a level is an amount of water: state tank_area_m2 {NODE_FILE}"
         if not node.measures("pressure"):
             yield "no level is recorded of it: send the level as its pressure (1 m of water is 0.0980665 bar)"
     elif node.role in _METERS:
-        yield from _metered(node, today)
+        yield from _metered(node, is_only_inlet, today)
 
 
-def _service(node: Node) -> Iterator[str]:
+def out_of_service(node: Node) -> Iterator[str]:
+    """Why nothing is concluded of a node."""
     if not node.is_active:
-        yield f"it is not active: state is_active true {_NODES}"
+        yield f"it is not active: state is_active true {NODE_FILE}"
     elif node.out_of_service_since is not None and node.out_of_service_reason == BY_HAND:
         yield (
             f"it is out of service by hand since {node.out_of_service_since:%Y-%m-%d}: state out_of_service false "
-            f"{_NODES}"
+            f"{NODE_FILE}"
         )
     elif node.out_of_service_since is not None:
         yield (
@@ -125,9 +124,16 @@ def _service(node: Node) -> Iterator[str]:
         )
 
 
-def _metered(node: Node, today: Today) -> Iterator[str]:
-    if not node.measures("flow_rate", "volume"):
-        yield "neither flow nor volume of it is recorded and fit to use: look at its channels, and connect the meter"
+def _metered(node: Node, is_only_inlet: bool, today: Today) -> Iterator[str]:
+    flow = node.channels.get("flow_rate")
+    if flow is None or not flow.days:
+        yield "neither flow nor volume of it is recorded: connect the meter, or look for what keeps its readings away"
+        return
+    if _is_dead(node, is_only_inlet):
+        yield (
+            "its flow stands at nothing, which is no measurement of the only inlet while others move: connect "
+            f"the meter, or state that it is connected {NODE_FILE}"
+        )
         return
     # What is not vouched for is estimated where it is less than a share of the day.
     needed = (1 - ESTIMATED_BELOW) * today.last_day_hours
@@ -137,6 +143,12 @@ def _metered(node: Node, today: Today) -> Iterator[str]:
             f"of {today.last_day} {math.floor(known)} of {today.last_day_hours} hours are vouched for by readings, "
             f"more than {needed:g} are needed: look for what keeps its readings away"
         )
+
+
+def _is_dead(node: Node, is_only_inlet: bool) -> bool:
+    """Whether it has measured nothing, though it says nothing flowed; one of several inlets may be shut."""
+    flow = node.channels.get("flow_rate")
+    return is_only_inlet and flow is not None and not flow.is_counted and not flow.is_moving
 
 
 def balance_of(district: District, nodes: Sequence[Node], beliefs: Mapping[str, Belief]) -> Iterator[str]:
@@ -149,26 +161,27 @@ def balance_of(district: District, nodes: Sequence[Node], beliefs: Mapping[str, 
     by_role = {name: [node for node in nodes if node.role == name] for name in (*_METERS, "storage")}
     found = []
     if not by_role["inlet"]:
-        found.append(f"{NO_INLET}: {_who(beliefs, 'inlet', 'the node that brings its water')} {_NODES}")
+        found.append(f"{NO_INLET}: {_who(beliefs, 'inlet', 'the node that brings its water')} {NODE_FILE}")
     if not by_role["consumption"] and not district.connections:
         likely = _who(beliefs, "consumption", "the customers' meters")
         found.append(
             f"{NO_CONSUMPTION}, and its service connections are not known, by which its losses at night could be told: "
-            f"{likely} {_NODES}, or connections {_DISTRICTS}"
+            f"{likely} {NODE_FILE}, or connections {DISTRICT_FILE}"
         )
     for tank in by_role["storage"]:
         if not tank.has_tank_area or not tank.measures("pressure"):
             what = "the level" if tank.has_tank_area else "the area"
             found.append(f"{what} of the tank {tank.node_id} is not known: see what that node lacks")
-    mute = [n.node_id for name in _METERS for n in by_role[name] if not n.measures("flow_rate", "volume")]
+    mute = [node.node_id for name in _METERS for node in by_role[name] if not _is_measuring(node)]
+    mute += [node.node_id for node in by_role["inlet"] if _is_dead(node, len(by_role["inlet"]) == 1)]
     if mute:
-        found.append(f"nothing is measured at {listed(mute)}: see what these nodes lack")
+        found.append(f"nothing is measured at {listed(list(dict.fromkeys(mute)))}: see what these nodes lack")
     yield from found
     if not found and not district.has_day:
         if district.day is None:
             yield "no whole local day is balanced yet: the first is, in the cycle after its midnight"
         elif district.reason:
-            yield f"the balance of {district.day} is not known: {district.reason}"
+            yield f"the balance of {district.day} is not known: {district.reason}; see what its nodes lack"
         else:
             yield f"the balance of {district.day} is not known: see what its nodes lack"
     elif district.has_day and district.reason:
@@ -181,6 +194,10 @@ def balance_of(district: District, nodes: Sequence[Node], beliefs: Mapping[str, 
         )
 
 
+def _is_measuring(node: Node) -> bool:
+    return "flow_rate" in node.channels and node.channels["flow_rate"].days > 0
+
+
 def _who(beliefs: Mapping[str, Belief], role: str, otherwise: str) -> str:
     believed = [node_id for node_id, belief in beliefs.items() if belief.value == role]
     return f"state the role {role} of {listed(believed) if believed else otherwise}"
@@ -188,7 +205,7 @@ def _who(beliefs: Mapping[str, Belief], role: str, otherwise: str) -> str:
 
 def for_forecast(node: Node, today: Today) -> Iterator[str]:
     """What a node lacks to be forecast by what a model has learned."""
-    if out := list(_service(node)):
+    if out := list(out_of_service(node)):
         yield from out
         return
     flow = node.channels.get("flow_rate")
@@ -223,103 +240,10 @@ def forecast_of(
     inlets = [node for node in nodes if node.role == "inlet"]
     if not inlets:
         likely = _who(beliefs, "inlet", "the node that brings its water")
-        yield f"{NO_INLET}, whose forecasts would be its own: {likely} {_NODES}"
+        yield f"{NO_INLET}, whose forecasts would be its own: {likely} {NODE_FILE}"
     for inlet in inlets:
         for sentence in lacking.get(inlet.node_id, ()):
             yield f"inlet {inlet.node_id}: {sentence}"
-
-
-def for_detector(node: Node, begun: datetime | None, today: Today) -> Iterator[str]:
-    """What a node lacks to be one of the signals of its district's detector.
-
-    Args:
-        begun: since when anything of its district is known.
-    """
-    if not node.district_id:
-        yield f"it is in no district, and detectors are of districts: state its district {_NODES}"
-        return
-    if out := list(_service(node)):
-        yield from out
-        return
-    channels = {name: channel for name, channel in node.channels.items() if name in MEASURED}
-    if not any(channel.days for channel in channels.values()):
-        yield "nothing is recorded of it: look for what keeps its readings away"
-        return
-    span = _span(begun, today)
-    for name, channel in channels.items():
-        if not channel.days:
-            continue
-        if not channel.is_counted:
-            yield f"its {name} is left out (see its channels): state its unit or whether it is connected {_NODES}"
-        elif missing := short(channel.hours, max(ENOUGH_HISTORY, ENOUGH_MEASURED * span)):
-            yield (
-                f"its {name} has {missing[0]} of {missing[1]} hours that are needed before this week to know what is "
-                "usual: it is looked at again every Monday"
-            )
-
-
-def detector_of(district: District, nodes: Sequence[Node], begun: datetime | None, today: Today) -> Iterator[str]:
-    """What a district lacks for a detector whose alarms are events.
-
-    Args:
-        nodes: the active ones of the district.
-        begun: since when anything of it is known.
-    """
-    if district.detector == "active":
-        return
-    if district.detector == "shadow" and district.shadow_since is not None:
-        yield (
-            f"its detector has been in shadow since {district.shadow_since:%Y-%m-%d}, and its alarms are no events yet"
-            f": it becomes active after {SHADOW_FOR / HOUR:.0f} h once it was before others with a leak or saw half of "
-            f"{FEWEST_LEAKS} or more, without too many alarms that nothing else speaks for"
-        )
-        return
-    span = _span(begun, today)
-    ready = [
-        f"{name} of {node.node_id}"
-        for node in nodes
-        for name, channel in node.channels.items()
-        if name in MEASURED
-        and channel.is_measured
-        and not list(_service(node))
-        and not short(channel.hours, max(ENOUGH_HISTORY, ENOUGH_MEASURED * span))
-    ]
-    measured = sum(n.channels[name].is_measured for n in nodes for name in MEASURED if name in n.channels)
-    if missing := short(measured, FEWEST_SIGNALS):
-        yield (
-            f"{missing[0]} of {missing[1]} signals that a detector compares are measured in it: connect another meter "
-            "or pressure sensor of the district"
-        )
-    if missing := short(span / 24, ENOUGH_HOURS / 24):
-        due = None if begun is None else _first_monday(begun, today.zone)
-        when = f"it is learned on Monday {due:%Y-%m-%d}" if due else "it is learned on the first Monday after them"
-        yield f"{missing[0]} of {missing[1]} days are known before this week: {when}"
-    elif measured >= FEWEST_SIGNALS and (few := short(len(ready), FEWEST_SIGNALS)):
-        yield (
-            f"{few[0]} of {few[1]} signals were measured for {100 * ENOUGH_MEASURED:.0f} % of the hours before this "
-            "week: see what its nodes lack"
-        )
-    elif measured >= FEWEST_SIGNALS:
-        due_on = monday_of(today.monday + timedelta(days=7, hours=12), today.zone).astimezone(today.zone)
-        yield (
-            "enough is measured, and none could be learned of the weeks before this one, of which hours under events "
-            f"teach nothing: the next is learned on Monday {due_on:%Y-%m-%d}"
-        )
-
-
-def _span(begun: datetime | None, today: Today) -> float:
-    """The hours that a detector would have been learned from on the last Monday."""
-    if begun is None:
-        return 0.0
-    return max((today.monday - max(begun, today.monday - HISTORY)) / HOUR, 0.0)
-
-
-def _first_monday(begun: datetime, zone: ZoneInfo) -> datetime:
-    """The first Monday before which enough days lie."""
-    enough = begun + ENOUGH_HOURS * HOUR
-    monday = monday_of(enough, zone)
-    following = monday if monday >= enough else monday_of(monday + timedelta(days=7, hours=12), zone)
-    return following.astimezone(zone)
 
 
 def recommendation_of(district: District, nodes: Sequence[Node], beliefs: Mapping[str, Belief]) -> Iterator[str]:
@@ -333,7 +257,7 @@ def recommendation_of(district: District, nodes: Sequence[Node], beliefs: Mappin
     inlets = [node for node in nodes if node.role == "inlet"]
     found = []
     if not inlets:
-        found.append(f"{NO_INLET}: {_who(beliefs, 'inlet', 'the node that brings its water')} {_NODES}")
+        found.append(f"{NO_INLET}: {_who(beliefs, 'inlet', 'the node that brings its water')} {NODE_FILE}")
     elif len(inlets) > 1:
         found.append(
             f"{several_inlets([node.node_id for node in inlets])}; give each part of it that one of them feeds a "
@@ -344,7 +268,7 @@ def recommendation_of(district: District, nodes: Sequence[Node], beliefs: Mappin
     if not any(node.measures("pressure") for node in nodes if node.role not in ("inlet", "storage")):
         found.append(f"{NO_PRESSURE_WITHIN}: add a pressure sensor where it is lowest")
     if not any(node.role == "consumption" for node in nodes) and not district.connections:
-        found.append(f"{NO_NIGHT_USE}: state connections {_DISTRICTS}")
+        found.append(f"{NO_NIGHT_USE}: state connections {DISTRICT_FILE}")
     if not found and (missing := short(district.nights, FEWEST_NIGHTS)):
         found.append(
             f"{missing[0]} of {missing[1]} nights with flow and pressure of the inlet are known: wait for "

@@ -21,8 +21,6 @@ Numbers = npt.NDArray[np.float64]
 FEWEST_NIGHTS = 21
 # A wider interval, as a share of the exponent, does not tell a saving, which is about proportional to it.
 WIDEST_INTERVAL = 1.2
-# A node that measured its pressure for no more than this share of the time does not speak for its district.
-LEAST_MEASURED = 0.5
 CONFIDENCE = 0.95
 # What holes and cracks in pipes can do; an interval wholly outside is something else than leakage.
 POSSIBLE_EXPONENT = (0.3, 2.5)

@@ -21,8 +21,8 @@ import pandas as pd
 from src.domain.efficiency import MARGIN, METERED, NIGHT_FLOW, impossible
 from src.vocabulary import BalanceMethod
 
-# At least this share of its days must be known.
-LEAST_KNOWN = 0.9
+# The shorter of the windows; at least this share of the days of any must be known.
+MONTH, LEAST_KNOWN = 30, 0.9
 # Figures are added up exactly, in multiples of 2 ** -20: a window's sum is the same wherever adding began, so that what
 # says the same is not written again.
 _QUANTA = 2.0**20

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from src.domain import lacking
+from src.domain import lacking, lacking_detector
 from src.domain.lacking import District, Today
+from src.domain.lacking_detector import known_since
 from src.domain.roles import Belief, Node, believed_districts, believed_role, use_of
 from src.domain.service_life import BY_HAND
 
@@ -56,12 +57,12 @@ def survey(
     for node in nodes:
         if node.district_id and node.is_active:
             of_district.setdefault(node.district_id, []).append(node)
-    begun = {name: _begun(of_one) for name, of_one in of_district.items()}
+    begun = {name: known_since(of_one) for name, of_one in of_district.items()}
     places = believed_districts(nodes)
     found: list[NodeSurvey] = []
     for node in nodes:
-        role = _role(node, of_district.get(node.district_id or "", []))
-        found.append(_of_node(node, role, places.get(node.node_id), begun.get(node.district_id or ""), today))
+        neighbours = of_district.get(node.district_id or "", [])
+        found.append(_of_node(node, neighbours, places.get(node.node_id), begun.get(node.district_id or ""), today))
     beliefs = {one.node.node_id: Belief(one.role_believed, one.why) for one in found if one.node.role is None}
     forecasts = {one.node.node_id: one.lacking["forecast"] for one in found}
     return found, [
@@ -70,17 +71,14 @@ def survey(
     ]
 
 
-def _begun(nodes: Sequence[Node]) -> datetime | None:
-    return min((node.first_reading for node in nodes if node.first_reading is not None), default=None)
-
-
-def _role(node: Node, neighbours: Sequence[Node]) -> Belief:
-    if node.role is not None:
-        return Belief(None, (f"the role {node.role} is stated",))
-    return believed_role(node, neighbours)
-
-
-def _of_node(node: Node, role: Belief, place: Belief | None, begun: datetime | None, today: Today) -> NodeSurvey:
+def _of_node(
+    node: Node, neighbours: Sequence[Node], place: Belief | None, begun: datetime | None, today: Today
+) -> NodeSurvey:
+    if node.role is None:
+        role = believed_role(node, neighbours)
+    else:
+        role = Belief(None, (f"the role {node.role} is stated",))
+    is_only_inlet = [other.node_id for other in neighbours if other.role == "inlet"] == [node.node_id]
     uses = []
     for measurement, channel in node.channels.items():
         taken_for, why = use_of(measurement, channel, node, node.role or role.value)
@@ -92,9 +90,9 @@ def _of_node(node: Node, role: Belief, place: Belief | None, begun: datetime | N
         role.why,
         tuple(uses),
         {
-            "balance": tuple(lacking.for_balance(node, role, place, today)),
+            "balance": tuple(lacking.for_balance(node, role, place, is_only_inlet, today)),
             "forecast": tuple(lacking.for_forecast(node, today)),
-            "detector": tuple(lacking.for_detector(node, begun, today)),
+            "detector": tuple(lacking_detector.for_detector(node, begun, today)),
         },
     )
 
@@ -118,7 +116,7 @@ def _of_district(
         {
             "balance": tuple(lacking.balance_of(district, serving, own)),
             "forecast": tuple(lacking.forecast_of(serving, forecasts, own)),
-            "detector": tuple(lacking.detector_of(district, nodes, begun.get(district.district_id), today)),
+            "detector": tuple(lacking_detector.detector_of(district, nodes, begun.get(district.district_id), today)),
             "recommendation": tuple(lacking.recommendation_of(district, sending, own)),
         },
         {

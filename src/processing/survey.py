@@ -93,20 +93,20 @@ def _table(title: str, columns: Iterable[str]) -> Table:
 
 
 def _sentences(nodes: Sequence[RowMapping], districts: Sequence[RowMapping]) -> Iterable[Text]:
-    """What is lacking and what was not believed, each sentence once with those it is said of."""
-    said: dict[tuple[str, str], list[str]] = {}
+    """What is lacking and what was not believed, each sentence once with those it is about."""
+    lines: dict[tuple[str, str], list[str]] = {}
     for district in districts:
         for purpose in _PURPOSES:
             for sentence in district["lacking"][purpose]:
-                said.setdefault((purpose, sentence), []).append(f"district {district['district_id']}")
+                lines.setdefault((purpose, sentence), []).append(f"district {district['district_id']}")
     for node in nodes:
         for purpose, sentences in node["lacking"].items():
             for sentence in sentences:
-                said.setdefault((purpose, sentence), []).append(node["node_id"])
+                lines.setdefault((purpose, sentence), []).append(node["node_id"])
         if node["role"] is None:
             for sentence in node["why"]:
-                said.setdefault((f"role {node['role_believed'] or 'unknown'}", sentence), []).append(node["node_id"])
-    for (purpose, sentence), names in said.items():
+                lines.setdefault((f"role {node['role_believed'] or 'unknown'}", sentence), []).append(node["node_id"])
+    for (purpose, sentence), names in lines.items():
         yield _plain(f"- {purpose}: {listed(names)}: {sentence}")
 
 
@@ -199,7 +199,7 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             console.print(_plain(write_files(database, options.write)), soft_wrap=True)
         except OSError as error:
-            sys.stderr.write(f"{error}\nNothing was written.\n")
+            sys.stderr.write(f"{error}\n")
             return 1
     return 0
 

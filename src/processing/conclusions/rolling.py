@@ -15,12 +15,12 @@ from src.db.tables import district_balances
 from src.db.upsert import write_changed
 from src.domain import efficiency, losses
 from src.domain.days import day_start, day_starts
-from src.domain.rolling import rolling_balances
+from src.domain.rolling import MONTH, rolling_balances
 from src.processing.conclusions.events import plain
 from src.vocabulary import BalanceWindow, RollingWindow
 
 # How many local days each has.
-WINDOWS: Mapping[RollingWindow, int] = {"30day": 30, "365day": 365}
+WINDOWS: Mapping[RollingWindow, int] = {"30day": MONTH, "365day": 365}
 # The one by which regulators class.
 _CLASSED: RollingWindow = "365day"
 _DAILY = [*efficiency.BALANCE, *efficiency.METER_MARGINS, "largest_meters"]
