@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect
 from tests.browser.site import Site
 
 # A first page shown is what everything before it waits for.
-expect.set_options(timeout=10_000)
+expect.set_options(timeout=20_000)
 
 
 class Tab:
@@ -47,6 +47,7 @@ class Tab:
             viewport={"width": width, "height": height},
             color_scheme=scheme,  # type: ignore[arg-type]
             reduced_motion="reduce",
+            storage_state=None if scope is None else _signed_in(site),
         )
         if scope is not None:
             self.sign_in(scope)
@@ -76,7 +77,7 @@ class Tab:
     def settled(self) -> None:
         """Waits until the page has its heading and nothing of it is being fetched."""
         expect(self.page.locator("main h1").first).to_be_visible()
-        deadline, quiet = time.monotonic() + 10, 0
+        deadline, quiet = time.monotonic() + 20, 0
         while quiet < 2:
             assert time.monotonic() < deadline, [request.url for request in self._under_way]
             self.page.wait_for_timeout(50)
@@ -123,3 +124,11 @@ class Tab:
 
     def _on_end(self, request: Request) -> None:
         self._under_way.discard(request)
+
+
+def _signed_in(site: Site) -> Any:
+    """What the page remembers of a session, whose cookie no script can see."""
+    return {
+        "cookies": [],
+        "origins": [{"origin": site.url, "localStorage": [{"name": "signed_in", "value": "yes"}]}],
+    }
