@@ -24,7 +24,19 @@ from src.api.identity import SECURE_SESSION_COOKIE, Identities
 from src.api.limits import RateLimiter
 from src.api.measures import Measured
 from src.api.parameters import each_known_and_once
-from src.api.routers import districts, insights, models, network, nodes, overview, series, session, survey, system, works
+from src.api.routers import (
+    districts,
+    insights,
+    models,
+    network,
+    nodes,
+    overview,
+    series,
+    session,
+    survey,
+    system,
+    works,
+)
 from src.api.routes import OPEN, Routes
 from src.api.server import JoiningProtocol
 from src.api.sessions import Sessions

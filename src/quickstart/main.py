@@ -29,6 +29,7 @@ from src.db import api_keys
 from src.db.engines import create_database_engine
 from src.db.migrate import migrate
 from src.domain.tables.table import Refusal
+from src.processing.survey import print_survey
 from src.quickstart import engines
 from src.quickstart.datasets import DATASETS, Dataset
 from src.quickstart.loading import load_once
@@ -93,6 +94,7 @@ def _run(options: argparse.Namespace, started: ExitStack) -> None:
         process_and_train(progress, database, environment, folder, not options.no_models)
     console.print(table_of_nodes(url, key))
     print_models(console, database)
+    print_survey(console, database)
     if not options.once:
         started.enter_context(running("src.processing.service.main", environment, folder / "processing.log"))
     summary = result(database, earlier) | {"seconds": round(time.monotonic() - begun, 1), "api": url}

@@ -189,7 +189,18 @@ def test_no_word_of_the_pages_is_left_over() -> None:
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_identifiers_are_encoded_in_every_address(path: Path) -> None:
     # What is put into an address is encoded, a query made by URLSearchParams, or an identifier of the API's making.
-    harmless = {"path", "query", "span", "instants", "request", "of_place", "id", "YEAR_HOURS", "event.anomaly_id", "kind"}
+    harmless = {
+        "path",
+        "query",
+        "span",
+        "instants",
+        "request",
+        "of_place",
+        "id",
+        "YEAR_HOURS",
+        "event.anomaly_id",
+        "kind",
+    }
     for address in re.findall(r"`(/(?:api|dashboard)/[^`]*)`", path.read_text()):
         holes = re.findall(r"\$\{([^}]+)\}", address)
         assert [hole for hole in holes if hole not in harmless and not hole.startswith("encodeURIComponent(")] == []

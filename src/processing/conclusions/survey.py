@@ -1,7 +1,7 @@
 """The survey of the network, made at the end of a cycle: rows in, `domain.survey`, rows out.
 
 It reads days, never hours or readings, and everything of all nodes at once: a network of thousands costs seconds. It
-is made once an hour, or at once where what people state has changed.
+is made once an hour, or at once where what people state, which models are in use, or what is recommended has changed.
 """
 
 from __future__ import annotations
@@ -30,6 +30,14 @@ _IS_DUE = text(
         SELECT FROM water_infrastructure.districts LEFT JOIN water_infrastructure.district_survey AS found
             USING (district_id)
         WHERE districts.updated_at IS DISTINCT FROM found.described_at
+    ) OR EXISTS (
+        SELECT FROM water_infrastructure.ml_models
+        WHERE greatest(shadow_since, activated_at, retired_at) > (
+            SELECT max(surveyed_at) FROM water_infrastructure.node_survey
+        )
+    ) OR EXISTS (
+        SELECT FROM water_infrastructure.recommendations
+        WHERE computed_at > (SELECT max(surveyed_at) FROM water_infrastructure.node_survey)
     )
     FROM water_infrastructure.node_survey
     """
