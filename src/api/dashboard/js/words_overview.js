@@ -98,7 +98,7 @@ export const it = {
 export const en = {
   "overview.title": "Overview",
   "overview.now": "What to know now",
-  "overview.nothing": "Nothing needs anybody ({time}).",
+  "overview.nothing": "Nothing needs action ({time}).",
   "overview.todo": "What to do:",
   "overview.since": "since {time} ({ago})",
   "overview.lost": "{volume} lost so far",
