@@ -12,7 +12,7 @@ from sqlalchemy import Connection, func, insert
 
 from src.db import tables
 from src.db.bulk_write import copy_rows
-from tests.browser.rows import DAY, DISTRICTS, HOUR, LAST_HOUR, LONG, LOW, NOW, SILENT, nodes, windows
+from tests.browser.rows import DAY, DISTRICTS, HOUR, LAST_HOUR, LONG, LOW, MIDNIGHT, NOW, SILENT, nodes, usual_windows
 
 
 def _identifier(kind: int, number: int) -> UUID:
@@ -52,6 +52,11 @@ def _add_events(connection: Connection) -> None:
         ],
     }  # fmt: skip
 
+    burst = leak | {
+        "size": 8.2, "size_now": 8.2, "share_percent": 38.2, "lost_m3_so_far": 148.0, "lost_m3_margin": 22.0,
+        "night_flow": 21.4, "night_flow_before": 13.2, "hours": 5.0,
+    }  # fmt: skip
+
     def event(number: UUID, node_id: str, kind: str, severity: str, hours: float, **more: Any) -> dict[str, Any]:
         begin = NOW - hours * HOUR
         empty = dict.fromkeys(
@@ -68,7 +73,7 @@ def _add_events(connection: Connection) -> None:
         event(
             BURST, "inlet-pirri", "burst", "critical", 5, incident_id=BURST_INCIDENT, actual_value=21.4,
             expected_value=13.2, deviation_percentage=62.1,
-            metadata=leak | {"explanation": "a lasting step of inflow that habits do not explain: 8.2 L/s, 38.2 % of "
+            metadata=burst | {"explanation": "a lasting step of inflow that habits do not explain: 8.2 L/s, 38.2 % of "
                              "the mean inflow"},
         ),
         event(
@@ -205,26 +210,26 @@ def _add_models(connection: Connection) -> None:
 
 
 def _add_forecasts(connection: Connection) -> None:
-    """Of every inlet the last days' forecasts and two coming days, made each midnight."""
+    """Of every inlet two days of forecasts each midnight of the last days, and by the last hour."""
     for node in nodes().query("role == 'inlet'").itertuples():
-        real = windows(str(node.node_id), "1hour", LAST_HOUR + 2 * DAY, 6 * 24, node.flow)
-        made = real["window_start"].where(real["window_start"] <= LAST_HOUR, pd.Timestamp(LAST_HOUR)).dt.floor("D")
-        ahead = (real["window_start"] - made) // pd.Timedelta(HOUR) + 1
-        frame = pd.DataFrame(
-            {
-                "model_id": FORECAST,
-                "node_id": node.node_id,
-                "prediction_timestamp": made,
-                "target_timestamp": real["window_start"],
-                "prediction_horizon_hours": ahead,
-                "predicted_flow_rate": real["avg_flow_rate"] * 1.01,
-                "flow_rate_lower": real["avg_flow_rate"] * 0.9,
-                "flow_rate_upper": real["avg_flow_rate"] * 1.12,
-                "confidence_score": 0.9,
-            }
-        )
-        copy_rows(connection, tables.ml_predictions_cache, frame)
-        usual = windows(str(node.node_id), "1hour", LAST_HOUR, 14 * 24, node.flow)
+        real = usual_windows(str(node.node_id), "1hour", LAST_HOUR + 2 * DAY, 7 * 24, node.flow)
+        for made in [*(MIDNIGHT - back * DAY for back in range(4)), LAST_HOUR]:
+            coming = real[(real["window_start"] >= made) & (real["window_start"] < made + 2 * DAY)]
+            frame = pd.DataFrame(
+                {
+                    "model_id": FORECAST,
+                    "node_id": node.node_id,
+                    "prediction_timestamp": made,
+                    "target_timestamp": coming["window_start"],
+                    "prediction_horizon_hours": np.arange(len(coming)) + 1,
+                    "predicted_flow_rate": coming["avg_flow_rate"] * 1.01,
+                    "flow_rate_lower": coming["avg_flow_rate"] * 0.9,
+                    "flow_rate_upper": coming["avg_flow_rate"] * 1.12,
+                    "confidence_score": 0.9,
+                }
+            )
+            copy_rows(connection, tables.ml_predictions_cache, frame)
+        usual = usual_windows(str(node.node_id), "1hour", LAST_HOUR, 14 * 24, node.flow)
         expected = usual["avg_flow_rate"].rolling(3, min_periods=1, center=True).mean()
         frame = usual[["node_id", "window_start"]].assign(
             measurement="flow_rate", expected=expected, lower=0.85 * expected, upper=1.15 * expected

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, insert
 
 from src.db import tables
 from src.db.bulk_write import copy_rows
-from tests.browser.rows import HOUR, LAST_HOUR, MIDNIGHT, NOW, add_nodes, windows
+from tests.browser.rows import HOUR, LAST_HOUR, MIDNIGHT, NOW, add_nodes, usual_windows
 
 NODES, DISTRICTS = 5_000, 50
 # Shown as it stands, or a script has run.
@@ -42,7 +42,9 @@ def add_large(connection: Connection) -> None:
             for district in sorted(set(districts))
         ],
     )
-    one = pd.concat([windows("", "1hour", LAST_HOUR, 3, 8.0), windows("", "1day", MIDNIGHT, 1, 8.0)], ignore_index=True)
+    one = pd.concat(
+        [usual_windows("", "1hour", LAST_HOUR, 3, 8.0), usual_windows("", "1day", MIDNIGHT, 1, 8.0)], ignore_index=True
+    )
     every = one.loc[one.index.repeat(NODES)].assign(node_id=np.tile(names, len(one)))
     copy_rows(connection, tables.computed_metrics, every)
     connection.execute(

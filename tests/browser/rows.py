@@ -82,7 +82,14 @@ def add_network(connection: Connection) -> None:
         for time_window, (end, count) in spans.items():
             if node.node_id == LONG and time_window != "5min":
                 count = 366 if time_window == "1day" else 366 * 24
-            frame = windows(str(node.node_id), time_window, end, count, node.flow)
+            frame = usual_windows(str(node.node_id), time_window, end, count, node.flow)
+            if node.node_id == LONG and time_window != "1day":
+                # The burst of the night.
+                since = frame["window_end"] > NOW - 5 * HOUR
+                for name in ("avg_flow_rate", "min_flow_rate", "max_flow_rate"):
+                    frame.loc[since, name] += 8.2
+            if node.node_id == "upper-pirri" and time_window != "1day":
+                frame.loc[frame["window_end"] > NOW - 5 * HOUR, ["avg_pressure", "min_pressure"]] -= 1.9
             if node.node_id == SILENT:
                 frame = frame[frame["window_end"] <= NOW - 9 * HOUR]
             if node.node_id == LOW:
@@ -114,7 +121,7 @@ def add_nodes(connection: Connection, network: pd.DataFrame) -> None:
     copy_rows(connection, tables.ingestion_watermarks, marks)
 
 
-def windows(node_id: str, time_window: str, end: datetime, count: int, flow: float | None) -> pd.DataFrame:
+def usual_windows(node_id: str, time_window: str, end: datetime, count: int, flow: float | None) -> pd.DataFrame:
     """So many windows of a node up to `end`: a day's two peaks, quieter nights, the node's own noise."""
     length = {"5min": HOUR / 12, "1hour": HOUR, "1day": DAY}[time_window]
     starts = pd.date_range(end=end - length, periods=count, freq=pd.Timedelta(length))
