@@ -29,10 +29,14 @@ const THEMES = ["auto", "light", "dark"];
 const content = document.getElementById("content");
 let leave = null;
 let visits = 0;
+// The address whose page is drawn.
+let shown = null;
 let stop_status = null;
 
 async function start() {
   dress(localStorage.getItem("theme") ?? "auto");
+  // The page's module comes while the rest is asked for; should it fail, the page says so when it is its turn.
+  loader(present())?.().catch(() => null);
   try {
     const settings = await get("/dashboard/settings.json");
     use_zone(settings.utility_timezone);
@@ -46,7 +50,9 @@ async function start() {
     replace(content, failure(error), again);
     return;
   }
-  addEventListener("popstate", () => show(true));
+  addEventListener("navigated", () => show(true));
+  // Also where only the place within the page changes: then there is nothing to draw.
+  addEventListener("popstate", () => location.pathname + location.search !== shown && show(true));
   addEventListener("signedout", () => {
     // A wrong key, too, is answered so: then nobody was signed in.
     if (session.who() === null) return;
@@ -66,12 +72,13 @@ async function show(is_move) {
     history.replaceState(null, "", `/dashboard/sign-in?next=${encodeURIComponent(location.pathname + location.search)}`);
     address = present();
   }
+  shown = location.pathname + location.search;
   leave?.();
   leave = null;
   frame();
   const place = h("div", { class: "page" });
   try {
-    const load = PAGES.find(([pattern]) => matches(pattern, address.parts))?.[1];
+    const load = loader(address);
     if (!load) {
       replace(place, page_title(t("frame.no_page")), h("p", {}, link("/dashboard", t("frame.to_overview"))));
     } else {
@@ -96,6 +103,11 @@ async function show(is_move) {
     scrollTo(0, 0);
     (content.querySelector("h1") ?? content).focus();
   }
+}
+
+/** What loads the page of an address; undefined where there is none. */
+function loader({ parts }) {
+  return PAGES.find(([pattern]) => matches(pattern, parts))?.[1];
 }
 
 function present() {

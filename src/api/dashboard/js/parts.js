@@ -43,7 +43,7 @@ export function link(path, text, attributes) {
 /** Goes to another page of the dashboard. */
 export function navigate(path) {
   history.pushState(null, "", path);
-  dispatchEvent(new PopStateEvent("popstate"));
+  dispatchEvent(new Event("navigated"));
 }
 
 /** In place of a value: that it is not known, and why. */
@@ -114,7 +114,7 @@ export function table({ columns, rows, caption, empty }) {
 
   function cell(column, row) {
     const content = column.render ? column.render(row) : row[column.key];
-    return h("td", { class: column.align ?? null, "data-label": column.label }, content ?? "—");
+    return h("td", { class: column.align ?? null, "data-label": column.label }, h("div", {}, content ?? "—"));
   }
 
   more.addEventListener("click", draw);
