@@ -68,9 +68,9 @@ NETWORK_NOW = f"""{_PRESENT},
             count(*) FILTER (WHERE last_reading > $2 AND last_reading <= $1) AS reporting,
             count(*) FILTER (WHERE is_quiet) AS silent,
             array_agg(node_id ORDER BY node_id COLLATE "C") FILTER (WHERE is_placed) AS plan_nodes,
-            array_agg(round(latitude::numeric, 5)::double precision ORDER BY node_id COLLATE "C")
+            array_agg(round(latitude * 1e5) / 1e5 ORDER BY node_id COLLATE "C")
                 FILTER (WHERE is_placed) AS plan_latitudes,
-            array_agg(round(longitude::numeric, 5)::double precision ORDER BY node_id COLLATE "C")
+            array_agg(round(longitude * 1e5) / 1e5 ORDER BY node_id COLLATE "C")
                 FILTER (WHERE is_placed) AS plan_longitudes,
             array_agg(state ORDER BY node_id COLLATE "C") FILTER (WHERE is_placed) AS plan_states
         FROM judged GROUP BY district_id

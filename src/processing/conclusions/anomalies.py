@@ -16,6 +16,7 @@ from sqlalchemy import Connection, text
 
 from src.db.bulk_read import read_rows
 from src.domain.anomalies.detection import Circumstances
+from src.domain.anomalies.expected import expected_of
 from src.domain.anomalies.habits import habits_from
 from src.domain.anomalies.limits import limits_of
 from src.domain.anomalies.sample import Sample, outage_of_sample, outages_found
@@ -26,6 +27,7 @@ from src.domain.anomalies.watch import HISTORY, LEAD, Watch, weeks
 from src.domain.anomalies.whereabouts import Places
 from src.processing.conclusions.counts import changed_spans, count_events
 from src.processing.conclusions.events import as_written, stored_events, write_events
+from src.processing.conclusions.expected import write_expected
 from src.processing.conclusions.extent import Extent, Progress
 from src.processing.conclusions.habits import habits_of_week, learn_week, rests_on_others, unexplained
 from src.processing.conclusions.hours import active_nodes, floor_hour, hourly_signals
@@ -141,7 +143,7 @@ def _judge_part(
     sample: Sample | None,
     others: Signals | None,
 ) -> Judged:
-    """Judges a part and writes its events.
+    """Judges a part and writes its events, and what was expected of its hours.
 
     Raises:
         _NotLearned: if habits of the week are missing; nothing was written.
@@ -168,8 +170,8 @@ def _judge_part(
     )
     detectors = detectors_of_week(connection, part.monday, as_of, set(network["district_id"].dropna()))
     circumstances = Circumstances(limits, rejections, detectors, places=_places(network))
+    cells = cells_of(signals.hours, zone, country)
     if sample is not None and others is not None:
-        cells = cells_of(signals.hours, zone, country)
         circumstances = replace(
             circumstances,
             outage=outage_of_sample(others),
@@ -184,6 +186,8 @@ def _judge_part(
     )
     before = {event.anomaly_id: as_written(event, event.judged_until) for event in watch.stored}
     alarms = watch.judge(signals, habits, circumstances, zone, country, (part.first, end))
+    expected = expected_of(signals, cells, habits, int(signals.hours.searchsorted(pd.Timestamp(part.first))))
+    write_expected(connection, expected, network.index, part.first, end)
     keep_alarms(connection, alarms, part.monday)
     if is_last:
         active = {detector.district_id for detector in detectors if detector.is_active}
