@@ -15,7 +15,7 @@ from src.domain.tables.clocks import keeps_summer_time
 from src.domain.tables.figures import is_no_value, looks_like_figure
 from src.domain.tables.instants import TIME_ONLY, looks_like_instant, read_instants
 from src.domain.tables.mapping import Instant
-from src.domain.tables.table import NEVER, Column, Refusal, Table
+from src.domain.tables.table import NEVER, Column, Flags, Refusal, Table
 
 _SAMPLE = 200
 _ZONES_IN_HEADINGS = re.compile(
@@ -82,7 +82,7 @@ def instant_of(tables: Sequence[Table], labels: list[str], zone: ZoneInfo, assum
     """How these columns are instants; what the tables do not say is added to the assumptions.
 
     Raises:
-        Refusal: where the order of day and month is another in each table.
+        Refusal: where the order of day and month is another in each table, or only some instants name their offset.
     """
     label = " + ".join(labels)
     orders, undecided, evidence, is_bare = set[str](), False, list[bool](), False
@@ -93,6 +93,7 @@ def instant_of(tables: Sequence[Table], labels: list[str], zone: ZoneInfo, assum
         undecided |= not found.is_decided
         without = np.isnan(found.offset) & (found.local != NEVER)
         if without.any():
+            _refuse_mixed(table, label, ~np.isnan(found.offset), without)
             is_bare = True
             shown = keeps_summer_time(found.local[without], zone, _series(table)[without])
             evidence += [] if shown is None else [shown]
@@ -106,6 +107,15 @@ def instant_of(tables: Sequence[Table], labels: list[str], zone: ZoneInfo, assum
         assumptions.append(f"{label}: dates are taken as day first, as nothing in the column says otherwise")
     name = _zone(label, zone, is_bare, evidence, assumptions)
     return Instant.model_validate({"columns": labels, "order": order, "zone": name})
+
+
+def _refuse_mixed(table: Table, label: str, said: Flags, without: Flags) -> None:
+    if said.any():
+        with_one, with_none = (int(table.lines[np.flatnonzero(which)[0]]) for which in (said, without))
+        raise Refusal(
+            f"{table.source}, column {label}: line {with_one} names its offset from UTC and line {with_none} does not. "
+            "Give a mapping whose zone says of which zone the latter are"
+        )
 
 
 def _zone(label: str, zone: ZoneInfo, is_bare: bool, evidence: Sequence[bool], assumptions: list[str]) -> str:

@@ -51,7 +51,10 @@ _FORM = re.compile(
 )
 TIME_ONLY = re.compile(r"\d{1,2}[:.h]\d{2}(?:[:.]\d{2}(?:[.,]\d+)?)?(?:\s?[ap]\.?m\.?)?", re.IGNORECASE)
 _FIELDS = ("kind", "a", "b", "c", "micros", "offset")
-_YEAR_FIRST, _OPEN, _WHOLE = 0, 1, 2
+_YEAR_FIRST, _OPEN = 0, 1
+# In 1979: smaller numbers are days or nothing.
+_SINCE_1970 = 3e8
+_NUMBER = re.compile(r"\d{5,19}(?:\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ def read_instants(columns: Sequence[Column], order: str | None = None) -> Instan
         texts = first.texts
         if first.figures is not None:
             local = _of_numbers(first.figures)
+            offset[first.figures >= _SINCE_1970] = 0.0
         if first.instants is not None:
             local = np.where(first.instants == NEVER, local, first.instants)
             offset = np.where(first.instants == NEVER, offset, 0.0 if first.is_utc else np.nan)
@@ -110,6 +114,10 @@ def read_instants(columns: Sequence[Column], order: str | None = None) -> Instan
         else:
             order = None
         found = _micros(parts, order)
+        numbers = np.array([float(text) if _NUMBER.fullmatch(text) else np.nan for text in distinct], dtype=np.float64)
+        found = np.where(found == NEVER, _of_numbers(numbers), found)
+        # Seconds since 1970 are UTC's.
+        parts[numbers >= _SINCE_1970, 5] = 0
         left = np.flatnonzero((found == NEVER) & np.array([bool(text) for text in distinct]))
         for place in left:
             if (micros := _oddly(distinct[place], order != "month first")) is not None:
@@ -232,7 +240,7 @@ def _of_numbers(figures: npt.NDArray[np.float64]) -> Micros:
     # To a millisecond: what spreadsheets hold is no better.
     result[days] = np.round((figures[days] - 25_569) * 86_400_000).astype(np.int64) * 1000
     for scale in (1.0, 1e3, 1e6, 1e9):
-        fits = (figures >= 3e8 * scale) & (figures < 7e9 * scale) & ~days
+        fits = (figures >= _SINCE_1970 * scale) & (figures < 7e9 * scale) & ~days
         result[fits] = np.round(figures[fits] * (SECOND / scale)).astype(np.int64)
     return result
 
