@@ -22,7 +22,7 @@ _ZONES_IN_HEADINGS = re.compile(
     r"\b(UTC|GMT|CET|CEST|MEZ|MESZ)\b(?:\s*([+-]\d{1,2}(?::\d{2})?))?|(?<![\w])([+-]\d{2}:\d{2})", re.IGNORECASE
 )
 _FIXED = {"CET": "+01:00", "MEZ": "+01:00", "CEST": "+02:00", "MESZ": "+02:00"}
-_WITH_TIME = re.compile(r":|\d[T ]\d{1,2}(?:[.h]\d\d)?$")
+_WITH_TIME = re.compile(r":|\d[T _-]\d{4}(?:\d\d)?$|\d[T ]\d{1,2}(?:[.h]\d\d)?h?$")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,9 @@ def instant_columns(seen: Sequence[Sight], table: Table) -> list[str]:
     date = (named or measured)[0]
     if any(_WITH_TIME.search(text) for text in date.sample if not text.endswith("00:00:00")):
         return [date.label]
-    times = [c for c in seen if c is not date and c.times >= 0.8]
+    # 12.50 is a time of day only where the heading says so.
+    are_times = (c for c in seen if c is not date and c.times >= 0.8)
+    times = [c for c in are_times if c.words & words.TIME_WORDS or all(":" in text for text in c.sample)]
     times += [c for c in seen if c is not date and c.figures >= 0.8 and _is_hour(c)]
     return [date.label, times[0].label] if times else [date.label]
 

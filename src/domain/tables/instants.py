@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -262,9 +263,10 @@ def _joined(columns: Sequence[Column]) -> pa.Array:
 _TWO_DEFAULTS = (datetime(2001, 1, 1), datetime(2004, 12, 28))  # noqa: DTZ001
 
 
+@lru_cache(65_536)
 def _oddly(text: str, is_day_first: bool) -> tuple[int, int] | None:
     """What dateutil makes of an odd form that names day, month and year: microseconds, and the offset in seconds."""
-    if not 6 <= len(text) <= 60 or not re.search(r"\d", text) or not re.search(r"[^\W\d]|[-/]", text):
+    if not 6 <= len(text) <= 60 or not re.search(r"\d", text) or not re.search(r"[^\W\d_]{3}", text):
         return None
     try:
         found = [odd.parse(text, dayfirst=is_day_first, default=default) for default in _TWO_DEFAULTS]
