@@ -26,11 +26,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Loads all files or, if anything is wrong with one of them, none; the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m src.processing.load",
-        description="Writes readings out of files (CSV, Excel or Parquet, also packed with gzip; a row per reading or a "
-        "column per point) into the table of BIGQUERY_TABLE, which is made if it is not there. What the files are taken "
-        "for is shown and asked about first, and kept as a mapping that can be edited. Figures are stored in the units "
-        "of UNIT_FLOW_RATE and its likes. Nothing is doubled where a file, or a reading, is loaded again: a reading of "
-        "the same node and instant is changed to what its file says. If anything fails, nothing is stored.",
+        description="Writes readings out of files (CSV, Excel or Parquet, also packed with gzip; a row per reading or "
+        "a column per point) into the table of BIGQUERY_TABLE, which is made if it is not there. What the files are "
+        "taken for is shown and asked about first, and kept as a mapping that can be edited. Figures are stored in the "
+        "units of UNIT_FLOW_RATE and its likes. Nothing is doubled where a file, or a reading, is loaded again: a "
+        "reading of the same node and instant is changed to what its file says. If anything fails, nothing is stored.",
         epilog="Files that loggers leave day by day: keep the mapping of the first, and give it with --yes. A file may "
         "hold 500 MB unpacked. The mapping is kept in the current folder.",
     )

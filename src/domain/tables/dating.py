@@ -15,14 +15,14 @@ from src.domain.tables.clocks import keeps_summer_time
 from src.domain.tables.figures import is_no_value, looks_like_figure
 from src.domain.tables.instants import TIME_ONLY, looks_like_instant, read_instants
 from src.domain.tables.mapping import Instant
-from src.domain.tables.table import NEVER, Column, Refusal, Table
+from src.domain.tables.table import NEVER, Column, Flags, Refusal, Table
 
 _SAMPLE = 200
 _ZONES_IN_HEADINGS = re.compile(
     r"\b(UTC|GMT|CET|CEST|MEZ|MESZ)\b(?:\s*([+-]\d{1,2}(?::\d{2})?))?|(?<![\w])([+-]\d{2}:\d{2})", re.IGNORECASE
 )
 _FIXED = {"CET": "+01:00", "MEZ": "+01:00", "CEST": "+02:00", "MESZ": "+02:00"}
-_WITH_TIME = re.compile(r":|\d[T ]\d{1,2}(?:[.h]\d\d)?$")
+_WITH_TIME = re.compile(r":|\d[T _-]\d{4}(?:\d\d)?$|\d[T ]\d{1,2}(?:[.h]\d\d)?h?$")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,9 @@ def instant_columns(seen: Sequence[Sight], table: Table) -> list[str]:
     date = (named or measured)[0]
     if any(_WITH_TIME.search(text) for text in date.sample if not text.endswith("00:00:00")):
         return [date.label]
-    times = [c for c in seen if c is not date and c.times >= 0.8]
+    # 12.50 is a time of day only where the heading says so.
+    are_times = (c for c in seen if c is not date and c.times >= 0.8)
+    times = [c for c in are_times if c.words & words.TIME_WORDS or all(":" in text for text in c.sample)]
     times += [c for c in seen if c is not date and c.figures >= 0.8 and _is_hour(c)]
     return [date.label, times[0].label] if times else [date.label]
 
@@ -82,7 +84,7 @@ def instant_of(tables: Sequence[Table], labels: list[str], zone: ZoneInfo, assum
     """How these columns are instants; what the tables do not say is added to the assumptions.
 
     Raises:
-        Refusal: where the order of day and month is another in each table.
+        Refusal: where the order of day and month is another in each table, or only some instants name their offset.
     """
     label = " + ".join(labels)
     orders, undecided, evidence, is_bare = set[str](), False, list[bool](), False
@@ -93,6 +95,7 @@ def instant_of(tables: Sequence[Table], labels: list[str], zone: ZoneInfo, assum
         undecided |= not found.is_decided
         without = np.isnan(found.offset) & (found.local != NEVER)
         if without.any():
+            _refuse_mixed(table, label, ~np.isnan(found.offset), without)
             is_bare = True
             shown = keeps_summer_time(found.local[without], zone, _series(table)[without])
             evidence += [] if shown is None else [shown]
@@ -106,6 +109,15 @@ def instant_of(tables: Sequence[Table], labels: list[str], zone: ZoneInfo, assum
         assumptions.append(f"{label}: dates are taken as day first, as nothing in the column says otherwise")
     name = _zone(label, zone, is_bare, evidence, assumptions)
     return Instant.model_validate({"columns": labels, "order": order, "zone": name})
+
+
+def _refuse_mixed(table: Table, label: str, said: Flags, without: Flags) -> None:
+    if said.any():
+        with_one, with_none = (int(table.lines[np.flatnonzero(which)[0]]) for which in (said, without))
+        raise Refusal(
+            f"{table.source}, column {label}: line {with_one} names its offset from UTC and line {with_none} does not. "
+            "Give a mapping whose zone says of which zone the latter are"
+        )
 
 
 def _zone(label: str, zone: ZoneInfo, is_bare: bool, evidence: Sequence[bool], assumptions: list[str]) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from src.domain.tables.headings import units_measure
 from src.domain.tables.table import Column, Flags, Floats
 
 NO_VALUE = frozenset(
@@ -109,16 +110,17 @@ def read_figures(column: Column, decimal: str) -> Figures:
     parsed = np.array([_number(text, decimal) for text in distinct], dtype=np.float64)
     word = np.array([is_no_value(text) for text in distinct], dtype=np.bool_) & np.isnan(parsed)
     empty = np.array([not text for text in distinct], dtype=np.bool_)
-    units: set[str] = set()
     left = np.flatnonzero(np.isnan(parsed) & ~word & ~empty)
     apart = [_WITH_UNIT.fullmatch(distinct[place]) for place in left]
     behind = [found[2].strip() if found else "" for found in apart]
-    if len(units := set(behind)) == 1 and units != {""}:
+    units = set(behind)
+    # A unit stands behind all or most numbers; what stands behind a few makes them no numbers.
+    if len(units) == 1 and len(left) >= np.sum(~np.isnan(parsed)) and units_measure(behind[0]):
         parsed[left] = [_number(found[1].strip(), decimal) for found in apart if found]
     bad = np.isnan(parsed) & ~word & ~empty
     from_text = parsed[codes]
     values = np.where(np.isnan(from_text), values, from_text)
-    unit = next(iter(units)) if len(units) == 1 and units != {""} else None
+    unit = behind[0] if len(left) and not np.isnan(parsed[left]).any() else None
     return Figures(values, no_value | word[codes], unread | bad[codes], unit)
 
 

@@ -209,12 +209,17 @@ def _refused(plain: list[str], measurement: str | None) -> str | None:
     return None
 
 
+def _is_filler(word: str) -> bool:
+    """Whether a word belongs to no name; a capital letter is one."""
+    return words.plain(word) in words.known(words.FILLERS) and not (len(word) == 1 and word.isupper())
+
+
 def _node(rest: str, tokens: list[str], plain: list[str], taken: set[int]) -> str | None:
     """What is left as a name, written as it stands there."""
     kept = [place for place in range(len(tokens)) if place not in taken]
-    while kept and plain[kept[0]] in words.known(words.FILLERS):
+    while kept and _is_filler(tokens[kept[0]]):
         kept.pop(0)
-    while kept and plain[kept[-1]] in words.known(words.FILLERS):
+    while kept and _is_filler(tokens[kept[-1]]):
         kept.pop()
     if not kept:
         return None

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -51,7 +52,10 @@ _FORM = re.compile(
 )
 TIME_ONLY = re.compile(r"\d{1,2}[:.h]\d{2}(?:[:.]\d{2}(?:[.,]\d+)?)?(?:\s?[ap]\.?m\.?)?", re.IGNORECASE)
 _FIELDS = ("kind", "a", "b", "c", "micros", "offset")
-_YEAR_FIRST, _OPEN, _WHOLE = 0, 1, 2
+_YEAR_FIRST, _OPEN = 0, 1
+# In 1979: smaller numbers are days or nothing.
+_SINCE_1970 = 3e8
+_NUMBER = re.compile(r"\d{5,19}(?:\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,7 @@ def read_instants(columns: Sequence[Column], order: str | None = None) -> Instan
         texts = first.texts
         if first.figures is not None:
             local = _of_numbers(first.figures)
+            offset[first.figures >= _SINCE_1970] = 0.0
         if first.instants is not None:
             local = np.where(first.instants == NEVER, local, first.instants)
             offset = np.where(first.instants == NEVER, offset, 0.0 if first.is_utc else np.nan)
@@ -110,6 +115,10 @@ def read_instants(columns: Sequence[Column], order: str | None = None) -> Instan
         else:
             order = None
         found = _micros(parts, order)
+        numbers = np.array([float(text) if _NUMBER.fullmatch(text) else np.nan for text in distinct], dtype=np.float64)
+        found = np.where(found == NEVER, _of_numbers(numbers), found)
+        # Seconds since 1970 are UTC's.
+        parts[numbers >= _SINCE_1970, 5] = 0
         left = np.flatnonzero((found == NEVER) & np.array([bool(text) for text in distinct]))
         for place in left:
             if (micros := _oddly(distinct[place], order != "month first")) is not None:
@@ -232,7 +241,7 @@ def _of_numbers(figures: npt.NDArray[np.float64]) -> Micros:
     # To a millisecond: what spreadsheets hold is no better.
     result[days] = np.round((figures[days] - 25_569) * 86_400_000).astype(np.int64) * 1000
     for scale in (1.0, 1e3, 1e6, 1e9):
-        fits = (figures >= 3e8 * scale) & (figures < 7e9 * scale) & ~days
+        fits = (figures >= _SINCE_1970 * scale) & (figures < 7e9 * scale) & ~days
         result[fits] = np.round(figures[fits] * (SECOND / scale)).astype(np.int64)
     return result
 
@@ -254,9 +263,10 @@ def _joined(columns: Sequence[Column]) -> pa.Array:
 _TWO_DEFAULTS = (datetime(2001, 1, 1), datetime(2004, 12, 28))  # noqa: DTZ001
 
 
+@lru_cache(65_536)
 def _oddly(text: str, is_day_first: bool) -> tuple[int, int] | None:
     """What dateutil makes of an odd form that names day, month and year: microseconds, and the offset in seconds."""
-    if not 6 <= len(text) <= 60 or not re.search(r"\d", text) or not re.search(r"[^\W\d]|[-/]", text):
+    if not 6 <= len(text) <= 60 or not re.search(r"\d", text) or not re.search(r"[^\W\d_]{3}", text):
         return None
     try:
         found = [odd.parse(text, dayfirst=is_day_first, default=default) for default in _TWO_DEFAULTS]

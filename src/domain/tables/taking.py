@@ -68,7 +68,7 @@ def take(table: Table, section: Section) -> Taken:
     """The readings of a table.
 
     Raises:
-        Refusal: where some instants have an offset and others none, or nothing is left.
+        Refusal: where nothing is left.
     """
     problems = list(table.problems)
     node = _nodes(table, section)
@@ -134,12 +134,6 @@ def _instants(
     found = read_instants([table.column(name) for name in section.instant.columns], section.instant.order)
     known = found.local != NEVER
     said = ~np.isnan(found.offset)
-    if (known & said).any() and (known & ~said).any() and section.instant.zone == "UTC":
-        with_one, without = (int(table.lines[np.flatnonzero(known & which)[0]]) for which in (said, ~said))
-        raise Refusal(
-            f"{table.source}, column {label}: line {with_one} names its offset from UTC and line {without} does not. "
-            "Give a mapping whose zone says of which zone the latter are"
-        )
     groups = node.codes
     if section.parameter_column:
         groups = groups * 1_000_003 + _texts(table.column(section.parameter_column)).codes

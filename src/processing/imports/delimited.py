@@ -61,7 +61,8 @@ class _Reading:
         header = header_of(self._rows)
         if header is None:
             first = next((row for row in self._rows if any(cell.strip() for cell in row)), [])
-            if len(self._rows) <= 3 and len(first) > 1 and not any(any(c.isdigit() for c in cell) for cell in first):
+            filled = [row for row in self._rows if any(cell.strip() for cell in row)]
+            if len(filled) == 1 and len(first) > 1 and all(first) and not any(map(str.isdigit, "".join(first))):
                 raise Refusal(
                     f"{self._name} has headings and no row below them: there is nothing to take. Export it again"
                 )
@@ -71,6 +72,7 @@ class _Reading:
             )
         headings = headings_of(self._rows, header)
         width = len(headings)
+        self._refuse_decimals(header, headings)
         parts: list[list[pa.Array]] = [[] for _ in range(width)]
         lines: list[np.ndarray] = []
         ragged: list[tuple[int, str]] = []
@@ -118,6 +120,19 @@ class _Reading:
             raise Refusal(
                 f"{self._name}, line {line}: most lines do not have the {width} cells of the headings ('{text}')."
                 f"{why} export it with another separator, such as a semicolon"
+            )
+
+    def _refuse_decimals(self, header: Header, headings: list[tuple[str, ...]]) -> None:
+        """Where commas part cells and numbers, there are more cells than headings."""
+        named = sum(any(parts) for parts in headings)
+        if self._separator != "," or header.first == header.data or named == len(headings) or any(headings[-1]):
+            return
+        row = self._rows[header.data]
+        if len(row) > named and any(cell.strip() for cell in row[named:]):
+            raise Refusal(
+                f"{self._name}, line {self._skipped + header.data + 1}: {len(row)} cells where {named} have a heading "
+                f"('{','.join(row)[:60]}'): its decimals may have the comma that parts cells. "
+                "Export it with another separator, such as a semicolon"
             )
 
     def _chunks(self, header: Header) -> Iterator[tuple[list[int], list[list[str]]]]:

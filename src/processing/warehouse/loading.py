@@ -90,9 +90,7 @@ class Loading:
 
     def _check(self, table: bigquery.Table) -> None:
         if table.table_type != "TABLE":
-            raise WarehouseError(
-                f"{self._target} is a view: name the table behind it in BIGQUERY_TABLE for this command"
-            )
+            raise WarehouseError(f"{self._target} is a view: name the table behind it in BIGQUERY_TABLE")
         present = {field.name for field in table.schema}
         needed = [self._column[name] for name in COLUMNS if name not in ("district_id", "source_file")]
         if missing := [column for column in needed if column not in present]:
