@@ -66,7 +66,8 @@ class _Training:
         arguments = ("train", "--by", "quickstart")
         self._is_over = False
         self._log = folder / "training.log"
-        starting = running(_COMMAND, environment, self._log, *arguments)
+        # Whoever looks at the dashboard does not wait for it.
+        starting = running(_COMMAND, environment, self._log, *arguments, niceness=5)
         self._command: subprocess.Popen[bytes] = started.enter_context(starting)
 
     def is_over(self) -> bool:
