@@ -59,19 +59,12 @@ def load_once(environment: dict[str, str], folder: Path, dataset_of: Callable[[]
 class Cycle:
     """One cycle of the real service, with its own progress shown: what is read, then what is concluded from it."""
 
-    def __init__(
-        self,
-        progress: Progress,
-        database: Engine,
-        environment: dict[str, str],
-        folder: Path,
-        name: str = "Reading nodes",
-    ) -> None:
+    def __init__(self, progress: Progress, database: Engine, environment: dict[str, str], folder: Path) -> None:
         self._progress, self._database, self._log = progress, database, folder / "processing.log"
         self._environment = environment
         # The clock of each start begins where the data end: an earlier start's jobs may seem newer than this one's.
         self._earlier = job_ids(database)
-        self._reading = progress.add_task(name, total=None)
+        self._reading = progress.add_task("Reading nodes", total=None)
         self._concluding: TaskID | None = None
         self._weeks: tuple[datetime, float] | None = None
         self._job: Row[Any] | None = None
@@ -79,7 +72,8 @@ class Cycle:
 
     def start(self, started: ExitStack) -> None:
         """Starts its process, which ends with the stack."""
-        starting = running("src.processing.service.main", self._environment, self._log, "--once")
+        # A training beside it comes first: its forecasts wait for no conclusions.
+        starting = running("src.processing.service.main", self._environment, self._log, "--once", niceness=10)
         self._service = started.enter_context(starting)
 
     @property

@@ -27,7 +27,7 @@ def process_and_train(
     progress: Progress, database: Engine, environment: dict[str, str], folder: Path, with_models: bool
 ) -> None:
     """Takes in what is new; where there is no model yet and models are wanted, trains them, relates leakage to pressure
-    and forecasts. What becomes of each stands in the register of models and in the jobs' rows.
+    and forecasts at once. What becomes of each stands in the register of models and in the jobs' rows.
 
     Args:
         environment: settings by name.
@@ -53,11 +53,6 @@ def process_and_train(
             _recommend(progress, environment, folder)
         while training is not None and not training.is_over():
             time.sleep(0.2)
-        if training is not None:
-            forecasting = Cycle(progress, database, environment, folder, "Forecasting")
-            forecasting.start(started)
-            while not forecasting.is_over():
-                time.sleep(0.1)
 
 
 class _Training:
@@ -71,7 +66,8 @@ class _Training:
         arguments = ("train", "--by", "quickstart")
         self._is_over = False
         self._log = folder / "training.log"
-        starting = running(_COMMAND, environment, self._log, *arguments)
+        # Whoever looks at the dashboard does not wait for it.
+        starting = running(_COMMAND, environment, self._log, *arguments, niceness=5)
         self._command: subprocess.Popen[bytes] = started.enter_context(starting)
 
     def is_over(self) -> bool:
