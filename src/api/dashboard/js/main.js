@@ -33,6 +33,8 @@ let stop_status = null;
 
 async function start() {
   dress(localStorage.getItem("theme") ?? "auto");
+  // The page's module comes while the rest is asked for; should it fail, the page says so when it is its turn.
+  loader(present())?.().catch(() => null);
   try {
     const settings = await get("/dashboard/settings.json");
     use_zone(settings.utility_timezone);
@@ -71,7 +73,7 @@ async function show(is_move) {
   frame();
   const place = h("div", { class: "page" });
   try {
-    const load = PAGES.find(([pattern]) => matches(pattern, address.parts))?.[1];
+    const load = loader(address);
     if (!load) {
       replace(place, page_title(t("frame.no_page")), h("p", {}, link("/dashboard", t("frame.to_overview"))));
     } else {
@@ -96,6 +98,11 @@ async function show(is_move) {
     scrollTo(0, 0);
     (content.querySelector("h1") ?? content).focus();
   }
+}
+
+/** What loads the page of an address; undefined where there is none. */
+function loader({ parts }) {
+  return PAGES.find(([pattern]) => matches(pattern, parts))?.[1];
 }
 
 function present() {

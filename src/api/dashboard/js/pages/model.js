@@ -3,10 +3,10 @@
 import { h, replace } from "../dom.js";
 import { date, number, quantity, share, time } from "../format.js";
 import { poll, post } from "../http.js";
-import { badge, button, card, dialog, facts, link, notice, page_title, table, unknown } from "../parts.js";
+import { badge, button, card, dialog, facts, link, notice, page_title, table } from "../parts.js";
 import { may } from "../session.js";
 import { t } from "../words.js";
-import { active_beside, against_usual, status_of, watch_requests } from "./models.js";
+import { active_beside, against_usual, name_of, status_of, watch_requests } from "./models.js";
 
 export async function show(place, { parts: [, model_id] }) {
   const path = `/api/v1/models/${encodeURIComponent(model_id)}`;
@@ -18,7 +18,7 @@ export async function show(place, { parts: [, model_id] }) {
   const drawn = { chart: null };
 
   function draw(model) {
-    replace(head, page_title(`${model.model_name} ${model.version}`, status_of(model), actions(model, watched.look_again)));
+    replace(head, page_title(`${name_of(model)} · ${model.version}`, status_of(model), actions(model, watched.look_again)));
     replace(places.about, about(model));
     replace(places.days, days_table(model));
     replace(places.decisions, decisions_table(model));
@@ -51,7 +51,7 @@ function actions(model, look_again) {
 
 async function what_promotion_does(model) {
   const replaced = await active_beside(model);
-  return replaced ? t("model.promote_why", { name: `${replaced.model_name} ${replaced.version}` }) : t("model.promote_first");
+  return replaced ? t("model.promote_why", { name: `${name_of(replaced)} · ${replaced.version}` }) : t("model.promote_first");
 }
 
 function about(model) {
@@ -60,7 +60,7 @@ function about(model) {
   const drift = model.latest_performance;
   return [
     drift?.drift_detected ? notice("warn", h("strong", {}, t("models.drifting")), ` ${drift.drift_reason ?? ""}`) : null,
-    against_usual(model) ? h("p", {}, against_usual(model)) : null,
+    against_usual(model) ? h("p", {}, t("models.error_against", { error: against_usual(model) })) : null,
     facts([
       [t("common.kind"), t(`model_type.${model.model_type}`)],
       [t("models.scope"), model.scope],
@@ -101,7 +101,7 @@ function decisions_table({ decisions }) {
     rows: [...decisions].reverse(), empty: t("model.no_decisions"),
     columns: [
       { key: "decided_at", label: t("common.when"), render: (row) => time(row.decided_at) },
-      { key: "decision", label: t("model.decision") },
+      { key: "decision", label: t("model.decision"), render: (row) => t(`decision.${row.decision}`) },
       { key: "decided_by", label: t("models.by") },
       { key: "reason", label: t("common.reason") },
     ],
@@ -112,7 +112,7 @@ function decisions_table({ decisions }) {
 async function draw_chart(place, model, drawn) {
   const days = [...model.performance].reverse();
   if (model.model_type !== "flow_prediction" || !days.length) {
-    replace(place, model.model_type === "flow_prediction" ? card(t("model.errors"), unknown(t("model.no_days"))) : null);
+    replace(place);
     return;
   }
   const usual = model.validation_metrics.usual_mae ?? null;

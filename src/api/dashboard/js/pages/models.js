@@ -5,9 +5,10 @@ import { ago, quantity, share, time } from "../format.js";
 import { all, get, poll, post } from "../http.js";
 import { badge, button, card, dialog, link, page_title, table } from "../parts.js";
 import { may } from "../session.js";
-import { t } from "../words.js";
+import { has, t } from "../words.js";
 
-const TYPES = ["flow_prediction", "anomaly_detection", "efficiency_optimization"];
+// The others are renewed by the service itself, with what they are learned from.
+const TRAINED = "flow_prediction";
 export const REQUESTS = "/api/v1/models/requests?limit=50";
 
 export async function show(place) {
@@ -18,10 +19,9 @@ export async function show(place) {
   function ask_for_training() {
     dialog(t("models.train"), [
       h("p", {}, t("models.train_why")),
-      { name: "model_type", label: t("common.kind"), kind: "select", options: TYPES.map((type) => [type, t(`model_type.${type}`)]) },
       { name: "scope", label: t("models.scope"), help: t("models.scope_help"), most: 300 },
-    ], async ({ model_type, scope }) => {
-      await post("/api/v1/models/train", scope ? { model_type, scope } : { model_type });
+    ], async ({ scope }) => {
+      await post("/api/v1/models/train", { model_type: TRAINED, ...(scope ? { scope } : {}) });
       look_again();
     }, t("models.train_now"));
   }
@@ -57,6 +57,11 @@ export function watch_requests(place, model_id = null) {
   return { look_again, stop: () => stop() };
 }
 
+/** What a model is, in words: its kind, and the pool of nodes that it is for. */
+export function name_of({ model_type, scope }) {
+  return `${t(`model_type.${model_type}`)} · ${has(`role.${scope}`) ? t(`role.${scope}`) : scope}`;
+}
+
 /** A model's error against that of the usual flow, as a sentence. */
 export function against_usual(model) {
   const { mae, usual_mae: usual } = model.validation_metrics ?? {};
@@ -74,9 +79,7 @@ function models_table(rows, empty) {
   return table({
     rows, empty,
     columns: [
-      { key: "model_name", label: t("models.model"), render: (row) => [link(`/dashboard/models/${row.model_id}`, row.model_name), h("small", { class: "unknown" }, ` ${row.version}`)] },
-      { key: "model_type", label: t("common.kind"), render: (row) => t(`model_type.${row.model_type}`) },
-      { key: "scope", label: t("models.scope") },
+      { key: "model_name", label: t("models.model"), value: name_of, render: (row) => [link(`/dashboard/models/${row.model_id}`, name_of(row)), h("small", { class: "unknown" }, ` ${row.version}`)] },
       { key: "status", label: t("common.state"), render: status_of },
       { key: "error", label: t("models.error"), value: (row) => row.validation_metrics?.mae, render: (row) => against_usual(row) },
       { key: "drift", label: t("models.drift"), sort: false, render: drift_of },

@@ -112,7 +112,7 @@ function of_incidents({ incidents, districts }) {
         incident.is_acknowledged && badge("quiet", t("overview.acknowledged")),
       ],
       why: incident.explanation,
-      todo: incident.is_acknowledged ? null : t(has(`todo.${first}`) ? `todo.${first}` : "todo.other"),
+      todo: incident.is_acknowledged || incident.severity === "info" ? null : t(has(`todo.${first}`) ? `todo.${first}` : "todo.other"),
     };
   });
 }
@@ -151,7 +151,7 @@ function figures({ input, loss, forecast, freshness }) {
       [t("overview.day"), input.window_start && date(input.window_start)],
       [t("overview.coverage"), input.coverage === null ? null : share(input.coverage)],
     ]),
-    figure(t("overview.loss"), loss?.total_loss_volume ?? null, 0, loss ? loss.reason : t("overview.no_balance"), loss ? [
+    figure(t("overview.loss"), loss?.total_loss_volume ?? null, 0, reason_of_loss(loss), loss ? [
       [t("overview.margin"), loss.loss_margin === null ? null : `± ${quantity(loss.loss_margin, "m³", 0)} (95 %)`],
       [t("overview.efficiency"), loss.efficiency_percentage === null ? null : quantity(loss.efficiency_percentage, "%", 1)],
       [t("overview.method"), loss.method && t(`method.${loss.method}`)],
@@ -170,10 +170,16 @@ function figures({ input, loss, forecast, freshness }) {
       ])));
 }
 
+function reason_of_loss(loss) {
+  if (loss === null) return t("overview.no_balance");
+  const is_certain = loss.total_loss_volume === null || loss.loss_margin === null || Math.abs(loss.total_loss_volume) > loss.loss_margin;
+  return loss.reason ?? (is_certain ? null : t("overview.within_margin"));
+}
+
 function figure(title, volume, digits, reason, pairs) {
   const value = volume === null ? unknown(reason ?? t("common.unknown")) : quantity(volume, "m³", digits);
   return card(title, h("p", { class: volume === null ? null : "figure" }, value),
-    volume !== null && reason ? h("p", { class: "need-why", lang: "en" }, reason) : null, facts(pairs));
+    volume !== null && reason ? h("p", { class: "need-why" }, reason) : null, facts(pairs));
 }
 
 // --- losses day by day

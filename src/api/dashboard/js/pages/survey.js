@@ -2,7 +2,7 @@
 
 import { h, replace } from "../dom.js";
 import { date, duration, number, time } from "../format.js";
-import { poll } from "../http.js";
+import { all, poll } from "../http.js";
 import { badge, card, facts, labelled, link, notice, page_title, unknown } from "../parts.js";
 import { t } from "../words.js";
 
@@ -12,7 +12,13 @@ const AT_ONCE = 100;
 export async function show(place) {
   const body = h("div", { class: "page" }, h("p", { class: "empty" }, t("common.loading")));
   replace(place, page_title(t("survey.title")), h("p", {}, t("survey.why")), body);
-  return poll(body, "/api/v1/survey", (survey) => draw(body, survey), 300);
+  return poll(body, () => all("/api/v1/survey?limit=1000"), (pages) => draw(body, joined(pages)), 300);
+}
+
+/** One survey of its pages, each of which has some nodes and some districts. */
+function joined(pages) {
+  const of = (name) => pages.flatMap((page) => page[name]);
+  return { surveyed_at: pages[0].surveyed_at, nodes: of("nodes"), districts: of("districts") };
 }
 
 function draw(body, { surveyed_at: at, nodes, districts }) {
