@@ -123,6 +123,15 @@ def test_a_file_is_named_without_anything_that_a_disk_refuses() -> None:
 
 
 @needs_node
+def test_single_values_far_outside_do_not_press_the_others_flat_but_those_of_the_event_count() -> None:
+    calm = [float(n % 5) for n in range(200)]
+    assert figures("usual_range(values[0])", calm) is None
+    assert figures("usual_range(values[0])", [*calm, 500]) == {"low": 0, "high": 4}
+    assert figures("usual_range(values[0], [200, 201])", [*calm, 500]) is None
+    assert figures("usual_range([1, null, 900])") is None
+
+
+@needs_node
 def test_what_flows_in_is_unknown_where_one_meter_is() -> None:
     assert figures("sum_of([[1, 2, null], [10, null, 30]])") == [11, None, None]
     assert figures("sum_of([[5, 6], [1, 2]], [1, -1])") == [4, 4]
@@ -189,7 +198,18 @@ def test_no_word_of_the_pages_is_left_over() -> None:
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_identifiers_are_encoded_in_every_address(path: Path) -> None:
     # What is put into an address is encoded, a query made by URLSearchParams, or an identifier of the API's making.
-    harmless = {"path", "query", "span", "instants", "request", "of_place", "id", "YEAR_HOURS", "event.anomaly_id", "kind"}
+    harmless = {
+        "path",
+        "query",
+        "span",
+        "instants",
+        "request",
+        "of_place",
+        "id",
+        "YEAR_HOURS",
+        "event.anomaly_id",
+        "kind",
+    }
     for address in re.findall(r"`(/(?:api|dashboard)/[^`]*)`", path.read_text()):
         holes = re.findall(r"\$\{([^}]+)\}", address)
         assert [hole for hole in holes if hole not in harmless and not hole.startswith("encodeURIComponent(")] == []

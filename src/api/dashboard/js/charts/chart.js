@@ -235,8 +235,8 @@ export function chart(place, options) {
   }
 
   // Shift and drag moves what is shown.
-  function drag(event) {
-    const [start, began] = [event.clientX, view];
+  function drag({ clientX: start }) {
+    const began = view;
     const follow = (moved) => move(panned(began, (start - moved.clientX) / plot.over.clientWidth, bounds()));
     const end = () => {
       removeEventListener("mousemove", follow);
@@ -244,7 +244,6 @@ export function chart(place, options) {
     };
     addEventListener("mousemove", follow);
     addEventListener("mouseup", end);
-    event.preventDefault();
   }
 
   // Two fingers zoom, one moves sideways; up and down scrolls the page.

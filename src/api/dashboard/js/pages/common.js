@@ -99,17 +99,20 @@ export function with_margin(value, margin, unit, digits = 0) {
   return `${number(value, digits)} ± ${quantity(margin, unit, digits)}`;
 }
 
-// One of several, as a group of buttons.
+// One of several, as a group of buttons. Returns {element, mark(value)}: what is chosen may change from elsewhere.
 export function choice(label, options, chosen, choose) {
-  const buttons = options.map(([value, text]) =>
-    h("button", {
-      type: "button", class: "chart-button", "aria-pressed": String(value === chosen),
-      onclick: (event) => {
-        for (const button of buttons) button.setAttribute("aria-pressed", String(button === event.currentTarget));
-        choose(value);
-      },
-    }, text));
-  return h("div", { class: "choice", role: "group", "aria-label": label }, ...buttons);
+  const buttons = options.map(([value, text]) => [value, h("button", {
+    type: "button", class: "chart-button",
+    onclick: () => {
+      mark(value);
+      choose(value);
+    },
+  }, text)]);
+  function mark(value) {
+    for (const [of, button] of buttons) button.setAttribute("aria-pressed", String(of === value));
+  }
+  mark(chosen);
+  return { element: h("div", { class: "choice", role: "group", "aria-label": label }, buttons.map(([, button]) => button)), mark };
 }
 
 // Why a part of the page is not there, while the rest is.

@@ -33,7 +33,7 @@ export async function show(place, address) {
   replace(place,
     page_title(month.district_name || district_id),
     h("p", { class: "facts-line" }, h("code", {}, district_id), " · ", t("district.summary", { nodes: number(month.nodes, 0), open: number(month.open_anomalies, 0) })),
-    card(t("district.balance"), h("div", { class: "toolbar" }, lengths), balance, balance_days),
+    card(t("district.balance"), h("div", { class: "toolbar" }, lengths.element), balance, balance_days),
     card(t("district.inflow"), flows),
     card(t("district.events"), events),
     card(t("district.nights"), nights),

@@ -15,6 +15,7 @@ const SPANS = { day: DAY, week: 7 * DAY, month: 30 * DAY, year: 365 * DAY };
 // Forecasts reach so far ahead; of the past, that is as far as anybody keeps hours.
 const AHEAD = 7 * DAY;
 const BACK = 3 * 366 * DAY;
+const LONGEST_FINE = 100 * DAY;
 // What one sees first of it: a day of what is to come.
 const COMING = DAY;
 
@@ -43,9 +44,10 @@ export async function show(place, address) {
     ...Object.keys(SPANS).map((name) =>
       h("button", { type: "button", class: "chart-button", onclick: () => go(latest(SPANS[name])) }, t(`node.span_${name}`))));
 
-  replace(place, page_title(node.node_name || node_id), head, quality,
-    card(t("node.history"), h("div", { class: "toolbar" }, windows, spans), notices, pictures),
+  replace(place, page_title(node.node_name || node_id), head,
+    card(t("node.history"), h("div", { class: "toolbar" }, windows.element, spans), notices, pictures),
     card(t("node.events"), events),
+    quality,
     card(t("node.channels"), channel_table(channels)),
     card(t("node.rejected"), rejected),
     card(t("node.metadata"), metadata_of(node)));
@@ -97,7 +99,13 @@ export async function show(place, address) {
   // Loads what is seen and a little to both sides, so that small moves show at once.
   async function load() {
     const mine = ++requests;
-    const { view, window } = state;
+    const { view } = state;
+    // Five minutes of half a year are more than anybody can see, or the API puts on one axis.
+    if (state.window === "5min" && view.to - view.from > LONGEST_FINE) {
+      state.window = "1hour";
+      windows.mark("1hour");
+    }
+    const { window } = state;
     const margin = 0.15 * (view.to - view.from);
     const end = Math.min(view.to + margin, now().getTime() / 1000 + AHEAD);
     const span = { from: Math.min(view.from - margin, end - 3600), to: end };
