@@ -34,13 +34,13 @@ class Routes:
         return self._remembered(method, path) if len(path) <= _LONGEST_REMEMBERED else self._template(method, path)
 
     def methods(self, path: str) -> list[str]:
-        """The methods that a path has, HEAD with every GET, in order; none where there is no such path.
-
-        Where a route has exactly this path, others take it for the name of something, which it is not.
-        """
-        matching = [route for route in self._routes if route.matches(_scope("GET", path))[0] is not Match.NONE]
-        exact = [route for route in matching if route.path == path]
-        found = {method for route in exact or matching for method in route.methods or ()}
+        """The methods that a path has, HEAD with every GET, in order; none where there is no such path."""
+        found = {
+            method
+            for route in self._routes
+            if route.matches(_scope("GET", path))[0] is not Match.NONE
+            for method in route.methods or ()
+        }
         return sorted(found | {"HEAD"} if "GET" in found else found)
 
     def _template(self, method: str, path: str) -> str:

@@ -91,7 +91,8 @@ async def _asked(
     return answer
 
 
-@router.get("/models/{model_id}", response_model=ModelHistory, responses=documented(404))
+# What is no UUID is another path, such as /models/train.
+@router.get("/models/{model_id:uuid}", response_model=ModelHistory, responses=documented(404))
 async def model(request: Request, model_id: UUID) -> Response:
     """One model: every decision about it with its reason, and how its forecasts did day by day."""
     database = database_of(request)
