@@ -145,11 +145,28 @@ class Belief:
     why: tuple[str, ...]
 
 
-def believed_role(node: Node, neighbours: Sequence[Node]) -> Belief:
+@dataclass(frozen=True)
+class Neighbours:
+    """The active nodes of a district: how many, those that water was seen to pass, and those stated as inlets."""
+
+    count: int = 0
+    metering: tuple[str, ...] = ()
+    inlets: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, nodes: Sequence[Node]) -> Neighbours:
+        return cls(
+            len(nodes),
+            tuple(node.node_id for node in nodes if node.is_metering),
+            tuple(node.node_id for node in nodes if node.role == "inlet"),
+        )
+
+
+def believed_role(node: Node, neighbours: Neighbours) -> Belief:
     """The role of a node of which none is stated.
 
     Args:
-        neighbours: the active nodes of its district, itself among them; empty where it is in none.
+        neighbours: the nodes of its district, itself among them; nobody where it is in none.
     """
     if not any(channel.days for channel in node.channels.values()):
         return Belief(None, ("nothing is recorded of it: its role cannot be told",))
@@ -158,16 +175,12 @@ def believed_role(node: Node, neighbours: Sequence[Node]) -> Belief:
         return _of_pressure(node, named)
     if not node.is_metering:
         return Belief(None, ("no water was seen to pass it, and no pressure: its role cannot be told",))
-    if named == "consumption" or named == "outlet":
-        return Belief(named, (f"its type is '{node.node_type}', and it measures flow",))
-    metering = [other.node_id for other in neighbours if other.is_metering]
-    if named == "inlet":
+    if named in ("consumption", "inlet", "outlet"):
         return Belief(named, (f"its type is '{node.node_type}', and it measures flow",))
     if not node.district_id:
         return Belief(None, ("it measures flow, and is in no district: what for cannot be told",))
-    inlets = [other.node_id for other in neighbours if other.role == "inlet"]
-    if metering == [node.node_id] and not inlets:
-        count = len(neighbours)
+    inlets, count = neighbours.inlets, neighbours.count
+    if neighbours.metering == (node.node_id,) and not inlets:
         among = "the only node of its district" if count == 1 else f"the only one of the {count} nodes of its district"
         return Belief("inlet", (f"it is {among} that measures flow: what enters the district passes it",))
     if named == "monitoring":
@@ -176,8 +189,8 @@ def believed_role(node: Node, neighbours: Sequence[Node]) -> Belief:
     return Belief(
         None,
         (
-            f"{len(metering)} nodes of its district measure flow{brought}: which of them bring water and which give it "
-            "to customers, readings do not say",
+            f"{len(neighbours.metering)} nodes of its district measure flow{brought}: which of them bring water and "
+            "which give it to customers, readings do not say",
         ),
     )
 
@@ -273,5 +286,6 @@ def use_of(measurement: str, channel: Channel, node: Node, role: str | None) -> 
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:
+    """The first of these names, and how many there are besides."""
     rest = len(names) - most
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")

@@ -9,7 +9,7 @@ from datetime import datetime
 from src.domain import lacking, lacking_detector
 from src.domain.lacking import District, Today
 from src.domain.lacking_detector import known_since
-from src.domain.roles import Belief, Node, believed_districts, believed_role, use_of
+from src.domain.roles import Belief, Neighbours, Node, believed_districts, believed_role, use_of
 from src.domain.service_life import BY_HAND
 
 
@@ -57,11 +57,12 @@ def survey(
     for node in nodes:
         if node.district_id and node.is_active:
             of_district.setdefault(node.district_id, []).append(node)
+    around = {name: Neighbours.of(of_one) for name, of_one in of_district.items()}
     begun = {name: known_since(of_one) for name, of_one in of_district.items()}
     places = believed_districts(nodes)
     found: list[NodeSurvey] = []
     for node in nodes:
-        neighbours = of_district.get(node.district_id or "", [])
+        neighbours = around.get(node.district_id or "", Neighbours())
         found.append(_of_node(node, neighbours, places.get(node.node_id), begun.get(node.district_id or ""), today))
     beliefs = {one.node.node_id: Belief(one.role_believed, one.why) for one in found if one.node.role is None}
     forecasts = {one.node.node_id: one.lacking["forecast"] for one in found}
@@ -72,13 +73,13 @@ def survey(
 
 
 def _of_node(
-    node: Node, neighbours: Sequence[Node], place: Belief | None, begun: datetime | None, today: Today
+    node: Node, neighbours: Neighbours, place: Belief | None, begun: datetime | None, today: Today
 ) -> NodeSurvey:
     if node.role is None:
         role = believed_role(node, neighbours)
     else:
         role = Belief(None, (f"the role {node.role} is stated",))
-    is_only_inlet = [other.node_id for other in neighbours if other.role == "inlet"] == [node.node_id]
+    is_only_inlet = neighbours.inlets == (node.node_id,)
     uses = []
     for measurement, channel in node.channels.items():
         taken_for, why = use_of(measurement, channel, node, node.role or role.value)
