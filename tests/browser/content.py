@@ -67,7 +67,7 @@ def _add_events(connection: Connection) -> None:
         what = {"anomaly_type": kind, "severity": severity, "timestamp": begin, "detected_at": begin + HOUR}
         return {"anomaly_id": number} | empty | measured | place | what | more
 
-    _put(
+    _put_each(
         connection,
         tables.anomalies,
         event(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from playwright.sync_api import expect
@@ -42,4 +43,4 @@ def test_a_list_of_incidents_leads_to_each(tab: Callable[..., Tab], site: Site):
     expect(opened.page.locator("main h1").first).to_be_visible()
     expect(opened.page.locator("main")).to_contain_text("3.1 L/s")
     opened.page.go_back()
-    expect(opened.page).to_have_url(f"{site.url}/dashboard/incidents")
+    expect(opened.page).to_have_url(re.compile(r"/dashboard/incidents(\?|$)"))
