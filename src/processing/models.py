@@ -22,6 +22,7 @@ from src.processing.jobs import records as jobs
 from src.processing.jobs.announcement import announce
 from src.processing.jobs.runtime import Runtime, create_runtime
 from src.processing.modelling import registry
+from src.processing.modelling.forecasts import pools_to_forecast, write_forecasts
 from src.processing.modelling.recommendations import run_recommendations
 from src.processing.modelling.training import plan_training
 from src.processing.service.finish import finish
@@ -39,7 +40,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="every model, one line of JSON each, newest first")
-    train = commands.add_parser("train", help="train now, in this process, and wait for it")
+    train = commands.add_parser(
+        "train", help="train now, in this process, wait for it, and forecast with what is active then"
+    )
     train.add_argument("--scope", action="append", default=[], help="a pool to train; default: all")
     commands.add_parser(
         "recommend",
@@ -102,6 +105,17 @@ def _settle(
     return 0
 
 
+def _forecast(runtime: Runtime, as_of: datetime) -> None:
+    """Forecasts with the models in use at once: a cycle that runs now may have been planned without them."""
+    with runtime.database.connect() as connection:
+        found = pools_to_forecast(connection, as_of)
+    for pool in found:
+        write_forecasts(runtime, pool.scope, pool.node_ids, as_of)
+    with runtime.database.begin() as connection:
+        generation.advance(connection)
+    announce(runtime)
+
+
 def _recommend(runtime: Runtime) -> int:
     heartbeat = Heartbeat(runtime, None)
     heartbeat.start()
@@ -136,6 +150,7 @@ def _train(runtime: Runtime, scopes: list[str], by: str) -> int:
                     # What is not trained yet, the service trains.
                     return 1
             finish(runtime, job_id)
+            _forecast(runtime, now)
     finally:
         heartbeat.stop()
     if not numbers:

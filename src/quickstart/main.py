@@ -13,7 +13,16 @@ from zoneinfo import ZoneInfo
 
 import orjson
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from sqlalchemy import Engine
 
 from src.db import api_keys
@@ -22,12 +31,13 @@ from src.db.migrate import migrate
 from src.domain.tables.table import Refusal
 from src.quickstart import engines
 from src.quickstart.datasets import DATASETS, Dataset
-from src.quickstart.loading import load_once, process
+from src.quickstart.loading import load_once
 from src.quickstart.options import parsed
 from src.quickstart.place import Trouble, free_api_port, only_user_of
 from src.quickstart.readings import dataset_of, folder_of
-from src.quickstart.report import job_ids, print_urls, result, table_of_nodes
+from src.quickstart.report import job_ids, print_models, print_urls, result, table_of_nodes
 from src.quickstart.services import running, settings_of, wait_until_ready
+from src.quickstart.training import process_and_train
 from src.settings import Settings
 
 console = Console(stderr=True)
@@ -59,15 +69,13 @@ def _run(options: argparse.Namespace, started: ExitStack) -> None:
     source, named = DATASETS[options.dataset], options.dataset
     if options.readings:
         source, named = _own_readings(options, folder), "readings"
-    with Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-        console=console,
-    ) as progress:  # fmt: skip
+    with _progress() as progress:
         with _step(progress, "Starting PostgreSQL, Redis and the BigQuery stand-in"):
             addresses = started.enter_context(engines.postgres(folder / "postgres"))
             addresses |= started.enter_context(engines.redis(folder / "redis"))
             addresses |= started.enter_context(engines.bigquery(folder / "bigquery"))
-        environment = settings_of(addresses, port)
+        # Days of one's own readings are those of one's own zone.
+        environment = settings_of(addresses, port) | {"utility_timezone": Settings().utility_timezone}
         with _step(progress, f"Loading the dataset {named}"):
             environment |= load_once(environment, folder, source)
         settings = Settings(**environment)  # type: ignore[arg-type]
@@ -75,16 +83,21 @@ def _run(options: argparse.Namespace, started: ExitStack) -> None:
         migrate(database, settings)
         key = _api_key(database, folder / "api_key")
         earlier = job_ids(database)
-        process(progress, database, environment, folder)
         url = f"http://127.0.0.1:{port}"
         with _step(progress, "Starting the API"):
             api = started.enter_context(running("src.api.main", environment, folder / "api.log"))
             wait_until_ready(url, api, folder / "api.log")
-    console.print(table_of_nodes(url, key))
     print_urls(console, url, key)
+    # Who looks sees the data come in; nobody waits for what takes minutes.
+    # What is left is only told where what was done so far tells it.
+    with _progress(TextColumn("left"), TimeRemainingColumn()) as progress:
+        process_and_train(progress, database, environment, folder, not options.no_models)
+    console.print(table_of_nodes(url, key))
+    print_models(console, database)
     if not options.once:
         started.enter_context(running("src.processing.service.main", environment, folder / "processing.log"))
     told = result(database, earlier) | {"seconds": round(time.monotonic() - begun, 1), "api": url}
+    told |= {"dashboard": f"{url}/dashboard"}
     sys.stdout.write(orjson.dumps({"dataset": named} | told).decode() + "\n")
     sys.stdout.flush()
     if not options.once:
@@ -103,6 +116,12 @@ def _own_readings(options: argparse.Namespace, folder: Path) -> Callable[[], Dat
     except Refusal as refusal:
         raise Trouble(str(refusal)) from None
     return lambda: dataset
+
+
+def _progress(*more: ProgressColumn) -> Progress:
+    """Bars with the time that each took, and more columns."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    return Progress(*columns, TimeElapsedColumn(), *more, console=console, speed_estimate_period=120)
 
 
 @contextmanager

@@ -24,6 +24,8 @@ def settings_of(addresses: dict[str, str], port: int) -> dict[str, str]:
         port: of the API.
     """
     told = addresses | {"api_port": str(port), "chunk_readings": "25000"}
+    # The stand-in shares a small machine with a cycle and a training: it answers, if late.
+    told["bigquery_timeout_seconds"] = "900"
     # Whoever writes a dashboard tries it here first.
     told["api_cors_origins"] = os.environ.get("API_CORS_ORIGINS", "")
     # Nobody but this machine can ask, however often it likes.
@@ -34,16 +36,19 @@ def settings_of(addresses: dict[str, str], port: int) -> dict[str, str]:
 
 
 @contextmanager
-def running(module: str, environment: dict[str, str], log: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+def running(
+    module: str, environment: dict[str, str], log: Path, *arguments: str, niceness: int = 0
+) -> Iterator[subprocess.Popen[bytes]]:
     """A module of the product as a process, which ends with the block.
 
     Args:
         environment: settings by name.
         log: takes what it writes, after what it holds.
+        niceness: how far it stands back where processors are scarce, as `nice` has it.
     """
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            ["nice", "-n", str(niceness), sys.executable, "-m", module, *arguments],
             env=_environment(environment),
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -190,7 +190,12 @@ def test_of_recent_weeks_a_model_says_what_it_says_of_its_whole_history(monkeypa
 def test_days_like_those_learned_from_are_no_drift_and_others_are(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(boosting, "MEMBERS", ({"rounds": 20, "learning_rate": 0.1, "max_depth": 3, "seed": 1},))
     flow = town(3, days=140, slow=0.02)
-    forecaster = train(history(flow.iloc[: -7 * HOURS])).forecaster
+    shares: list[float] = []
+    forecaster = train(history(flow.iloc[: -7 * HOURS]), shares.append).forecaster
+    assert len(shares) > 20
+    assert shares == sorted(shares)
+    # Of all that takes long it has told when it is done.
+    assert shares[-1] == pytest.approx(1.0)
     assert not forecaster.drift(history(flow)).detected
     last = np.asarray(flow.index >= flow.index[-4 * HOURS])[:, None]
     for unlike in (1.4 * flow, 0.6 * flow):

@@ -12,11 +12,11 @@ import orjson
 import pandas as pd
 import pyarrow as pa
 import pytest
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, text, update
 from sqlalchemy.exc import IntegrityError
 
 from src.api.schemas.models import Errors
-from src.db.tables import ml_models, ml_predictions_cache
+from src.db.tables import ml_models, ml_predictions_cache, processing_jobs
 from src.domain.forecasting import boosting, drift
 from src.domain.forecasting.model import FEWEST_EXAMPLES
 from src.processing.alerts.review import run_alerts
@@ -417,6 +417,18 @@ def test_the_day_s_forecasts_are_evaluated_by_model_and_node_and_drift_asks_for_
         evaluate(runtime, connection, NOW)
         wanting = review(connection, NOW)[1]
     assert "its data have drifted: " in wanting["monitoring"]
+
+
+def test_a_running_job_shows_how_far_it_has_come_within_an_item_and_an_ended_one_stays_as_it_is(database: Engine):
+    job_id = jobs.claim_by_hand(database, jobs.TRAINING, "Model training", NOW, "test")
+    running = [("total_items", 4), ("processed_items", 1), ("failed_items", 1)]
+    with database.begin() as connection:
+        connection.execute(update(processing_jobs).where(processing_jobs.c.job_id == job_id).values(dict(running)))
+    jobs.come_so_far(database, job_id, 0.5)
+    assert jobs.describe(database, job_id)["progress_percentage"] == pytest.approx(62.5)
+    jobs.fail(database, job_id, NOW, "stopped")
+    jobs.come_so_far(database, job_id, 0.9)
+    assert jobs.describe(database, job_id)["progress_percentage"] == pytest.approx(62.5)
 
 
 def test_models_are_managed_by_hand_and_who_did_it_and_why_is_kept(stack: Settings, database: Engine):

@@ -148,13 +148,13 @@ def fail(database: Engine, job_id: UUID, now: datetime, reason: str) -> bool:
         return end_job(connection, job_id, now, found or {}, reason[:4000], failed=True)
 
 
-def come_so_far(database: Engine, job_id: UUID, share: float) -> None:
-    """Shows how far a running job has come in the item it is at.
+def come_so_far(database: Engine, job_id: UUID, more: float) -> None:
+    """Shows how far a running job has come in what it is at.
 
     Args:
-        share: of that item, 0 to 1.
+        more: items that are as good as done, besides those that are; parts of them count.
     """
-    items = _jobs.processed_items + _jobs.failed_items + share
+    items = _jobs.processed_items + _jobs.failed_items + more
     with database.begin() as connection:
         connection.execute(
             update(processing_jobs)

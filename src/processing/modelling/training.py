@@ -97,7 +97,7 @@ def learn_pool(runtime: Runtime, chunk: Row[Any]) -> Learned:
     learned: Trained | None = None
     reasons: list[str] = []
     try:
-        learned = train(history, _shown(runtime, chunk.job_id))
+        learned = train(history, _shown(runtime, chunk))
         if _first(learned).action == PROMOTE:
             return Learned(begun, summary, described, learned)
     except NotEnoughHistory as error:
@@ -108,7 +108,7 @@ def learn_pool(runtime: Runtime, chunk: Row[Any]) -> Learned:
         return Learned(begun, summary, described, learned, None, (*reasons, str(error)))
 
 
-def _shown(runtime: Runtime, job_id: UUID) -> Callable[[float], None]:
+def _shown(runtime: Runtime, chunk: Row[Any]) -> Callable[[float], None]:
     """Shows in the job's row how far the training of a pool has come, every two seconds."""
     shown_at = time.monotonic()
 
@@ -118,10 +118,10 @@ def _shown(runtime: Runtime, job_id: UUID) -> Callable[[float], None]:
             return
         shown_at = time.monotonic()
         try:
-            jobs.come_so_far(runtime.database, job_id, share)
+            jobs.come_so_far(runtime.database, chunk.job_id, share * len(chunk.node_ids))
         except SQLAlchemyError as error:
             reason = str(error).partition("\n")[0]
-            logger(__name__).warning("the progress of a training is not shown", job_id=str(job_id), error=reason)
+            logger(__name__).warning("the progress of a training is not shown", job_id=str(chunk.job_id), error=reason)
 
     return show
 
