@@ -75,7 +75,8 @@ def _run(options: argparse.Namespace, started: ExitStack) -> None:
             addresses = started.enter_context(engines.postgres(folder / "postgres"))
             addresses |= started.enter_context(engines.redis(folder / "redis"))
             addresses |= started.enter_context(engines.bigquery(folder / "bigquery"))
-        environment = settings_of(addresses, port)
+        # Days of one's own readings are those of one's own zone.
+        environment = settings_of(addresses, port) | {"utility_timezone": Settings().utility_timezone}
         with _step(progress, f"Loading the dataset {named}"):
             environment |= load_once(environment, folder, source)
         settings = Settings(**environment)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Readings out of files into the warehouse, and into the quickstart: asked about first, never doubled, never in part."""
+"""Readings out of files into the warehouse and the quickstart: asked about first, never doubled, never in part."""
 
 from __future__ import annotations
 
@@ -88,7 +88,8 @@ def test_a_dry_run_shows_and_loads_nothing(warehouse: Settings, capsys: pytest.C
     assert load.main(["flow.csv", "--dry-run"]) == 0
     shown = capsys.readouterr()
     assert "2 readings would be loaded" in shown.out
-    assert "Portata Nord [m3/h]" in shown.err
+    assert "flow.csv: 2 readings" in shown.err
+    assert "m3/h → L/s" in shown.err
     assert tables(warehouse) == set()
 
 
@@ -102,7 +103,7 @@ def test_without_a_terminal_it_must_be_said_that_it_is_right(
     assert tables(warehouse) == set()
 
 
-def test_a_view_or_a_table_without_the_columns_is_refused(warehouse: Settings, capsys: pytest.CaptureFixture[str]):
+def test_a_table_without_the_columns_is_refused(warehouse: Settings, capsys: pytest.CaptureFixture[str]):
     Path("flow.csv").write_text(FLOW)
     client, dataset = connect(warehouse).queries, f"{warehouse.bigquery_project_id}.{warehouse.bigquery_dataset_id}"
     client.create_dataset(dataset, exists_ok=True)

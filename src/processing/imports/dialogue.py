@@ -31,10 +31,11 @@ def show(console: Console, portion: Portion, zone: ZoneInfo) -> None:
     span = " - ".join(f"{at.tz_convert(zone):%Y-%m-%d %H:%M}" for at in (first, last))
     instant = " + ".join(section.instant.columns) + (f" ({section.instant.order})" if section.instant.order else "")
     title = (
-        f"{portion.source}: {len(frame):,} readings of {frame['node_id'].nunique()} nodes, {span} ({zone.key}); "
+        f"{portion.source}: {len(frame):,} readings, {frame['node_id'].nunique()} nodes, {span} ({zone.key}); "
         f"instants from {instant}, zone {section.instant.zone} where they do not say theirs"
     )
-    table = Table(title=escape(title), title_justify="left")
+    console.print(escape(title), highlight=False, soft_wrap=True)
+    table = Table()
     for heading in ("column", "node", "measurement", "unit", "values", "first values"):
         table.add_column(heading, justify="right" if heading == "values" else "left")
     node_of_rows = section.node or f"from {section.node_column}"

@@ -61,9 +61,7 @@ def gather(
     with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console) as progress:
         task = progress.add_task("Reading", total=None)
         try:
-            plan = plan_of(
-                files, mapping, zone, lambda file: progress.update(task, description=f"Understanding {file}")
-            )
+            plan = plan_of(files, mapping, zone, lambda file: progress.update(task, description=f"Reading {file}"))
         except Refusal as refusal:
             if isinstance(refusal.draft, list):
                 kept = _kept(keep_in, name, refusal.draft)
@@ -71,14 +69,12 @@ def gather(
             raise
     gathered = _read(files, plan, console, zone, spool)
     if mapping is None:
-        console.print(
-            f"Kept as a mapping in {write_mapping(keep_in, name, plan.sections)}", highlight=False, soft_wrap=True
-        )
+        console.print(f"How they are read {_kept(keep_in, name, plan.sections)}", highlight=False, soft_wrap=True)
     dialogue.refuse_without_terminal(assume_yes)
     if not assume_yes:
         if any(plan.units_assumed) and dialogue.ask_units(console, plan):
             gathered = _read(files, plan, console, zone, spool)
-            console.print(f"How it was read {_kept(keep_in, name, plan.sections)}", highlight=False, soft_wrap=True)
+            console.print(f"How they are read {_kept(keep_in, name, plan.sections)}", highlight=False, soft_wrap=True)
         if not dialogue.agreed(console):
             raise Refusal("Nothing was taken. Edit the mapping and give it by --mapping")
     return gathered
