@@ -10,7 +10,7 @@ const MOST_PAGES = 20;
 const SECONDS_UNTIL_AGAIN = 10;
 const answers = new Map();
 const lists = new Map();
-// Paths that got no answer, and since when.
+// Polls that got no answer, and since when.
 const silent = new Map();
 
 /** Why there is no answer; status 0: the API cannot be reached. */
@@ -61,7 +61,7 @@ export function poll(place, path, render, seconds = 30) {
   let stopped = false;
   let timer = null;
   let shown;
-  const name = typeof path === "string" ? path : `${location.pathname} ${path}`;
+  const name = Symbol("poll");
 
   async function look() {
     clearTimeout(timer);
