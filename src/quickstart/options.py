@@ -11,7 +11,6 @@ from src.quickstart.datasets import DATASETS
 
 def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The options of a command line; a wrong one ends the process with its usage."""
-    """The options (dataset, once, no_models, data) of a command line; a wrong one ends the process with its usage."""
     parser = argparse.ArgumentParser(
         prog="./scripts/quickstart.sh",
         description="Starts PostgreSQL, Redis and a BigQuery stand-in from their wheels, loads sample data, processes "
@@ -26,8 +25,22 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "sensor faults (default: %(default)s)",
     )
     parser.add_argument(
-    """The options of a command line; a wrong one ends the process with its usage."""
-    """The options (dataset, once, no_models, data) of a command line; a wrong one ends the process with its usage."""
+        "--readings",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="your own readings in place of sample data: CSV, Excel or Parquet, also packed (gz), a row per reading or "
+        "a column per point; shown and asked about before they are taken",
+    )
+    parser.add_argument(
+        "--mapping", type=Path, help="how the columns of --readings are to be read, as an earlier start has kept it"
+    )
+    parser.add_argument("--yes", action="store_true", help="take what was understood of --readings without asking")
+    parser.add_argument(
+        "--once", action="store_true", help="exit when the data are processed and the first models are trained"
+    )
+    parser.add_argument("--no-models", action="store_true", help="train no models; later ones the service trains")
     parser.add_argument(
         "--data", type=Path, default=Path(".quickstart"), help="where the data stay between starts (%(default)s)"
     )
