@@ -29,6 +29,8 @@ const THEMES = ["auto", "light", "dark"];
 const content = document.getElementById("content");
 let leave = null;
 let visits = 0;
+// The address whose page is drawn.
+let shown = null;
 let stop_status = null;
 
 async function start() {
@@ -48,7 +50,9 @@ async function start() {
     replace(content, failure(error), again);
     return;
   }
-  addEventListener("popstate", () => show(true));
+  addEventListener("navigated", () => show(true));
+  // Also where only the place within the page changes: then there is nothing to draw.
+  addEventListener("popstate", () => location.pathname + location.search !== shown && show(true));
   addEventListener("signedout", () => {
     // A wrong key, too, is answered so: then nobody was signed in.
     if (session.who() === null) return;
@@ -68,6 +72,7 @@ async function show(is_move) {
     history.replaceState(null, "", `/dashboard/sign-in?next=${encodeURIComponent(location.pathname + location.search)}`);
     address = present();
   }
+  shown = location.pathname + location.search;
   leave?.();
   leave = null;
   frame();

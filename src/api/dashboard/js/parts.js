@@ -43,7 +43,7 @@ export function link(path, text, attributes) {
 /** Goes to another page of the dashboard. */
 export function navigate(path) {
   history.pushState(null, "", path);
-  dispatchEvent(new PopStateEvent("popstate"));
+  dispatchEvent(new Event("navigated"));
 }
 
 /** In place of a value: that it is not known, and why. */
