@@ -4,6 +4,8 @@ import { t } from "../words.js";
 import { sum_of, gaps_of } from "./figures.js";
 
 const DIGITS = { flow_rate: 2, pressure: 2, temperature: 1, volume: 2 };
+// A call for series takes so many nodes.
+export const MOST_METERS = 20;
 export const MEASUREMENTS = ["flow_rate", "pressure", "temperature", "volume"];
 
 export function digits_of(measurement) {

@@ -3,7 +3,7 @@
 import { hour_of } from "../charts/axis.js";
 import { chart } from "../charts/chart.js";
 import { gaps_of, nights_of } from "../charts/figures.js";
-import { inflow_of, iso, seconds, series_path } from "../charts/history.js";
+import { MOST_METERS, inflow_of, iso, seconds, series_path } from "../charts/history.js";
 import { h, replace } from "../dom.js";
 import { ago, date, now, number, quantity, share, time, zone } from "../format.js";
 import { all, get, poll } from "../http.js";
@@ -12,8 +12,6 @@ import { t } from "../words.js";
 import { amount, as_events, choice, english, event_table, failed, node_link, place_path, with_margin, word } from "./common.js";
 
 const DAY = 86400;
-// A call for series takes so many nodes.
-const MOST_METERS = 20;
 
 export async function show(place, address) {
   const district_id = address.parts[1];

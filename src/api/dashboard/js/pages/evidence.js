@@ -2,10 +2,10 @@
 
 import { chart } from "../charts/chart.js";
 import { gaps_of, shown, usual_range } from "../charts/figures.js";
-import { chart_of, digits_of, iso, seconds, series_path } from "../charts/history.js";
+import { MOST_METERS, chart_of, digits_of, inflow_of, iso, seconds, series_path } from "../charts/history.js";
 import { h, replace } from "../dom.js";
 import { duration, now, number, quantity, share, time } from "../format.js";
-import { get } from "../http.js";
+import { all, get } from "../http.js";
 import { facts, table, unknown } from "../parts.js";
 import { has, t } from "../words.js";
 import { as_events, english, kind_of, node_link } from "./common.js";
@@ -50,14 +50,25 @@ export async function picture_of(place, event) {
 }
 
 async function readings(event, span, until) {
-  const measurement = FLOWS.includes(event.measurement_type) ? "flow_rate" : event.measurement_type;
-  const measurements = measurement ? [measurement] : ["flow_rate", "pressure", "temperature"];
-  const answer = await get(series_path({
-    nodes: [event.node_id], measurements, ...span, include: span.window === "1hour" ? "history,expected" : "history", points: 1500,
-  }));
-  const found = measurements.map((name) => ({
-    title: `${t(`measurement.${name}`)} · ${event.node_name || event.node_id}`, digits: digits_of(name),
-    ...chart_of(answer, event.node_id, name, until),
+  // Of signals that move together, the one that contributes most.
+  const most = event.metadata.contributions?.[0];
+  const node_id = most?.node_id ?? event.node_id;
+  const subject = most?.measurement ?? event.measurement_type;
+  const include = span.window === "1hour" ? "history,expected" : "history";
+  if (subject === "inflow" && event.district_id) {
+    const nodes = await all(`/api/v1/nodes?district_id=${encodeURIComponent(event.district_id)}&active=true&limit=1000`);
+    const [inlets, outlets] = ["inlet", "outlet"].map((role) => nodes.filter((node) => node.role === role).map((node) => node.node_id));
+    if (inlets.length && inlets.length + outlets.length <= MOST_METERS) {
+      const answer = await get(series_path({ nodes: [...inlets, ...outlets], measurements: ["flow_rate"], ...span, include, points: 3000 }));
+      return { title: `${t("measurement.inflow")} · ${event.district_id}`, ...inflow_of(answer, inlets, outlets, until) };
+    }
+  }
+  const measurements = !subject ? ["flow_rate", "pressure", "temperature"] : [FLOWS.includes(subject) ? "flow_rate" : subject];
+  const answer = await get(series_path({ nodes: [node_id], measurements, ...span, include, points: 3000 }));
+  const name = most ? node_id : event.node_name || node_id;
+  const found = measurements.map((measurement) => ({
+    title: `${t(`measurement.${measurement}`)} · ${name}`, digits: digits_of(measurement),
+    ...chart_of(answer, node_id, measurement, until),
   }));
   return found.find(({ is_known }) => is_known) ?? found[0];
 }

@@ -15,6 +15,8 @@ const SPANS = { day: DAY, week: 7 * DAY, month: 30 * DAY, year: 365 * DAY };
 // Forecasts reach so far ahead; of the past, that is as far as anybody keeps hours.
 const AHEAD = 7 * DAY;
 const BACK = 3 * 366 * DAY;
+// Shared among all lines of an answer: a few thousand are what screens can show of them.
+const POINTS = 4000;
 const LONGEST_FINE = 100 * DAY;
 // What one sees first of it: a day of what is to come.
 const COMING = DAY;
@@ -52,6 +54,9 @@ export async function show(place, address) {
     card(t("node.rejected"), rejected),
     card(t("node.metadata"), metadata_of(node)));
 
+  // What it measures; while that is not learned, whatever there may be.
+  const learned = MEASUREMENTS.filter((name) => channels.some(({ measurement }) => measurement === name));
+  const measurements = learned.length ? learned : MEASUREMENTS;
   const drawn = new Map();
   let requests = 0;
   let from_now = !address.query.has("from");
@@ -113,7 +118,7 @@ export async function show(place, address) {
     pictures.setAttribute("aria-busy", "true");
     try {
       const answer = await get(series_path({
-        nodes: [node_id], measurements: MEASUREMENTS, window, ...span, points: 1500,
+        nodes: [node_id], measurements, window, ...span, points: POINTS,
         include: window === "1hour" ? "history,forecast,expected" : "history",
       }));
       if (mine !== requests || !place.isConnected) return;
@@ -129,7 +134,7 @@ export async function show(place, address) {
 
   function draw(answer) {
     const until = now().getTime() / 1000;
-    const found = MEASUREMENTS.map((measurement) => [measurement, chart_of(answer, node_id, measurement, until)]);
+    const found = measurements.map((measurement) => [measurement, chart_of(answer, node_id, measurement, until)]);
     const shown = found.filter(([measurement, { is_known }]) => is_known || drawn.has(measurement));
     const listed = as_events(answer.events, until);
     const bounds = { from: until - BACK, to: until + AHEAD };
@@ -144,7 +149,7 @@ export async function show(place, address) {
       if (drawn.has(measurement)) drawn.get(measurement).update(options);
       else drawn.set(measurement, chart(pictures, options));
     }
-    const flow = found[0][1];
+    const flow = found.find(([measurement]) => measurement === "flow_rate")?.[1] ?? {};
     replace(notices,
       drawn.size ? "" : notice("warn", t("node.nothing_measured")),
       answer.thinning.method === "none" ? "" : h("p", { class: "hint" },
