@@ -16,8 +16,9 @@ from zoneinfo import ZoneInfo
 from src.domain.anomalies.watch import monday_of
 from src.domain.efficiency import ESTIMATED_BELOW, NO_CONSUMPTION, NO_INLET
 from src.domain.forecasting.features import FLOWED_WITHIN_DAYS, LEAST_WEEKS
+from src.domain.names import listed
 from src.domain.pressure import FEWEST_NIGHTS, NO_NIGHT_USE, NO_PRESSURE_WITHIN, no_set_point, several_inlets
-from src.domain.roles import Belief, Node, listed
+from src.domain.roles import Belief, Node
 from src.domain.rolling import LEAST_KNOWN, MONTH
 from src.domain.service_life import BY_HAND
 

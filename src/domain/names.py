@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 # Of up to four bytes each: an entry of an index holds 2 700 bytes, and names stand in indices together with others.
 MOST_CHARACTERS = 255
 
@@ -24,3 +26,9 @@ def problem_of_name(name: str) -> str | None:
     if len(name) > MOST_CHARACTERS:
         return f"is longer than {MOST_CHARACTERS} characters"
     return problem_of_text(name)
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """The first of these names, and how many there are besides."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")

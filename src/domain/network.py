@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from src.domain.names import listed
+
 # From this share of the time on, what was measured is all there was.
 _ALL_THE_TIME = 0.995
-# So many nodes are named; of more, how many.
-_MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -79,14 +79,9 @@ def network_metrics(per_node: pd.DataFrame) -> NetworkMetrics:
 def _unknown(flow_rate: list[str], volume: list[str]) -> Iterator[str]:
     """Which inlets and outlets measured nothing."""
     if volume:
-        yield f"what came in is unknown: nothing was measured at {_listed(volume)}"
+        yield f"what came in is unknown: nothing was measured at {listed(volume)}"
     if rest := [node_id for node_id in flow_rate if node_id not in volume]:
-        yield f"total_flow is unknown: of {_listed(rest)} only the volume was measured"
-
-
-def _listed(node_ids: Sequence[str]) -> str:
-    rest = len(node_ids) - _MOST_NAMED
-    return ", ".join(node_ids[:_MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+        yield f"total_flow is unknown: of {listed(rest)} only the volume was measured"
 
 
 def _partly(measured: float) -> str | None:

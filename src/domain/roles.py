@@ -14,6 +14,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from src.domain.channels import COUNTER
+from src.domain.names import listed
 from src.vocabulary import OutOfServiceReason, Role
 
 # A tank's level crosses its day's swing in many readings; in a street a pump or a hydrant moves the pressure at once.
@@ -283,9 +284,3 @@ def use_of(measurement: str, channel: Channel, node: Node, role: str | None) -> 
         )
         return "the flow of a pump", why
     return name, why
-
-
-def listed(names: Sequence[str], most: int = 5) -> str:
-    """The first of these names, and how many there are besides."""
-    rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")

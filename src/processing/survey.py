@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine, RowMapping, select
 from src.db import tables
 from src.db.engines import create_database_engine
 from src.db.migrate import wait_for_schema
-from src.domain.roles import listed
+from src.domain.names import listed
 from src.observability import configure_logging
 from src.settings import load_settings
 
