@@ -33,8 +33,6 @@ _YEAR = """() => { const canvas = document.querySelector('main canvas'); if (!ca
     const inked = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data
         .reduce((sum, one, at) => sum + (at % 4 === 3 && one > 0), 0);
     return inked > canvas.width * canvas.height / 50 && performance.now() }"""
-# A poll comes after half a minute of the page's own clock.
-_POLL_MILLISECONDS = 31_000
 
 
 @dataclass
@@ -77,8 +75,7 @@ def _overview(browser: Browser, site: Site) -> list[Measured]:
     for _ in range(ROUNDS):
         tab.go("/dashboard")
         read = tab.count_bytes()
-        tab.page.clock.fast_forward(_POLL_MILLISECONDS)
-        tab.real_seconds(1)
+        tab.poll("/api/v1/dashboard/overview")
         poll.bytes.append(sum(read.values()))
     tab.close()
     return [cold, warm, poll]

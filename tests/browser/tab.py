@@ -87,6 +87,12 @@ class Tab:
         """Lets the world's time pass, whatever the page's clock is."""
         self.page.wait_for_timeout(1000 * seconds)
 
+    def poll(self, path: str) -> None:
+        """Lets the page's clock run until it has asked for a path again, and been answered."""
+        with self.page.expect_response(lambda answer: urlsplit(answer.url).path == path):
+            self.page.clock.fast_forward(65_000)
+        self.settled()
+
     def count_bytes(self) -> dict[str, float]:
         """From now on, the bytes over the wire by address, headers included."""
         self.bytes = {}
