@@ -6,9 +6,11 @@ import { t } from "./words.js";
 
 const MOST_ANSWERS = 200;
 const MOST_PAGES = 20;
+// Who got no answer asks again sooner.
+const SECONDS_UNTIL_AGAIN = 10;
 const answers = new Map();
 const lists = new Map();
-// Paths that got no answer, and since when.
+// Polls that got no answer, and since when.
 const silent = new Map();
 
 /** Why there is no answer; status 0: the API cannot be reached. */
@@ -59,7 +61,7 @@ export function poll(place, path, render, seconds = 30) {
   let stopped = false;
   let timer = null;
   let shown;
-  const name = typeof path === "string" ? path : `${location.pathname} ${path}`;
+  const name = Symbol("poll");
 
   async function look() {
     clearTimeout(timer);
@@ -80,7 +82,8 @@ export function poll(place, path, render, seconds = 30) {
       else answered(name);
       if (shown === undefined) replace(place, failure(error));
     } finally {
-      if (!stopped && !document.hidden) timer = setTimeout(look, seconds * 1000);
+      const wait = silent.has(name) ? Math.min(seconds, SECONDS_UNTIL_AGAIN) : seconds;
+      if (!stopped && !document.hidden) timer = setTimeout(look, wait * 1000);
     }
   }
 
