@@ -178,7 +178,7 @@ def test_time_series_become_hypertables_with_policies(licensed: Engine, settings
             text("SELECT proc_name, count(*) FROM timescaledb_information.jobs WHERE hypertable_name <> '' GROUP BY 1")
         )
         counts = dict(jobs.tuples().all())
-    assert sum(n for name, n in counts.items() if "retention" in name) == 4
+    assert sum(n for name, n in counts.items() if "retention" in name) == 5
     assert sum(n for name, n in counts.items() if "compression" in name or "columnstore" in name) == 1
     migrate(licensed, of_the_rows)
     migrate(licensed, settings, "base")

@@ -19,6 +19,7 @@ from src.vocabulary import MINIMUM_PRESSURE
 
 router = APIRouter(prefix="/api/v1/dashboard", tags=["dashboard"])
 _MOST_SHOWN, _DAYS = 20, 30
+_SAME_SECONDS = 300
 _INPUT = ("window_start", "window_end", "total_input_volume", "coverage", "reason")
 _LOSS_DAY = ("window_start", "total_input_volume", "total_loss_volume", "loss_margin", "reason")
 _NODES = ("nodes_reporting", "nodes_active", "nodes_silent")
@@ -47,15 +48,18 @@ async def overview(request: Request) -> Response:
     network = await database.fetch(queries_overview.NETWORK_NOW, *present)
     today = local_day(now, settings.utility_timezone)
     counted = incidents[0] if incidents else dict.fromkeys(_COUNTS, 0)
+    # An overview in which nothing has changed is the same for a while, and costs a 304.
+    shown = now - timedelta(seconds=now.timestamp() % _SAME_SECONDS)
+    latest = condition.freshness["latest_data"]
+    lag = None if latest is None else max((shown - datetime.fromisoformat(latest)).total_seconds(), 0.0)
     nodes = network[0] if network else {"latest_data": None} | dict.fromkeys(_NODES, 0)
     return as_json(
         {
-            "timestamp": now,
+            "timestamp": shown,
             "last_update": await database.fetchval(queries.LAST_UPDATE),
             "status": condition.status,
             "reasons": condition.reasons,
-            "freshness": {name: nodes[name] for name in ("latest_data", *_NODES)}
-            | {"lag_seconds": condition.lag_seconds},
+            "freshness": {name: nodes[name] for name in ("latest_data", *_NODES)} | {"lag_seconds": lag},
             "input": _input(days),
             "loss": dict(months[0]) | {"window": "30day"} if months else None,
             "loss_days": [{name: day[name] for name in _LOSS_DAY} for day in reversed(days)],

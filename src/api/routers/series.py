@@ -55,7 +55,7 @@ async def series(
     last 7 days, on one time axis; thinned to `points` windows where there are more."""
     settings: Settings = request.app.state.settings
     database = database_of(request)
-    start, end = span(start_time, end_time, now_of(request), timedelta(days=7))
+    start, end = span(start_time, end_time, _end_of_window(now_of(request), time_window), timedelta(days=7))
     names, measurements, kinds = list(dict.fromkeys(node_id)), list(dict.fromkeys(measurement)), include.split(",")
     windows = windows_between(start, end, time_window) * len(names) * len(measurements)
     if windows > MOST_WINDOWS:
@@ -89,6 +89,12 @@ async def series(
             ]
     events = await database.fetch(queries_series.SERIES_EVENTS, names, start, end, _MOST_EVENTS)
     return as_json(_thinned(shown, instants, time_window, start, end, points) | {"events": events})
+
+
+def _end_of_window(now: datetime, time_window: TimeWindow) -> datetime:
+    """The end of the window (of days: of the hour) that is running, so that the same is answered until it has ended."""
+    step = min(WINDOW_SECONDS[time_window], 3600)
+    return now + timedelta(seconds=-now.timestamp() % step)
 
 
 def _by_node(rows: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:

@@ -14,7 +14,9 @@ from src.vocabulary import BalanceMethod, Severity
 
 class Freshness(Row):
     latest_data: datetime | None = Field(description="when the latest reading of a node in use was measured")
-    lag_seconds: float | None = Field(description="s since the latest reading of all; null where there is none")
+    lag_seconds: float | None = Field(
+        description="s from the latest reading of all to `timestamp`; null where there is none"
+    )
     nodes_reporting: int = Field(description="nodes in use with a reading within STALE_AFTER_MINUTES")
     nodes_active: int
     nodes_silent: int = Field(
@@ -120,7 +122,10 @@ class Plan(Row):
 
 
 class Overview(Row):
-    timestamp: datetime = Field(description="when this was put together, by the service's clock")
+    timestamp: datetime = Field(
+        description="when this was put together, by the service's clock, rounded down to 5 minutes: what has not "
+        "changed stays the same, and costs a 304"
+    )
     last_update: datetime | None = Field(description="when the latest cycle was completed")
     status: Literal["healthy", "degraded", "stale"] = Field(description="as /api/v1/status has it")
     reasons: list[str]
