@@ -148,6 +148,26 @@ def test_a_night_is_the_mean_of_its_two_hours_and_unknown_where_one_is_missing()
 
 
 @needs_node
+@pytest.mark.parametrize(
+    ("ticks", "digits"), [([0, 50, 100], 0), ([4, 4.2, 4.4], 1), ([4, 4.05], 2), ([0, 1e-9], 4), ([7], 0)]
+)
+def test_an_axis_has_as_many_decimals_as_tell_its_ticks_apart(ticks: list[float], digits: int) -> None:
+    assert run("charts/shape.js", "decimals(values[0])", ticks) == digits
+
+
+@needs_node
+def test_what_is_never_negative_is_not_drawn_as_if_it_were_and_levels_are_always_seen() -> None:
+    line = {"marks": [], "series": [{"kind": "line"}]}
+    low, high = run("charts/shape.js", "y_range(0.1, 10, values[0])", line)
+    assert low == 0
+    assert high > 10
+    low, high = run("charts/shape.js", "y_range(3, 4, values[0])", line | {"marks": [{"value": 1.5}, {"value": 9}]})
+    assert low < 1.5
+    assert high > 9
+    assert run("charts/shape.js", "y_range(null, null, values[0])", line) == [0, 1]
+
+
+@needs_node
 def test_hours_of_the_day_are_those_of_the_zone_on_both_sides_of_summer_time() -> None:
     # 2024-03-31: at 01:00 UTC the clocks go from 02:00 to 03:00.
     assert run("charts/axis.js", "[1711843200, 1711846800, 1711850400].map((at) => hour_of(at, 'Europe/Rome'))") == [

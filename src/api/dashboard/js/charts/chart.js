@@ -6,10 +6,14 @@ import { table } from "../parts.js";
 import { language, t } from "../words.js";
 import { tick_labels } from "./axis.js";
 import { SEVERITY_COLOURS, above, beneath } from "./drawing.js";
-import { aligned, columns_of, csv, figures_of, file_name, panned, shown, within, zoomed } from "./figures.js";
+import { csv, figures_of, file_name, panned, shown, within, zoomed } from "./figures.js";
+import { dragged, touched } from "./hands.js";
+import { iso } from "./history.js";
+import { decimals, drawn, extent, prepared, same, signature, y_range } from "./shape.js";
 
 // A table longer than this is nothing to read; the file has all of it.
 const MOST_ROWS = 500;
+// Nearer than this there is nothing to see.
 const LEAST_WINDOWS = 4;
 const COLOURS = ["measured", "forecast", "expected", "accent", "good", "warn", "bad", "info", "muted", "ink", "line", "gap"];
 let charts = 0;
@@ -60,6 +64,9 @@ export function chart(place, options) {
   };
   const bounds = () => data.bounds ?? extent(data);
   const least = () => LEAST_WINDOWS * data.step;
+
+  // What hands need to know of the chart, and do to it.
+  const hands = { view: () => view, bounds, least, area: () => plot?.over, move };
 
   function nearer(factor, about = (view.from + view.to) / 2) {
     move(zoomed(view, factor, about, bounds(), least()));
@@ -212,7 +219,7 @@ export function chart(place, options) {
         points: { size: 7 },
         bind: {
           dblclick: () => () => reset(),
-          mousedown: (_, __, handler) => (event) => (event.shiftKey ? drag(event) : handler(event)),
+          mousedown: (_, __, handler) => (event) => (event.shiftKey ? dragged(event, hands) : handler(event)),
         },
       },
       hooks: {
@@ -234,35 +241,7 @@ export function chart(place, options) {
     };
   }
 
-  // Shift and drag moves what is shown.
-  function drag({ clientX: start }) {
-    const began = view;
-    const follow = (moved) => move(panned(began, (start - moved.clientX) / plot.over.clientWidth, bounds()));
-    const end = () => {
-      removeEventListener("mousemove", follow);
-      removeEventListener("mouseup", end);
-    };
-    addEventListener("mousemove", follow);
-    addEventListener("mouseup", end);
-  }
-
-  // Two fingers zoom, one moves sideways; up and down scrolls the page.
-  let touched = null;
-  const fingers = (event) => [...event.touches].map((touch) => touch.clientX);
-  frame.addEventListener("touchstart", (event) => (touched = { at: fingers(event), view }), { passive: true });
-  frame.addEventListener("touchmove", (event) => {
-    const [before, after] = [touched?.at ?? [], fingers(event)];
-    if (!plot || before.length !== after.length) return;
-    const width = plot.over.clientWidth;
-    if (after.length === 1) move(panned(touched.view, (before[0] - after[0]) / width, bounds()));
-    else {
-      const factor = Math.max(Math.abs(before[0] - before[1]), 10) / Math.max(Math.abs(after[0] - after[1]), 10);
-      const middle = ((before[0] + before[1]) / 2 - plot.over.getBoundingClientRect().left) / width;
-      const about = touched.view.from + middle * (touched.view.to - touched.view.from);
-      move(zoomed(touched.view, factor, about, bounds(), least()));
-      event.preventDefault();
-    }
-  }, { passive: false });
+  touched(frame, hands);
 
   frame.addEventListener("click", (event) => {
     if (!plot) return;
@@ -336,60 +315,4 @@ export function chart(place, options) {
       whole.remove();
     },
   };
-}
-
-// An instant as text that format.js reads.
-function iso(seconds) {
-  return new Date(seconds * 1000).toISOString().replace(".000", "");
-}
-
-function prepared(options) {
-  const { timestamps, series } = aligned(options.timestamps, options.series);
-  const step = timestamps.length > 1 ? Math.max((timestamps.at(-1) - timestamps[0]) / (timestamps.length - 1), 1) : 3600;
-  return {
-    digits: 2, height: 260, gaps: [], events: [], marks: [], unit: "",
-    ...options,
-    timestamps, series, step,
-    columns: columns_of(series),
-    hidden: new Set(series.flatMap((each, n) => (each.hidden ? [n] : []))),
-  };
-}
-
-// From the first window to the end of the last.
-function extent({ timestamps, step }) {
-  if (!timestamps.length) return { from: 0, to: 1 };
-  return { from: timestamps[0], to: timestamps.at(-1) + (timestamps.length > 1 ? 0 : step) };
-}
-
-const same = (a, b) => Math.abs(a.from - b.from) < 1 && Math.abs(a.to - b.to) < 1;
-const signature = ({ series, height }) => JSON.stringify([height, series.map(({ label, kind, colour }) => [label, kind, colour])]);
-
-// As many decimals as tell neighbouring ticks apart.
-function decimals(splits) {
-  const step = splits.length > 1 ? Math.abs(splits[1] - splits[0]) : 1;
-  return Math.min(Math.max(-Math.floor(Math.log10(step) + 1e-9), 0), 4);
-}
-
-function y_range(low, high, { marks, series, range }) {
-  if (range) [low, high] = [range.low, range.high];
-  const levels = marks.map((mark) => mark.value);
-  if (series.some((each) => each.kind === "bars")) levels.push(0);
-  const known = [low, high, ...levels].filter((value) => Number.isFinite(value));
-  if (!known.length) return [0, 1];
-  const [least, most] = [Math.min(...known), Math.max(...known)];
-  const margin = 0.08 * (most - least) || Math.max(Math.abs(most) * 0.1, 0.5);
-  // What is never negative does not look so.
-  return [least >= 0 ? Math.max(least - margin, 0) : least - margin, most + margin];
-}
-
-function drawn({ label, kind, colour: name }, is_hidden, colour) {
-  const shape = {
-    label, show: !is_hidden, stroke: () => colour(name), width: 1.75, points: { show: false }, spanGaps: false,
-  };
-  if (kind === "band") return { ...shape, paths: () => null };
-  if (kind === "dashes") return { ...shape, dash: [6, 4], width: 1.5 };
-  if (kind === "steps") return { ...shape, paths: uPlot.paths.stepped({ align: 1 }) };
-  if (kind === "bars") return { ...shape, width: 0, fill: () => colour(name), paths: uPlot.paths.bars({ size: [0.75, 60] }) };
-  if (kind === "points") return { ...shape, paths: () => null, points: { show: true, size: 7, fill: () => colour(name) } };
-  return shape;
 }

@@ -22,7 +22,7 @@ export function place_path(kind, id) {
 }
 
 // An event without an incident is one by itself.
-export function incident_path(event) {
+function incident_path(event) {
   return place_path("incidents", event.incident_id ?? event.anomaly_id);
 }
 
