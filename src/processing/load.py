@@ -59,6 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"{error}\nNothing was loaded.\n")
         return 1
     sys.stdout.write(f"{gathered.readings} readings loaded, {changed} of them new or changed.\n")
+    if gathered.lost:
+        sys.stdout.write(f"{gathered.lost} cells and lines were not understood; they are named above.\n")
     for counter in _counters(gathered):
         sys.stdout.write(f"{counter} is a register: set volume_is to counter in its node's metadata, or VOLUME_IS.\n")
     return 0

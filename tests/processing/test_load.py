@@ -160,3 +160,35 @@ def test_other_files_or_another_mapping_are_another_quickstart(tmp_path: Path):
     assert folder_of([one], None) == names[0]
     one.write_text("something else")
     assert folder_of([one], None) != names[0]
+
+
+class Terminal(io.StringIO):
+    """Somebody who answers with these lines."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_unit_that_no_heading_names_is_asked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "bare.csv"
+    path.write_text("data;Portata A;Portata B\n13/01/2025 00:00;36,5;72,0\n")
+    output = io.StringIO()
+    # What is no unit of a flow is asked for again.
+    monkeypatch.setattr("sys.stdin", Terminal("bar\nm3/h\ny\n"))
+    dataset = dataset_of([path], None, False, Console(file=output), ZoneInfo("Europe/Rome"), tmp_path)
+    assert dataset.readings["flow_rate"].to_list() == [pytest.approx(36.5 / 3.6), pytest.approx(20.0)]
+    assert "'bar' is no unit of flow rate" in output.getvalue()
+    # The answers are in the mapping that was kept last.
+    again = dataset_of(
+        [path], tmp_path / "bare.mapping-2.yaml", True, Console(file=output), ZoneInfo("Europe/Rome"), tmp_path
+    )
+    assert again.readings.equals(dataset.readings)
+
+
+def test_who_says_no_gets_a_mapping_to_edit_and_nothing_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "flow.csv"
+    path.write_text(FLOW)
+    monkeypatch.setattr("sys.stdin", Terminal("n\n"))
+    with pytest.raises(Refusal, match=r"Nothing was taken. Edit the mapping and give it by --mapping"):
+        dataset_of([path], None, False, Console(file=io.StringIO()), ZoneInfo("Europe/Rome"), tmp_path)
+    assert (tmp_path / "flow.mapping.yaml").exists()

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from src.domain.readings import MEASUREMENTS
+from src.domain.tables.headings import read_heading
 from src.domain.tables.table import Problem, Refusal
 from src.processing.imports.mappings import write_mapping
 from src.processing.imports.opening import open_tables
@@ -187,6 +188,29 @@ def test_a_folder_and_a_file_that_is_not_there_get_a_sentence(tmp_path: Path):
         open_tables(tmp_path)
     with pytest.raises(Refusal, match=r"cannot be read: No such file"):
         open_tables(tmp_path / "nothing.csv")
+
+
+@pytest.mark.parametrize(
+    ("heading", "measurement", "unit", "node"),
+    [
+        ("Portata ingresso Monte Urpinu [L/s]", "flow_rate", "L/s", "ingresso Monte Urpinu"),
+        ("Durchfluss Hochbehälter in m³/h", "flow_rate", "m³/h", "Hochbehälter"),
+        ("Livello serbatoio Nord [m]", "pressure", "m", "serbatoio Nord"),
+        ("PZ12 [m3/h]", "flow_rate", "m3/h", "PZ12"),
+        ("FT101.PV", "flow_rate", None, "FT101"),
+        ("Q_PZ12 m3/h", "flow_rate", "m3/h", "PZ12"),
+        ("flow_rate_l_s", "flow_rate", "L/s", None),
+        ("Température de l'eau", "temperature", None, "l'eau"),
+        ("Zählerstand [m³]", "volume", "m³", None),
+        ("Caudal de entrada Q1 (m3/h)", "flow_rate", "m3/h", "entrada Q1"),
+        ("Batteria", None, None, "Batteria"),
+    ],
+)
+def test_a_heading_says_measurement_unit_and_node(
+    heading: str, measurement: str | None, unit: str | None, node: str | None
+):
+    found = read_heading([heading])
+    assert (found.measurement, found.unit, found.node) == (measurement, unit, node)
 
 
 SEPARATORS = st.sampled_from([";", "\t", "|", ","])

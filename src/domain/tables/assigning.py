@@ -173,9 +173,10 @@ class Assigning:
             return ""
         first, second = pair
         of = f" of {first.node}" if first.node else ""
+        better = "one of them is" if self._node_column else "they have different nodes, or one of them is"
         return (
             f"{self._table.source}: '{first.place}' and '{second.place}' are both {first.measurement}{of}. "
-            "Give a mapping in which they have different nodes, or one of them is under skipped"
+            f"Give a mapping in which {better} under skipped"
         )
 
 

@@ -13,7 +13,10 @@ from src.domain.units import UNITS, UnknownUnit, conversion
 _BRACKETS = re.compile(r"[\[({<]([^\])}>]{1,30})[\])}>]")
 _BEHIND = re.compile(r"(?:\bin\b|,|:|\s|_|-|/)\s*(\S{1,12}(?:\s?/\s?\S{1,4})?)\s*$")
 _LETTER = re.compile(r"([a-zA-Z])(\d+)")
-_TAG = re.compile(r"(FIT|FT|FI|FQI|QT|PIT|PT|PI|LIT|LT|LI|TIT|TT|TE)[\s_.-]?(\d\w*)", re.IGNORECASE)
+_TAG = re.compile(
+    r"(FIT|FT|FI|FQI|QT|PIT|PT|PI|LIT|LT|LI|TIT|TT|TE)[\s_.-]?(\d[^\W_]*)(?:[._](?:PV|CV|MEAS|VALUE|VAL))?",
+    re.IGNORECASE,
+)
 _OF_TAG = {"F": "flow_rate", "Q": "flow_rate", "P": "pressure", "L": "level", "T": "temperature"}
 
 
@@ -66,11 +69,9 @@ def read_heading(parts: Sequence[str]) -> Heading:
     measurement: str | None = None
     guess = False
     if (found := _TAG.fullmatch(rest.strip())) is not None:
-        return _of_unit(
-            _level(
-                Heading(_OF_TAG[found[1][0].upper()], unit=unit, node=rest.strip(), is_measurement_a_guess=unit is None)
-            )
-        )
+        name = rest.strip()[: found.end(2)]
+        of_tag = _OF_TAG[found[1][0].upper()]
+        return _level(Heading(of_tag, unit=unit, node=name, is_measurement_a_guess=unit is None))
     for place, word in enumerate(plain):
         kinds = [kind for kind, listed in words.MEASUREMENT_WORDS.items() if word in words.known(listed)]
         if kinds and (measurement is None or measurement == kinds[0]):
