@@ -132,6 +132,8 @@ class Settings(BaseSettings):
     late_arrival_hours: int = Field(24, ge=0, le=24 * 30)
     late_arrival_margin_minutes: int = Field(60, ge=0, le=7 * 24 * 60)
     late_arrival_lookback_days: int = Field(30, ge=1, le=3650)
+    # Of near and of far forecasts each: what a training learns from at most, by which its memory and time go.
+    training_examples: int = Field(500_000, ge=10_000, le=500_000)
     worker_threads: int = Field(2, ge=1, le=64)
     chunk_readings: int = Field(250_000, ge=1)
     replica_timeout_seconds: int = Field(60, ge=2, le=3600)

@@ -112,16 +112,17 @@ def boosted(examples: Examples, progress: Progress = lambda examples: None) -> B
     return Boosters(told)
 
 
-def training_examples(history: History, until: int) -> Examples:
+def training_examples(history: History, until: int, most: int = MOST_EXAMPLES) -> Examples:
     """The examples to learn from of a history that is longer than `LEVEL_DAYS`.
 
     Args:
         until: nothing at or after this hour of the history is learned from.
+        most: so many examples of a horizon, about; of more, a part of all is taken.
     """
     first_hour = int(pd.Timestamp(history.first_day).timestamp()) // 3600
     days = range(LEVEL_DAYS, until // HOURS)
     # Of the far targets all but one hour's origins are left out.
-    part = {horizon.name: _part(horizon, history, days, until) for horizon in HORIZONS}
+    part = {horizon.name: _part(horizon, history, days, until, most) for horizon in HORIZONS}
     parts = []
     for number, hour in enumerate(ORIGIN_HOURS):
         view = View(history, hour)
@@ -135,12 +136,12 @@ def training_examples(history: History, until: int) -> Examples:
     return joined(parts)
 
 
-def _part(horizon: Horizon, history: History, days: range, until: int) -> float:
-    """The share of a horizon's examples that fits into `MOST_EXAMPLES`."""
+def _part(horizon: Horizon, history: History, days: range, until: int, most: int) -> float:
+    """The share of a horizon's examples that fits into `most`."""
     origins = 1 if horizon.in_turn else len(ORIGIN_HOURS)
     age = until / HOURS - np.array(days, dtype=np.float64)
     expected = float(share_of(age).sum()) * origins * (horizon.end - horizon.begin) * len(history.nodes)
-    return min(1.0, MOST_EXAMPLES / expected)
+    return min(1.0, most / expected)
 
 
 class _Watched(xgboost.callback.TrainingCallback):

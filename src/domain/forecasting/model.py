@@ -18,7 +18,7 @@ import numpy.typing as npt
 import orjson
 import pandas as pd
 
-from src.domain.forecasting.boosting import ORIGIN_HOURS, Boosters, boosted, rounds, training_examples
+from src.domain.forecasting.boosting import MOST_EXAMPLES, ORIGIN_HOURS, Boosters, boosted, rounds, training_examples
 from src.domain.forecasting.drift import BLOCK_DAYS, PREDICTED, Drift, Watch, drift_of, watched, watches_of
 from src.domain.forecasting.features import FEATURES, LEAST_WEEKS, LEVEL_DAYS, TARGETS, Examples, View, joined
 from src.domain.forecasting.intervals import Intervals, intervals_of
@@ -190,16 +190,19 @@ class Trained:
     validation: dict[str, float]
 
 
-def train(history: History, progress: Callable[[float], None] = lambda share: None) -> Trained:
+def train(
+    history: History, progress: Callable[[float], None] = lambda share: None, most: int = MOST_EXAMPLES
+) -> Trained:
     """Learns from all hours of the history.
 
     Args:
         progress: told again and again which share of the boosting, which takes nearly all the time, is done.
+        most: examples of a horizon to learn from, about.
 
     Raises:
         NotEnoughHistory: if there are not enough days.
     """
-    examples, until = _examples(history)
+    examples, until = _examples(history, most)
     if len(examples.target) < FEWEST_EXAMPLES:
         raise NotEnoughHistory(
             f"{len(examples.target)} forecasts can be learned from in {history.flow.shape[1]} days of "
@@ -251,11 +254,11 @@ def _forecaster(history: History, boosters: Boosters, intervals: Intervals, watc
     return Forecaster(history.nodes, boosters, intervals, watches, kept, first)
 
 
-def _examples(history: History) -> tuple[Examples, int]:
+def _examples(history: History, most: int = MOST_EXAMPLES) -> tuple[Examples, int]:
     """Examples of all days whose recent weeks tell a level, and the hour after the last known one."""
     longer = history.reaching_back(LEVEL_DAYS)
     until = longer.flow.shape[1] * HOURS
-    return training_examples(longer, until), until
+    return training_examples(longer, until, most), until
 
 
 def _checked(examples: Examples, flow: Numbers, nodes: int) -> tuple[Intervals, dict[str, float]]:

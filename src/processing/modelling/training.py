@@ -97,7 +97,7 @@ def learn_pool(runtime: Runtime, chunk: Row[Any]) -> Learned:
     learned: Trained | None = None
     reasons: list[str] = []
     try:
-        learned = train(history, _shown(runtime, chunk))
+        learned = train(history, _shown(runtime, chunk), runtime.settings.training_examples)
         if _first(learned).action == PROMOTE:
             return Learned(begun, summary, described, learned)
     except NotEnoughHistory as error:
