@@ -40,7 +40,6 @@ class Tab:
         self.site, self._expected = site, tuple(expected)
         self.errors: list[str] = []
         self.foreign: list[str] = []
-        self.bytes: dict[str, float] = {}
         self._under_way: set[Request] = set()
         self._context = browser.new_context(
             locale=language,
@@ -95,7 +94,7 @@ class Tab:
 
     def count_bytes(self) -> dict[str, float]:
         """From now on, the bytes over the wire by address, headers included."""
-        self.bytes = {}
+        read: dict[str, float] = {}
         session = self._context.new_cdp_session(self.page)
         addresses: dict[str, str] = {}
         session.send("Network.enable")
@@ -105,11 +104,11 @@ class Tab:
 
         def finished(event: dict[str, Any]) -> None:
             path = urlsplit(addresses.get(event["requestId"], "?")).path
-            self.bytes[path] = self.bytes.get(path, 0) + event["encodedDataLength"]
+            read[path] = read.get(path, 0) + event["encodedDataLength"]
 
         session.on("Network.requestWillBeSent", sent)
         session.on("Network.loadingFinished", finished)
-        return self.bytes
+        return read
 
     def complaints(self) -> list[str]:
         """What should not have happened in it."""
