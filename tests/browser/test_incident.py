@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 from playwright.sync_api import expect
-from sqlalchemy import select
+from sqlalchemy import Row, select
 
 from src.db.tables import anomalies
 from tests.browser.content import LEAK, LEAK_INCIDENT
@@ -14,9 +15,19 @@ from tests.browser.site import Site
 from tests.browser.tab import Tab
 
 
+def stored(site: Site) -> Row[Any]:
+    with site.database.connect() as connection:
+        return connection.execute(select(anomalies).where(anomalies.c.anomaly_id == LEAK)).one()
+
+
 def test_an_incident_is_acknowledged_noted_and_resolved(tab: Callable[..., Tab], site: Site):
     with site.restored(anomalies):
         page = tab(site, f"/dashboard/incidents/{LEAK_INCIDENT}", scope="write").page
+        page.get_by_role("button", name="Acknowledge").click()
+        page.get_by_role("dialog").get_by_role("button", name="Acknowledge").click()
+        expect(page.get_by_role("dialog")).to_be_hidden()
+        expect(page.locator("main")).to_contain_text("A. Melis")
+        assert stored(site).acknowledged_by == "A. Melis"
         page.get_by_role("button", name="Resolve").first.click()
         dialog = page.get_by_role("dialog")
         expect(dialog).to_be_visible()
@@ -31,8 +42,7 @@ def test_an_incident_is_acknowledged_noted_and_resolved(tab: Callable[..., Tab],
         page.get_by_role("dialog").locator("button[type=submit], button.primary").first.click()
         expect(page.get_by_role("dialog")).to_be_hidden()
         expect(page.locator("main")).to_contain_text("<b>Valve</b> repaired")
-        with site.database.connect() as connection:
-            row = connection.execute(select(anomalies).where(anomalies.c.anomaly_id == LEAK)).one()
+        row = stored(site)
         assert (row.note, row.resolved_by) == ("<b>Valve</b> repaired", "A. Melis")
         assert row.resolved_at is not None
 
