@@ -69,7 +69,8 @@ _PARTS = {
     **dict.fromkeys(("mc", "cbm"), "m**3"), "mmc": "1000000 m**3", "cf": "foot**3", "usgal": "gallon",
     # To pint a million cubic metres would be cubes of a thousand kilometres.
     "Mm**3": "1000000 m**3", "Mmc": "1000000 m**3", "MG": "1000000 gallon",
-    **dict.fromkeys(("g", "gg", "giorno"), "day"), **dict.fromkeys(("ora", "hr"), "hour"), "sec": "second",
+    **dict.fromkeys(("g", "gg", "giorno", "tag", "jour", "j", "dia", "día"), "day"),
+    **dict.fromkeys(("ora", "hr", "std", "stunde", "heure", "hora"), "hour"), "sec": "second", "mn": "minute",
 }  # fmt: skip
 # A number, as in "10 L" of a meter with pulses, then letters; an exponent is one digit, so that no text is an
 # arithmetic exercise.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 
 import numpy as np
+import pyarrow.compute as pc
 
 from src.domain.names import problem_of_name
 from src.domain.readings import VALID_RANGE
@@ -40,15 +41,22 @@ class Assigning:
     """One table, of which it is known where its nodes and its values stand."""
 
     def __init__(
-        self, table: Table, decimals: Mapping[str, str], node_column: str | None, value_column: str | None
+        self,
+        table: Table,
+        decimals: Mapping[str, str],
+        node_column: str | None,
+        parameter_column: str | None,
+        value_column: str | None,
     ) -> None:
         """
         Args:
             decimals: the decimal sign of each column.
+            parameter_column: where each row names what it is a value of.
             value_column: where all values stand, if each row names what it is a value of.
         """
         self._table, self._decimals = table, decimals
         self._node_column, self._value_column = node_column, value_column
+        self._parameter_column = parameter_column
         self._node = None if node_column else _node_before(table)
         self._hint = _hint(table)
         self._guessed: list[str] = []
@@ -84,7 +92,7 @@ class Assigning:
     def _assign_one(self, label: str, heading: Heading) -> None:
         measurement = heading.measurement
         if measurement is None:
-            self._skip(label, "names no measurement that is known")
+            self._skip(label, heading.refused or "names no measurement that is known")
             return
         unit = heading.unit or self._result.units_assumed[measurement]
         if measurement not in units_measure(unit):
@@ -104,6 +112,8 @@ class Assigning:
 
     def _completed(self, label: str, heading: Heading) -> Heading:
         """A heading with what stands behind the numbers, or what the file's name says."""
+        if heading.refused:
+            return heading
         if heading.unit is None and self._value_column is None:
             column = self._table.column(label)
             if column.texts is not None:
@@ -152,11 +162,30 @@ class Assigning:
     def _volume_is(self, label: str, heading: Heading) -> str | None:
         if heading.measurement != "volume":
             return None
-        if heading.is_counter or self._value_column is not None or self._node_column is not None:
-            return "counter" if heading.is_counter else "increment"
-        values = self._values(label)[:_VALUES]
-        is_rising = len(values) >= 10 and np.mean(np.diff(values) >= 0) > 0.95 and values[-1] > values[0]
-        return "counter" if is_rising else "increment"
+        if heading.is_counter:
+            return "counter"
+        steps = self._steps(label)
+        # Newest first, a register falls.
+        is_register = len(steps) >= 9 and any(np.mean(one >= 0) > 0.95 and np.sum(one) > 0 for one in (steps, -steps))
+        return "counter" if is_register else "increment"
+
+    def _steps(self, label: str) -> Floats:
+        """From each value to the next of the same node."""
+        place = label if self._value_column is None else self._value_column
+        values = read_figures(self._table.column(place), self._decimals[place]).values
+        series = np.zeros(len(values), dtype=np.int64)
+        if self._node_column is not None:
+            series = self._table.column(self._node_column).codes()
+        counts = ~np.isnan(values)
+        if (
+            self._parameter_column is not None
+            and (names := self._table.column(self._parameter_column).texts) is not None
+        ):
+            counts &= pc.equal(names, label).to_numpy()
+        rows = np.flatnonzero(counts)[:_VALUES]
+        rows = rows[np.argsort(series[rows], kind="stable")]
+        steps: Floats = np.diff(values[rows])[series[rows][1:] == series[rows][:-1]]
+        return steps
 
     def _refuse_nothing(self) -> None:
         if self._result.channels:

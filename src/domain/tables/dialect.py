@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from src.domain.tables.instants import TIME_ONLY, looks_like_instant
 # What parts cells in the files of loggers and control systems; a space only where nothing else does.
 SEPARATORS = (";", "\t", ",", "|", "^", "~", "¦", "§", "#", "!", ":", " ")
 _MOST_HEADING_LINES = 6
+_WITH_DECIMALS = re.compile(r"[+-]?\d+[.,]\d+")
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,15 @@ def header_of(rows: Sequence[Sequence[str]]) -> Header | None:
     width = Counter(_width(rows[place]) for place in dated).most_common(1)[0][0]
     width = max(width, max(len(row) for row in (rows[place] for place in dated) if _width(row) == width))
     data = next(place for place in dated if len(rows[place]) >= width or _width(rows[place]) >= min(2, width))
+    # A reading whose date is missing is no line of headings.
+    while data > 0 and _is_undated(rows[data - 1]):
+        data -= 1
     first = data
     while first > 0 and data - first < _MOST_HEADING_LINES:
         row = rows[first - 1]
         filled = sum(bool(cell.strip()) for cell in row)
+        if any(looks_like_instant(cell.strip()) for cell in row):
+            break
         # A title or a remark stands alone; a line of units may leave the first cells empty.
         if filled < 2 and not (width <= 2 and filled == 1 and len(row) >= width):
             break
@@ -129,6 +136,14 @@ def _is_data(row: Sequence[str]) -> bool:
     if not others:
         return len(cells) > 1 and dates[0] == 0
     return any(looks_like_figure(cell) or is_no_value(cell) for cell in others)
+
+
+def _is_undated(row: Sequence[str]) -> bool:
+    """Whether a row has nothing but values, and any of them is none that a heading might be."""
+    filled = [cell.strip() for cell in row if cell.strip()]
+    if len(filled) < 2 or not all(looks_like_figure(cell) or is_no_value(cell) for cell in filled):
+        return False
+    return any(_WITH_DECIMALS.fullmatch(cell) for cell in filled)
 
 
 def _is_epoch(text: str) -> bool:

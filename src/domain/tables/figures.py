@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -100,6 +101,9 @@ def read_figures(column: Column, decimal: str) -> Figures:
     no_value, unread = np.zeros(count, dtype=np.bool_), np.zeros(count, dtype=np.bool_)
     if column.instants is not None:
         unread |= column.is_filled() & np.isnan(values)
+        # A number that no instrument shows and no float64 holds.
+    unread |= np.isinf(values)
+    values[np.isinf(values)] = np.nan
     if column.texts is None:
         return Figures(values, no_value, unread, None)
     if column.figures is None and (simple := _simple(column.texts, decimal)) is not None:
@@ -146,4 +150,5 @@ def _number(text: str, decimal: str) -> float:
     other = "." if decimal == "," else ","
     for sign in _SPACES + other:
         text = text.replace(sign, "")
-    return float(text.replace(",", "."))
+    number = float(text.replace(",", "."))
+    return number if math.isfinite(number) else float("nan")

@@ -12,7 +12,14 @@ from src.domain.units import UNITS, UnknownUnit, conversion
 
 _BRACKETS = re.compile(r"[\[({<]([^\])}>]{1,30})[\])}>]")
 _BEHIND = re.compile(r"(?:\bin\b|,|:|\s|_|-|/)\s*(\S{1,12}(?:\s?/\s?\S{1,4})?)\s*$")
+# What can only be meant as a unit, known or not.
+_LIKE_A_UNIT = re.compile(
+    r"\d*\s?(?:(?:m3|m³|mc|m\^3|cbm|l|lt|lit\w*|gal\w*|ft3|ft³|cf|kg\w*)\s?/\s?\w{1,7}"
+    r"|\w{1,6}\s?/\s?(?:h|s|sec|min|d|g|gg|ora|std|u|cm2|cm²|m2|m²)|%|‰|°\w?|\w*[³²])",
+    re.IGNORECASE,
+)
 _LETTER = re.compile(r"([a-zA-Z])(\d+)")
+_EXTREME_OF_LETTER = re.compile(r"[fqpht](?:min|max)")
 _TAG = re.compile(
     r"(FIT|FT|FI|FQI|QT|PIT|PT|PI|LIT|LT|LI|TIT|TT|TE)[\s_.-]?(\d[^\W_]*)(?:[._](?:PV|CV|MEAS|VALUE|VAL))?",
     re.IGNORECASE,
@@ -61,6 +68,8 @@ def read_heading(parts: Sequence[str]) -> Heading:
     if label in UNITS:
         return Heading(label, unit=UNITS[label])
     unit, rest = _unit(parts)
+    if unit is None and (unknown := _unknown_unit(parts)) is not None:
+        return Heading(refused=f"its unit '{unknown}' is not known: write one such as m3/h, or say it in a mapping")
     tokens = words.words_of(rest)
     plain = [words.plain(token) for token in tokens]
     if not tokens:
@@ -83,11 +92,12 @@ def read_heading(parts: Sequence[str]) -> Heading:
     if refused := _refused(plain, measurement):
         return Heading(refused=refused)
     by_unit = units_measure(unit) if unit else []
-    counter = any(
-        word
-        in words.known("contatore totalizzatore zahlerstand totalizer totaliser compteur contador totalizador lettura")
-        for word in plain
-    )
+    counter = any(word in words.known(words.COUNTERS) for word in plain)
+    summed = [place for place, word in enumerate(plain) if word in words.known(words.SUMMED)]
+    if summed and measurement in ("flow_rate", "volume") and (not by_unit or "volume" in by_unit):
+        # "Portata totalizzata" is what has flowed through.
+        measurement, counter = "volume", True
+        taken.update(summed)
     if measurement == "volume" and "flow_rate" in by_unit and "volume" not in by_unit:
         measurement = "flow_rate"
     if measurement is None:
@@ -177,6 +187,16 @@ _ENDINGS = {
 }  # fmt: skip
 
 
+def _unknown_unit(parts: Sequence[str]) -> str | None:
+    """What stands where a unit does and looks like one, in a heading without a unit that is known."""
+    lines = [part.strip() for part in dict.fromkeys(parts) if part.strip()]
+    in_brackets = [found[1].strip() for line in lines for found in _BRACKETS.finditer(line)]
+    for text in [*in_brackets, *(line.strip("[](){} ") for line in lines[1:])]:
+        if _LIKE_A_UNIT.fullmatch(text):
+            return text
+    return None
+
+
 def _is_word(text: str) -> bool:
     plain = words.plain(text)
     return any(plain in words.known(listed) for listed in (words.FILLERS, *words.MEASUREMENT_WORDS.values()))
@@ -203,9 +223,12 @@ def _refused(plain: list[str], measurement: str | None) -> str | None:
         words.FLAGS
     ):
         return "a flag or a remark about readings, which is no measurement"
+    if listed & words.known(words.TARGETS) or "set_point" in "_".join(plain):
+        return "a set-point or a threshold, which is no measurement"
     if measurement is None and listed & words.known(words.STATUS):
         return "the state of a pump, a valve or an alarm, which is no measurement"
-    if measurement is not None and listed & words.known(words.EXTREMES):
+    is_measured = measurement is not None or plain[0] in words.LETTERS
+    if (is_measured and listed & words.known(words.EXTREMES)) or _EXTREME_OF_LETTER.fullmatch(plain[0]):
         return "a least or greatest value of a span, which is no reading of its own"
     return None
 

@@ -78,6 +78,16 @@ class Column:
             filled |= self.instants != NEVER
         return filled
 
+    def codes(self) -> Rows:
+        """Of each row a number for what stands there, the same where the same does."""
+        if self.texts is None or self.figures is not None or self.instants is not None:
+            shown = [self.shown(row) for row in range(len(self))]
+            return np.unique(np.array(shown, dtype=np.str_), return_inverse=True)[1].astype(np.int64)
+        encoded = self.texts.combine_chunks().dictionary_encode()
+        coded = encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
+        codes: Rows = coded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+        return codes
+
     def __len__(self) -> int:
         parts = (part for part in (self.texts, self.figures, self.instants) if part is not None)
         return len(next(parts))

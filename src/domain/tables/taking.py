@@ -16,11 +16,11 @@ from src.domain.placeholders import is_placeholder
 from src.domain.readings import MEASUREMENTS, VALID_RANGE
 from src.domain.tables.clocks import to_utc, zone_of
 from src.domain.tables.decimals import decimals_of
-from src.domain.tables.figures import read_figures
+from src.domain.tables.figures import is_no_value, read_figures
 from src.domain.tables.instants import read_instants
 from src.domain.tables.mapping import Channel, Section
 from src.domain.tables.table import NEVER, Column, Flags, Floats, Problem, Refusal, Table
-from src.domain.units import conversion, converted
+from src.domain.units import UnknownUnit, conversion, converted
 
 # Reasons that say that nothing stood there, and not that something was lost.
 NOTHING_THERE = ("no value", "placeholder")
@@ -82,7 +82,7 @@ def take(table: Table, section: Section) -> Taken:
     decimals = decimals_of(table)
     parts: list[pd.DataFrame] = []
     values: list[int] = []
-    for channel, rows, column, label in _channels(table, section):
+    for channel, rows, column, label in _channels(table, section, problems):
         decimal = section.decimal or decimals[label]
         figures = _figures(table, section, channel, column, label, decimal, rows, fit, problems)
         good = ~np.isnan(figures)
@@ -155,7 +155,18 @@ def _instants(
     return instants, known & ~utc.skipped & ~early
 
 
-def _channels(table: Table, section: Section) -> list[tuple[Channel, npt.NDArray[np.int64], Column, str]]:
+def _count_unnamed(table: Table, section: Section, names: _Names, problems: list[Problem]) -> None:
+    """Rows of which the mapping does not say what they are values of."""
+    listed = {channel.parameter for channel in section.channels} | {one.column for one in section.skipped} | {""}
+    unnamed = np.array([name not in listed and not is_no_value(name) for name in names.distinct], dtype=np.bool_)
+    if (rows := unnamed[names.codes]).any():
+        label = section.parameter_column or ""
+        problems.append(table.problem("a parameter that the mapping does not name", label, rows))
+
+
+def _channels(
+    table: Table, section: Section, problems: list[Problem]
+) -> list[tuple[Channel, npt.NDArray[np.int64], Column, str]]:
     """Of each channel the rows in which it stands, and its column."""
     every = np.arange(len(table), dtype=np.int64)
     if section.parameter_column is None or section.value_column is None:
@@ -165,6 +176,7 @@ def _channels(table: Table, section: Section) -> list[tuple[Channel, npt.NDArray
             if channel.column is not None
         ]
     names = _texts(table.column(section.parameter_column))
+    _count_unnamed(table, section, names, problems)
     place = {name: number for number, name in enumerate(names.distinct)}
     column = table.column(section.value_column)
     return [
@@ -179,6 +191,7 @@ def _figures(
 ) -> Floats:  # fmt: skip
     """The values of a channel in the product's unit, NaN where there is none; the rest becomes problems."""
     read = read_figures(column, decimal)
+    _refuse_other_unit(table, channel, column, label, read.unit)
     usable = np.zeros(len(table), dtype=np.bool_)
     usable[rows] = True
     usable &= fit
@@ -203,6 +216,22 @@ def _figures(
         problems.append(table.problem(f"placeholder {which}", label, bad))
         values[nothing] = np.nan
     return values
+
+
+def _refuse_other_unit(table: Table, channel: Channel, column: Column, label: str, behind: str | None) -> None:
+    """Where numbers have a unit behind them that is not the channel's."""
+    if behind is None:
+        return
+    try:
+        if conversion(channel.measurement, behind) == conversion(channel.measurement, channel.unit):
+            return
+    except UnknownUnit:
+        pass
+    row = next(row for row in np.flatnonzero(column.is_filled()) if column.shown(int(row)).endswith(behind))
+    raise Refusal(
+        f"{table.source}, line {table.lines[row]}, column {label}: '{column.shown(int(row))}' has a unit of its own, "
+        f"which is not {channel.unit}. Say in a mapping which is right, and take the other out of the file"
+    )
 
 
 def _one_row_per_instant(table: Table, parts: list[pd.DataFrame], problems: list[Problem]) -> pd.DataFrame:

@@ -63,11 +63,12 @@ def understand(tables: Sequence[Table], zone: ZoneInfo) -> Understanding:
             heading = read_heading(column.parts)
             if column.label == node:
                 continue
-            if heading.refused or column.figures < 0.5:
-                skipped.append(Skipped(column=column.label, reason=heading.refused or "holds texts, no numbers"))
+            if column.figures < 0.5 and not heading.refused:
+                skipped.append(Skipped(column=column.label, reason="holds texts, no numbers"))
             else:
                 drafts.append((column.label, heading))
-    assigning = Assigning(table, decimals_of(table), layout["node_column"], layout.get("value_column"))
+    decimals = decimals_of(table)
+    assigning = Assigning(table, decimals, *map(layout.get, ("node_column", "parameter_column", "value_column")))
     found: Assigned = assigning.assign(drafts)
     skipped += found.skipped
     # Not validated: of two channels that are one thing only a person can say which is meant.

@@ -32,6 +32,11 @@ STATUS = """stato status state zustand etat estado marcia run running onoff on o
     alarma comando"""
 FLAGS = """flag flags label etichetta att_flag quality qualita qualitat qualite calidad validita validity validity_flag
     bandiera note nota notes"""
+COUNTERS = """contatore totalizzatore totalizzato zahlerstand totalizer totaliser totaliseur compteur contador
+    totalizador lettura"""
+SUMMED = """totalizzata cumulata cumulato cumulativa cumulativo totalized totalised cumulative cumulated kumuliert
+    kumulierte kumulierter cumule cumulee acumulado acumulada totalizada"""
+TARGETS = "setpoint setpoints sollwert consigne consigna soglia threshold schwellwert seuil umbral target obiettivo"
 EXTREMES = """min max minimo massimo minima massima minimum maximum minimale maximale minimal maximal mini maxi"""
 FILLERS = """di del della dei delle da in of the de la le les du des der die das von il lo a al alla medio media mean
         avg

@@ -25,6 +25,8 @@ def read_workbook(path: Path, name: str, most_bytes: int) -> list[Table]:
     """
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
+            if not any(part.startswith("xl/") or part == "content.xml" for part in archive.namelist()):
+                raise Refusal(f"{name}: this is an archive (ZIP) and no table. Unpack it, and give the files in it")
             size = sum(part.file_size for part in archive.infolist())
             if size > most_bytes:
                 raise Refusal(
