@@ -117,15 +117,19 @@ NETWORK_BALANCES = """
 """
 
 # The flow of today by all inlets in use: the forecast made last before the day ($2 to $3) began, or else first within
-# it; and from now ($1) to the day's end by the latest. L/s over an hour are 3.6 m³.
+# it; and from now ($1) to the day's end by the latest, where these have every hour of every inlet. What fell silent may
+# still let water pass; what somebody took out of service does not. L/s over an hour are 3.6 m³.
 TODAY = """
     WITH inlets AS (
         SELECT node_id FROM water_infrastructure.nodes
-        WHERE is_active AND out_of_service_since IS NULL AND role = 'inlet'
+        WHERE is_active AND role = 'inlet' AND out_of_service_reason IS DISTINCT FROM 'by hand'
     )
     SELECT count(*) AS inlets, count(hours) FILTER (WHERE hours > 0) AS nodes,
         count(*) FILTER (WHERE hours = extract(epoch FROM $3::timestamptz - $2::timestamptz) / 3600) AS whole,
-        sum(volume) AS today_volume, sum(lower) AS lower, sum(upper) AS upper, sum(coming) AS coming_volume,
+        sum(volume) AS today_volume, sum(lower) AS lower, sum(upper) AS upper,
+        CASE WHEN bool_and(
+            coming_hours = extract(epoch FROM $3::timestamptz - date_trunc('hour', $1::timestamptz)) / 3600
+        ) THEN sum(coming) END AS coming_volume,
         max(prediction_timestamp) AS made_at,
         (array_agg(version ORDER BY prediction_timestamp DESC NULLS LAST, version DESC))[1] AS model_version
     FROM inlets LEFT JOIN LATERAL (
@@ -160,7 +164,7 @@ TODAY = """
         ORDER BY prediction_timestamp DESC LIMIT 1
     ) AS newest ON true
     LEFT JOIN LATERAL (
-        SELECT sum(predicted_flow_rate) * 3.6 AS coming
+        SELECT count(predicted_flow_rate) AS coming_hours, sum(predicted_flow_rate) * 3.6 AS coming
         FROM water_infrastructure.ml_predictions_cache AS forecast
         WHERE forecast.model_id = newest.model_id AND forecast.node_id = inlets.node_id
             AND forecast.prediction_timestamp = newest.latest_timestamp

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -9,8 +10,9 @@ from uuid import UUID
 import httpx
 import pytest
 import redis
-from sqlalchemy import Engine, insert
+from sqlalchemy import Engine, insert, text
 
+from src.api import queries_overview
 from src.api.schemas.overview import Overview
 from src.db import generation, tables
 from tests.api.conftest import NOW
@@ -204,6 +206,28 @@ def test_a_day_that_is_not_forecast_as_a_whole_has_no_volume_but_a_reason(
     assert (found["today_volume"], found["lower"]) == (None, None)
     assert found["reason"] == "the whole of today is forecast for 0 of 1 inlets"
     assert found["coming_volume"] == pytest.approx(22 * 20 * 3.6)
+
+
+def test_volumes_are_of_all_inlets_that_may_let_water_pass_or_of_none(database_of_api: Engine):
+    columns = tables.nodes.c
+    query = re.sub(r"\$(\d)", r"(:p\1)", queries_overview.TODAY)
+    bound = {"p1": NOW, "p2": MIDNIGHT, "p3": MIDNIGHT + DAY}
+
+    def coming() -> tuple[int, float | None]:
+        with database_of_api.connect() as connection:
+            row = connection.execute(text(query), bound).one()
+        return row.inlets, row.coming_volume
+
+    with database_of_api.begin() as connection:
+        state = {"out_of_service_since": NOW, "out_of_service_reason": "silent"}
+        connection.execute(insert(tables.nodes), _node("second", role="inlet") | state)
+    assert coming() == (2, None)
+    with database_of_api.begin() as connection:
+        out = tables.nodes.update().where(columns.node_id == "second").values(out_of_service_reason="by hand")
+        connection.execute(out)
+    assert coming() == (1, pytest.approx(22 * 20 * 3.6))
+    with database_of_api.begin() as connection:
+        connection.execute(tables.nodes.delete().where(columns.node_id == "second"))
 
 
 def test_freshness_counts_who_reports_and_who_is_silent(shown: dict[str, Any]):

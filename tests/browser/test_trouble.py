@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.addresses import PAGES
 from tests.browser.large import DISTRICT, MARKUP, NODE
@@ -56,3 +56,64 @@ def test_names_and_notes_with_markup_run_none(tab: Callable[..., Tab], large_sit
     assert page.locator("main img[src=x], main script, main b:text-is('bold'), main b:text-is('district')").count() == 0
     if path.startswith(("/nodes/", "/districts/")):
         assert any(name in page.inner_text("body") for name in (MARKUP, NODE, DISTRICT))
+
+
+def go(page: Page, path: str) -> None:
+    """Within the dashboard, as its links do."""
+    page.evaluate("path => { history.pushState(null, '', path); dispatchEvent(new Event('navigated')); }", path)
+
+
+def test_a_page_that_was_left_before_it_came_takes_nothing_from_the_one_that_is_shown(
+    tab: Callable[..., Tab], site: Site
+):
+    page = tab(site, has_clock=True).page
+    late: list[Route] = []
+    page.route("**/channels", lambda route: late.append(route))
+    go(page, PAGES["node"])
+    while not late:
+        page.wait_for_timeout(20)
+    go(page, "/dashboard/alerts")
+    expect(page.get_by_role("heading", name="Alerts", exact=True).first).to_be_visible()
+    with page.expect_response("**/channels"):
+        late[0].continue_()
+    page.wait_for_timeout(300)
+    assert page.url == f"{site.url}/dashboard/alerts"
+    go(page, "/dashboard/jobs")
+    expect(page.locator("h1", has_text="Jobs")).to_be_visible()
+    requested: list[str] = []
+    page.on("request", lambda request: requested.append(request.url))
+    page.clock.fast_forward(65_000)
+    page.wait_for_timeout(500)
+    assert any("/api/v1/jobs" in url for url in requested)
+    # What is no longer shown is no longer asked for.
+    assert [url for url in requested if "/api/v1/alerts" in url or "/api/v1/nodes" in url] == []
+
+
+def test_a_dialog_does_not_outlive_its_page_and_what_failed_stands_beside_its_button(
+    tab: Callable[..., Tab], site: Site
+):
+    page = tab(site, "/dashboard/works", expected=NO_ANSWER).page
+    page.route("**/api/v1/districts*", lambda route: route.abort())
+    state = page.locator("main h1 + button, .page-title button").first
+    state.click()
+    expect(page.locator(".page-title .notice.bad")).to_be_visible()
+    page.unroute("**/api/v1/districts*")
+    state.click()
+    expect(page.locator("dialog")).to_be_visible()
+    expect(page.locator(".page-title .notice.bad")).to_have_count(0)
+    go(page, "/dashboard/jobs")
+    expect(page.locator("h1", has_text="Jobs")).to_be_visible()
+    expect(page.locator("dialog")).to_have_count(0)
+
+
+def test_a_node_page_asks_for_the_same_until_a_window_has_ended(tab: Callable[..., Tab], site: Site):
+    opened = tab(site, PAGES["node"], has_clock=True)
+    page = opened.page
+    opened.settled()
+    statuses: list[int] = []
+    page.on("response", lambda answer: statuses.append(answer.status) if "/api/v1/series" in answer.url else None)
+    for _ in range(2):
+        page.clock.fast_forward(61_000)
+        page.wait_for_timeout(700)
+    assert statuses
+    assert set(statuses) == {304}

@@ -85,7 +85,9 @@ class TodaysForecast(Row):
     today_volume: Volume
     lower: Volume = Field(description="m³: the hours' 90 % intervals added up, wider than that of the day")
     upper: Volume
-    coming_volume: Volume = Field(description="m³, from this hour to the day's end, by the latest forecasts")
+    coming_volume: Volume = Field(
+        description="m³, from this hour to the day's end, by the latest forecasts; null unless all inlets have one"
+    )
     reason: str | None = Field(description="why the volume is null")
 
 

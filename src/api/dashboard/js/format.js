@@ -31,7 +31,7 @@ export function now() {
 export function number(value, digits = 1) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "—";
   const key = `number ${digits}`;
-  return cached(key, () => new Intl.NumberFormat(locale(), { maximumFractionDigits: digits, useGrouping: "always" }))
+  return cached(key, () => new Intl.NumberFormat(locale(), { maximumFractionDigits: digits, useGrouping: "always", signDisplay: "negative" }))
     .format(value);
 }
 

@@ -60,12 +60,14 @@ export function remove(path) {
 export function poll(place, path, render, seconds = 30) {
   let stopped = false;
   let timer = null;
+  let is_under_way = false;
   let shown;
   const name = Symbol("poll");
 
   async function look() {
     clearTimeout(timer);
     timer = null;
+    is_under_way = true;
     try {
       const data = await (typeof path === "string" ? get(path) : path());
       if (stopped) return;
@@ -82,13 +84,14 @@ export function poll(place, path, render, seconds = 30) {
       else answered(name);
       if (shown === undefined) replace(place, failure(error));
     } finally {
+      is_under_way = false;
       const wait = silent.has(name) ? Math.min(seconds, SECONDS_UNTIL_AGAIN) : seconds;
       if (!stopped && !document.hidden) timer = setTimeout(look, wait * 1000);
     }
   }
 
   function seen() {
-    if (!document.hidden && timer === null) look();
+    if (!document.hidden && timer === null && !is_under_way) look();
   }
 
   document.addEventListener("visibilitychange", seen);
@@ -119,7 +122,7 @@ async function fetched(path) {
     return before;
   }
   if (!response.ok) throw await refusal(response);
-  const data = await response.json();
+  const data = await read(response);
   // Only this answer is made anew each time, so only it says what time it is there.
   if (path === "/api/v1/status") set_clock(data.timestamp);
   const answer = { etag: response.headers.get("etag"), data, next: next_of(response) };
@@ -135,7 +138,16 @@ async function changed(method, path, body, headers) {
   }
   const response = await reached(path, init);
   if (!response.ok) throw await refusal(response);
-  return response.status === 204 ? null : response.json();
+  return response.status === 204 ? null : read(response);
+}
+
+/** What an answer says; one that broke off on its way is none. */
+async function read(response) {
+  try {
+    return await response.json();
+  } catch {
+    throw new Failure(0, t("http.unreachable"));
+  }
 }
 
 async function reached(path, init) {

@@ -75,6 +75,8 @@ async function show(is_move) {
   shown = location.pathname + location.search;
   leave?.();
   leave = null;
+  // What was being filled in belongs to the page that is left.
+  for (const open of document.querySelectorAll("dialog")) open.close();
   frame();
   const place = h("div", { class: "page" });
   try {
@@ -85,13 +87,13 @@ async function show(is_move) {
       const page = await load();
       if (visit !== visits) return;
       replace(content, place);
-      leave = (await page.show(place, address)) ?? null;
+      const left = (await page.show(place, address)) ?? null;
       if (visit !== visits) {
-        // Somebody went on while this page was still being made.
-        leave?.();
-        leave = null;
+        // Somebody went on while this page was still being made: what ends it is not what ends the one shown now.
+        left?.();
         return;
       }
+      leave = left;
     }
   } catch (error) {
     if (visit !== visits || error.status === 401) return;

@@ -57,13 +57,19 @@ export function facts(pairs) {
   return h("dl", { class: "facts" }, shown.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
 }
 
-/** A button; `run` may be asynchronous: until it is through, the button cannot be pressed again. */
+/** A button; `run` may be asynchronous: until it is through, the button cannot be pressed again. It says what failed. */
 export function button(text, run, attributes) {
   const element = h("button", { type: "button", ...attributes }, text);
+  let trouble = null;
   element.addEventListener("click", async () => {
+    trouble?.remove();
     element.disabled = true;
     try {
       await run(element);
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error;
+      trouble = failure(error);
+      element.after(trouble);
     } finally {
       element.disabled = false;
     }

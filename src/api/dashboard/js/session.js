@@ -45,7 +45,10 @@ export async function look() {
 export async function sign_in(key, is_display) {
   await post("/api/v1/session", { is_display }, { "X-API-Key": key });
   localStorage.setItem("signed_in", "yes");
-  return look();
+  await look();
+  // The clock before the first page: what it shows is long ago or not by the API's.
+  await get("/api/v1/status");
+  return known;
 }
 
 export async function sign_out() {

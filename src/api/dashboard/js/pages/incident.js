@@ -154,7 +154,7 @@ const NOTE = () => ({ name: "note", label: t("common.note"), kind: "textarea", h
 
 function acknowledge(events, reload) {
   dialog(t("incident.acknowledge"), [h("p", {}, t("incident.acknowledge_means", { count: events.length })), NOTE()], async ({ note }) => {
-    for (const event of events) await post(`/api/v1/anomalies/${event.anomaly_id}/acknowledge`, note ? { note } : {});
+    for (const event of events) await deal_with(event, "acknowledge", note ? { note } : {});
     await reload();
   }, t("incident.acknowledge"));
 }
@@ -167,16 +167,18 @@ function resolve(events, reload) {
     NOTE(),
   ], async ({ verdict, note }) => {
     const body = { ...(note ? { note } : {}), ...(verdict ? { is_confirmed: verdict === "yes" } : {}) };
-    for (const event of events) {
-      try {
-        await post(`/api/v1/anomalies/${event.anomaly_id}/resolve`, body);
-      } catch (failure) {
-        // Somebody else, or the signal itself, was quicker with this one.
-        if (!(failure instanceof Failure) || failure.status !== 409) throw failure;
-      }
-    }
+    for (const event of events) await deal_with(event, "resolve", body);
     await reload();
   }, t("incident.resolve"));
+}
+
+async function deal_with({ anomaly_id }, deed, body) {
+  try {
+    await post(`/api/v1/anomalies/${anomaly_id}/${deed}`, body);
+  } catch (failure) {
+    // Somebody else, or the signal itself, was quicker with this one.
+    if (!(failure instanceof Failure) || failure.status !== 409) throw failure;
+  }
 }
 
 // What people did about it, and wrote.

@@ -31,7 +31,8 @@ export async function show(place, address) {
   function look() {
     stop();
     for (const name of Object.keys(filters)) filters[name] = fields[name].input.value;
-    history.replaceState(history.state, "", `${location.pathname}?${new URLSearchParams(filters)}`);
+    // Whoever has gone on meanwhile has another address.
+    if (place.isConnected) history.replaceState(history.state, "", `${location.pathname}?${new URLSearchParams(filters)}`);
     const request = new URLSearchParams({ status: filters.status, hours: filters.hours, limit: 500 });
     if (filters.district) request.set("district_id", filters.district);
     const path = `/api/v1/incidents?${request}`;

@@ -9,8 +9,9 @@ import { badge, card, facts, link, notice, page_title, severity, table, unknown 
 import { t } from "../words.js";
 import { as_events, choice, english, event_table, failed, place_path, reason_of, weight_of, word } from "./common.js";
 
-const WINDOWS = ["5min", "1hour", "1day"];
 const DAY = 86400;
+const STEPS = { "5min": 300, "1hour": 3600, "1day": DAY };
+const WINDOWS = Object.keys(STEPS);
 const SPANS = { day: DAY, week: 7 * DAY, month: 30 * DAY, year: 365 * DAY };
 // Forecasts reach so far ahead; of the past, that is as far as anybody keeps hours.
 const AHEAD = 7 * DAY;
@@ -59,7 +60,10 @@ export async function show(place, address) {
   const measurements = learned.length ? learned : MEASUREMENTS;
   const drawn = new Map();
   let requests = 0;
+  // Of which answer the events are listed: what somebody reads there stays while nothing has changed.
+  let listed_of = null;
   let from_now = !address.query.has("from");
+  let followed_at = now().getTime() / 1000;
 
   function latest(span) {
     const until = now().getTime() / 1000;
@@ -76,6 +80,7 @@ export async function show(place, address) {
 
   function go(view) {
     from_now = true;
+    followed_at = now().getTime() / 1000;
     state.view = view;
     state.loaded = null;
     load();
@@ -93,6 +98,8 @@ export async function show(place, address) {
   }
 
   function remember() {
+    // Whoever has gone on meanwhile has another address.
+    if (!place.isConnected) return;
     const query = new URLSearchParams({ window: state.window });
     if (!from_now) {
       query.set("from", iso(state.view.from));
@@ -113,7 +120,10 @@ export async function show(place, address) {
     const { window } = state;
     const margin = 0.15 * (view.to - view.from);
     const end = Math.min(view.to + margin, now().getTime() / 1000 + AHEAD);
-    const span = { from: Math.min(view.from - margin, end - 3600), to: end };
+    const begin = Math.min(view.from - margin, end - 3600);
+    // Of whole windows: until one has ended the same is asked for, and costs next to nothing.
+    const step = STEPS[window];
+    const span = { from: Math.floor(begin / step) * step, to: Math.ceil(end / step) * step };
     remember();
     pictures.setAttribute("aria-busy", "true");
     try {
@@ -158,7 +168,8 @@ export async function show(place, address) {
       flow.expected_reason ? h("p", { class: "hint" }, `${t("node.no_expected")} `, english(flow.expected_reason)) : "",
       flow.forecast?.made_at ? h("p", { class: "hint" }, t("node.forecast_by", { model: flow.forecast.model_version, at: time(flow.forecast.made_at) }), " ",
         link(`/dashboard/models/${encodeURIComponent(flow.forecast.model_id)}`, t("node.to_model"))) : "");
-    replace(events, event_table(answer.events, t("node.no_events")));
+    if (answer !== listed_of) replace(events, event_table(answer.events, t("node.no_events")));
+    listed_of = answer;
   }
 
   async function load_rejected(mine, span) {
@@ -192,8 +203,9 @@ export async function show(place, address) {
 
   // As time goes on, what is shown moves with it, unless the reader has chosen a span.
   function load_latest() {
-    const span = now().getTime() / 1000 - state.view.from;
-    if (span > 0) state.view = { ...state.view, from: state.view.from + 60, to: state.view.to + 60 };
+    const by = now().getTime() / 1000 - followed_at;
+    state.view = { from: state.view.from + by, to: state.view.to + by };
+    followed_at += by;
     load();
   }
 
