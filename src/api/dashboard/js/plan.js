@@ -107,7 +107,9 @@ export function plan(place) {
       if (!inside.length) return;
       const x = inside.reduce((sum, i) => sum + at.x[i], 0) / inside.length;
       const y = Math.min(...inside.map((i) => at.y[i])) - 12;
-      pen.fillText(district.district_name ?? district.district_id, x, Math.max(y, 12));
+      const name = district.district_name ?? district.district_id;
+      const half = pen.measureText(name).width / 2 + 4;
+      pen.fillText(name, Math.max(half, Math.min(x, canvas.clientWidth - half)), Math.max(y, 12));
     });
   }
 

@@ -111,7 +111,9 @@ export function above(plot, { timestamps, series, events, marks, hidden }, colou
       ctx.stroke();
       ctx.textAlign = "left";
       ctx.textBaseline = mark.is_below || at < bbox.top + 16 * ratio ? "top" : "bottom";
-      ctx.fillText(mark.label, from + 4 * ratio, at + (ctx.textBaseline === "top" ? 2 : -2) * ratio);
+      // A short level at the right edge keeps its whole label.
+      const edge = bbox.left + bbox.width - ctx.measureText(mark.label).width - 4 * ratio;
+      ctx.fillText(mark.label, Math.min(from + 4 * ratio, edge), at + (ctx.textBaseline === "top" ? 2 : -2) * ratio);
     }
   });
 }
