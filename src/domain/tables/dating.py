@@ -13,7 +13,7 @@ import numpy.typing as npt
 from src.domain.tables import words
 from src.domain.tables.clocks import keeps_summer_time
 from src.domain.tables.figures import is_no_value, looks_like_figure
-from src.domain.tables.instants import TIME_ONLY, looks_like_instant, read_instants
+from src.domain.tables.instants import DAY, TIME_ONLY, Instants, looks_like_instant, read_instants
 from src.domain.tables.mapping import Instant
 from src.domain.tables.table import NEVER, Column, Flags, Refusal, Table
 
@@ -87,11 +87,13 @@ def instant_of(tables: Sequence[Table], labels: list[str], zone: ZoneInfo, assum
         Refusal: where the order of day and month is another in each table, or only some instants name their offset.
     """
     label = " + ".join(labels)
-    orders, undecided, evidence, is_bare = set[str](), False, list[bool](), False
+    certain, likely, undecided, evidence, is_bare = set[str](), set[str](), False, list[bool](), False
     for table in tables:
-        found = read_instants([table.column(name) for name in labels])
+        columns = [table.column(name) for name in labels]
+        found = read_instants(columns)
+        _refuse_two_orders(table, label, columns[0], found)
         if found.order is not None and found.is_decided:
-            orders.add(found.order)
+            (certain if found.is_certain else likely).add(found.order)
         undecided |= not found.is_decided
         without = np.isnan(found.offset) & (found.local != NEVER)
         if without.any():
@@ -99,6 +101,8 @@ def instant_of(tables: Sequence[Table], labels: list[str], zone: ZoneInfo, assum
             is_bare = True
             shown = keeps_summer_time(found.local[without], zone, _series(table)[without])
             evidence += [] if shown is None else [shown]
+    # What is impossible weighs more than what is far apart.
+    orders = certain or likely
     if len(orders) > 1:
         raise Refusal(
             f"{label}: in some of the files dates are {' and in others '.join(sorted(orders))}. "
@@ -107,8 +111,38 @@ def instant_of(tables: Sequence[Table], labels: list[str], zone: ZoneInfo, assum
     order = next(iter(orders), "day first" if undecided else None)
     if undecided and not orders:
         assumptions.append(f"{label}: dates are taken as day first, as nothing in the column says otherwise")
+    if order is not None and orders and not certain:
+        assumptions.append(f"{label}: dates are taken as {order}, as its rows then follow each other most closely")
     name = _zone(label, zone, is_bare, evidence, assumptions)
     return Instant.model_validate({"columns": labels, "order": order, "zone": name})
+
+
+def _refuse_two_orders(table: Table, label: str, column: Column, found: Instants) -> None:
+    """Where some rows are dates only with day first and others only with month first, as when a spreadsheet has taken
+    those for dates that it could."""
+    count = int(found.contrary.sum())
+    if count > 1 and count > 0.01 * len(table):
+        line = int(table.lines[np.flatnonzero(found.contrary)[0]])
+        raise Refusal(
+            f"{table.source}, line {line}, column {label}: this is no date with {found.order}, as others are, and "
+            f"{count} lines are like it: those up to the twelfth may be either. Export the file again with one order"
+        )
+    if column.texts is None or column.instants is None:
+        return
+    is_cell = column.instants != NEVER
+    known = found.local != NEVER
+    day = (
+        found.local
+        - found.local.astype("datetime64[us]").astype("datetime64[M]").astype("datetime64[us]").astype(np.int64)
+    ) // DAY
+    texts, cells = day[known & ~is_cell], day[known & is_cell]
+    if len(texts) > 2 and len(cells) > 2 and (texts >= 12).all() and (cells < 12).all():
+        line = int(table.lines[np.flatnonzero(is_cell)[0]])
+        raise Refusal(
+            f"{table.source}, line {line}, column {label}: dates up to the twelfth of a month are dates of the sheet, "
+            "and all others texts: the spreadsheet has exchanged day and month of the former. Export the file again, "
+            "and have the column taken as text, or give the file that it was made of"
+        )
 
 
 def _refuse_mixed(table: Table, label: str, said: Flags, without: Flags) -> None:
