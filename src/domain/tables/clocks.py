@@ -46,6 +46,15 @@ def zone_of(name: str) -> tzinfo:
         raise ValueError(message) from None
 
 
+def is_zone(name: str) -> bool:
+    """Whether this is the name of a zone."""
+    try:
+        zone_of(name)
+    except ValueError:
+        return False
+    return True
+
+
 def to_utc(local: Micros, zone: tzinfo, groups: npt.NDArray[np.int64] | None = None) -> Utc:
     """Instants of a local clock.
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from src.domain.tables import words
-from src.domain.tables.clocks import keeps_summer_time
+from src.domain.tables.clocks import is_zone, keeps_summer_time, to_utc, zone_of
 from src.domain.tables.figures import is_no_value, looks_like_figure
 from src.domain.tables.instants import DAY, TIME_ONLY, Instants, looks_like_instant, read_instants
 from src.domain.tables.mapping import Instant
@@ -21,6 +21,7 @@ _SAMPLE = 200
 _ZONES_IN_HEADINGS = re.compile(
     r"\b(UTC|GMT|CET|CEST|MEZ|MESZ)\b(?:\s*([+-]\d{1,2}(?::\d{2})?))?|(?<![\w])([+-]\d{2}:\d{2})", re.IGNORECASE
 )
+_KEY = re.compile(r"\b[A-Z][a-z]+/[A-Z]\w+\b")
 _FIXED = {"CET": "+01:00", "MEZ": "+01:00", "CEST": "+02:00", "MESZ": "+02:00"}
 _WITH_TIME = re.compile(r":|\d[T _-]\d{4}(?:\d\d)?$|\d[T ]\d{1,2}(?:[.h]\d\d)?h?$")
 
@@ -113,7 +114,10 @@ def instant_of(tables: Sequence[Table], labels: list[str], zone: ZoneInfo, assum
         assumptions.append(f"{label}: dates are taken as day first, as nothing in the column says otherwise")
     if order is not None and orders and not certain:
         assumptions.append(f"{label}: dates are taken as {order}, as its rows then follow each other most closely")
-    name = _zone(label, zone, is_bare, evidence, assumptions)
+    above = [line for table in tables for line in table.preamble if words.speaks_of_zone(line)]
+    name = _zone(label, above, zone, is_bare, evidence, assumptions)
+    if is_bare:
+        assumptions += _guessed(tables, labels, order, name)
     return Instant.model_validate({"columns": labels, "order": order, "zone": name})
 
 
@@ -154,12 +158,34 @@ def _refuse_mixed(table: Table, label: str, said: Flags, without: Flags) -> None
         )
 
 
-def _zone(label: str, zone: ZoneInfo, is_bare: bool, evidence: Sequence[bool], assumptions: list[str]) -> str:
+def _guessed(tables: Sequence[Table], labels: list[str], order: str | None, name: str) -> list[str]:
+    """A sentence where the order of rows does not tell which of two hours is meant."""
+    for table in tables:
+        found = read_instants([table.column(one) for one in labels], order)
+        bare = np.where(np.isnan(found.offset), found.local, NEVER)
+        guessed = to_utc(bare, zone_of(name), _series(table)).guessed
+        if guessed.any():
+            line = int(table.lines[np.flatnonzero(guessed)[0]])
+            return [
+                f"{' + '.join(labels)}: of the hour that comes twice in {name}, {table.source} has one only "
+                f"(line {line}): taken as the first"
+            ]
+    return []
+
+
+def _zone(
+    label: str, above: Sequence[str], zone: ZoneInfo, is_bare: bool, evidence: Sequence[bool], assumptions: list[str]
+) -> str:
     """The zone of times without an offset."""
     if not is_bare:
         return "UTC"
-    if (said := _ZONES_IN_HEADINGS.search(label.replace("_", " "))) is not None:
-        return said[3] or said[2] or _FIXED.get(said[1].upper(), "UTC")
+    named = {found for text in [label, *above] if (found := _named_zone(text.replace("_", " "), zone)) is not None}
+    if len(named) > 1:
+        raise Refusal(
+            f"{label}: the files name several zones ({', '.join(sorted(named))}). Take them one after the other"
+        )
+    if named:
+        return named.pop()
     plain = words.plain(label)
     if any(word in plain for word in ("solare", "winterzeit", "normalzeit")):
         assumptions.append(f"{label}: one hour before UTC's all year, as its heading says standard time")
@@ -170,6 +196,20 @@ def _zone(label: str, zone: ZoneInfo, is_bare: bool, evidence: Sequence[bool], a
     shown = "its clock is put forward and back as there" if evidence else "nothing in the file says another zone"
     assumptions.append(f"{label}: times are taken as {zone.key}; {shown}")
     return zone.key
+
+
+def _named_zone(text: str, zone: ZoneInfo) -> str | None:
+    """The zone that a heading, or a line above it, names."""
+    if (key := _KEY.search(text)) is not None and is_zone(key[0]):
+        return key[0]
+    found = list(_ZONES_IN_HEADINGS.finditer(text))
+    if not found:
+        return None
+    # "CET/CEST" is a clock put forward and back.
+    if {_FIXED.get((one[1] or "").upper()) for one in found} >= {"+01:00", "+02:00"}:
+        return zone.key
+    said = found[0]
+    return said[3] or said[2] or _FIXED.get(said[1].upper(), "UTC")
 
 
 def _series(table: Table) -> npt.NDArray[np.int64]:

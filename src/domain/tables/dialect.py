@@ -37,6 +37,9 @@ def separator_of(lines: Sequence[str]) -> str | None:
     for separator in SEPARATORS:
         if not any(separator in line for line in lines):
             continue
+        # In times and remarks colons and spaces stand anyway: they part cells where nothing else parts instants off.
+        if separator in ": " and best is not None and best[0] > 0.5:
+            continue
         rows = [row for row in split(lines, separator) if any(cell.strip() for cell in row)]
         widths = Counter(len(row) for row in rows)
         width, _ = max(
