@@ -110,7 +110,8 @@ def test_a_mapping_may_say_what_the_file_does_not(tmp_path: Path):
         ["north", pd.Timestamp("2025-07-13T09:00Z"), 1.0]
     ]
     assert [(one.reason, one.column, one.count, one.places) for one in problems] == [
-        ("placeholder 888", "x1", 1, ((3, "888"),))
+        ("a column of numbers that the mapping does not name", "x2", 1, ()),
+        ("placeholder 888", "x1", 1, ((3, "888"),)),
     ]
 
 
