@@ -317,6 +317,11 @@ READ_RIGHT = [
         ("2025-01-13T00:00", "A", "flow_rate", 2.5), count=1, left_out={"not a number": 1},
     ),
     _text(
+        "offset-in-a-column.csv",
+        "Data;Fuso;Portata A [l/s]\n26/10/2025 02:00;+02:00;1\n26/10/2025 02:00;+01:00;2\n",
+        ("2025-10-26T00:00", "A", "flow_rate", 1.0), ("2025-10-26T01:00", "A", "flow_rate", 2.0), count=2,
+    ),
+    _text(
         "second-pass-not-exported.csv",
         "Data;Portata A [l/s]\n"
         + "".join(f"30/03/2025 {hour:02d}:00;1\n" for hour in (0, 1, 3, 4))

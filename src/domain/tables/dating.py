@@ -21,6 +21,8 @@ _SAMPLE = 200
 _ZONES_IN_HEADINGS = re.compile(
     r"\b(UTC|GMT|CET|CEST|MEZ|MESZ)\b(?:\s*([+-]\d{1,2}(?::\d{2})?))?|(?<![\w])([+-]\d{2}:\d{2})", re.IGNORECASE
 )
+# As one column of its own; a number with a sign alone may be a value.
+_OFFSETS = re.compile(r"(?:UTC|GMT)?[+-]\d{2}:\d{2}|(?:UTC|GMT)[+-]\d{2}|CES?T|MES?Z|UTC|GMT|Z", re.IGNORECASE)
 _KEY = re.compile(r"\b[A-Z][a-z]+/[A-Z]\w+\b")
 _FIXED = {"CET": "+01:00", "MEZ": "+01:00", "CEST": "+02:00", "MESZ": "+02:00"}
 _WITH_TIME = re.compile(r":|\d[T _-]\d{4}(?:\d\d)?$|\d[T ]\d{1,2}(?:[.h]\d\d)?h?$")
@@ -55,7 +57,7 @@ def look_at(label: str, parts: tuple[str, ...], column: Column) -> Sight:
 
 
 def instant_columns(seen: Sequence[Sight], table: Table) -> list[str]:
-    """The column of instants, or those of date and time.
+    """The column of instants, or those of date, time and offset from UTC.
 
     Raises:
         Refusal: where no column holds dates.
@@ -72,13 +74,14 @@ def instant_columns(seen: Sequence[Sight], table: Table) -> list[str]:
     measured = [column for column in dated if not column.words & words.RECEIVED] or dated
     named = [column for column in measured if column.words & words.known(words.ROLES["instant"])]
     date = (named or measured)[0]
+    offset = [c.label for c in seen if c is not date and c.sample and all(map(_OFFSETS.fullmatch, c.sample))][:1]
     if any(_WITH_TIME.search(text) for text in date.sample if not text.endswith("00:00:00")):
-        return [date.label]
+        return [date.label, *offset]
     # 12.50 is a time of day only where the heading says so.
     are_times = (c for c in seen if c is not date and c.times >= 0.8)
     times = [c for c in are_times if c.words & words.TIME_WORDS or all(":" in text for text in c.sample)]
     times += [c for c in seen if c is not date and c.figures >= 0.8 and _is_hour(c)]
-    return [date.label, times[0].label] if times else [date.label]
+    return [date.label, times[0].label, *offset] if times else [date.label]
 
 
 def instant_of(tables: Sequence[Table], labels: list[str], zone: ZoneInfo, assumptions: list[str]) -> Instant:
