@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
@@ -66,6 +67,20 @@ def _two_sheets(book: openpyxl.Workbook) -> None:
     for sheet, node, value in ((book.active, "PZ1", 1.5), (other, "PZ2", 2.5)):
         sheet.append(["timestamp", f"Flow {node} (L/s)"])
         sheet.append([datetime.fromisoformat("2025-01-13 12:00"), value])
+
+
+def _exchanged(book: openpyxl.Workbook) -> None:
+    """The days of February, of which the sheet has taken those for dates that it could, with month first."""
+    book.active.append(["Data", "Portata A [l/s]"])
+    for day in range(1, 29):
+        book.active.append([datetime(2025, day, 2) if day <= 12 else f"{day}/02/2025", 1.5])  # noqa: DTZ001
+
+
+def _archive() -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("a.csv", "timestamp,node_id,flow_rate\n2025-01-13T00:00:00Z,a,1\n")
+    return content.getvalue()
 
 
 HOURS = pd.date_range("2025-01-13", periods=3, freq="h", tz="UTC")
@@ -245,6 +260,74 @@ READ_RIGHT = [
         "a-number-that-is-none.csv", _HEADINGS + _WEEK + "14/01/2025 00:00;12,3x4;3,5\n",
         ("2025-01-13T23:00", "Nord", "pressure", 3.5), count=49, left_out={"not a number": 1},
     ),
+    _text(
+        "hours-in-other-languages.csv",
+        "Zeit;Durchfluss Nord [m³/Std];Débit Sud (m3/j);Portata Est [mc/ora]\n13.01.2025 00:00;3,6;86,4;7,2\n",
+        ("2025-01-12T23:00", "Nord", "flow_rate", 1.0), ("2025-01-12T23:00", "Sud", "flow_rate", 1.0),
+        ("2025-01-12T23:00", "Est", "flow_rate", 2.0), count=3,
+    ),
+    _text(
+        "unit-that-is-not-known.csv",
+        "Data;Portata A [bottiglie/h];Livello B [%];Portata C [l/s]\n13/01/2025 00:00;1;80;2,5\n",
+        ("2025-01-12T23:00", "C", "flow_rate", 2.5), count=1,
+    ),
+    _text(
+        "unit-in-a-column.csv", "Data;Punto;Portata;Unità\n13/01/2025 00:00;A;3,6;m3/h\n13/01/2025 01:00;A;7,2;m3/h\n",
+        ("2025-01-12T23:00", "A", "flow_rate", 1.0), ("2025-01-13T00:00", "A", "flow_rate", 2.0), count=2,
+    ),
+    _text(
+        "unit-and-zone-above.csv",
+        "Esportazione\nUnità di misura: m3/h\nFuso orario: UTC\n\nData;Portata A\n13/01/2025 00:00;3,6\n",
+        ("2025-01-13T00:00", "A", "flow_rate", 1.0), count=1,
+    ),
+    _text(
+        "winter-and-summer-in-the-heading.csv", "Data (CET/CEST);Portata A [l/s]\n13/07/2025 12:00;3,5\n",
+        ("2025-07-13T10:00", "A", "flow_rate", 3.5),
+    ),
+    _text(
+        "first-row-without-a-date.csv", _HEADINGS + "n/d;36,0;3,5\n" + _WEEK,
+        ("2025-01-12T23:00", "Nord", "flow_rate", 10.0), count=48, left_out={"not a date": 1},
+    ),
+    _text(
+        "span-above.csv", "Rapporto;13/01/2025;\nPeriodo;01/01/2025;31/01/2025\n" + _HEADINGS + _WEEK,
+        ("2025-01-12T23:00", "Nord", "flow_rate", 10.0), count=48,
+    ),
+    _text(
+        "separators-behind.csv", "Data;Portata A [l/s];;\n13/01/2025 00:00;0,5;;\n13/01/2025 01:00;1,5;;\n",
+        ("2025-01-13T00:00", "A", "flow_rate", 1.5), count=2,
+    ),
+    _text(
+        "headings-again.csv", _HEADINGS + _WEEK + _HEADINGS + "14/01/2025 00:00;36,0;3,5\n",
+        ("2025-01-13T23:00", "Nord", "flow_rate", 10.0), count=50, left_out={"repeated headings": 1},
+    ),
+    _text(
+        "register-in-rows.csv",
+        "timestamp,node_id,volume\n"
+        + "".join(f"2025-01-13T{h:02d}:00:00Z,{n},{v + h}\n" for h in range(20) for n, v in (("a", 9000), ("b", 5))),
+        ("2025-01-13T01:00", "a", "volume", 9001.0), count=40,
+    ),
+    _text(
+        "no-reading-of-their-own.csv",
+        "Data;Q max A [l/s];Qmin [l/s];Setpoint pressione A [bar];Portata totalizzata A;Q A [l/s]\n"
+        "13/01/2025 00:00;5;1;4;10000;3\n",
+        ("2025-01-12T23:00", "A", "flow_rate", 3.0), ("2025-01-12T23:00", "A", "volume", 10000.0), count=2,
+    ),
+    _text(
+        "without-end.csv", "Data;Portata A [l/s]\n13/01/2025 00:00;1e400\n13/01/2025 01:00;2,5\n",
+        ("2025-01-13T00:00", "A", "flow_rate", 2.5), count=1, left_out={"not a number": 1},
+    ),
+    _text(
+        "offset-in-a-column.csv",
+        "Data;Fuso;Portata A [l/s]\n26/10/2025 02:00;+02:00;1\n26/10/2025 02:00;+01:00;2\n",
+        ("2025-10-26T00:00", "A", "flow_rate", 1.0), ("2025-10-26T01:00", "A", "flow_rate", 2.0), count=2,
+    ),
+    _text(
+        "second-pass-not-exported.csv",
+        "Data;Portata A [l/s]\n"
+        + "".join(f"30/03/2025 {hour:02d}:00;1\n" for hour in (0, 1, 3, 4))
+        + "".join(f"26/10/2025 {hour:02d}:00;2\n" for hour in range(5)),
+        ("2025-03-30T01:00", "A", "flow_rate", 1.0), ("2025-10-26T02:00", "A", "flow_rate", 2.0), count=9,
+    ),
     Foreign(
         "merged-headings.xlsx", _workbook(_italian_sheet),
         (
@@ -313,6 +396,40 @@ REFUSED = [
         "no-measurement.csv", "data;Cliente;Importo\n13/01/2025;Rossi;12,5\n14/01/2025;Bianchi;13,5\n",
         refused=("no-measurement.csv", "no column is a flow", "Portata [m3/h]"),
     ),
+    _text(
+        "another-unit-behind.csv", "Data;Portata A [l/s]\n13/01/2025 00:00;3,6 m3/h\n",
+        refused=("another-unit-behind.csv, line 2, column Portata A [l/s]", "'3,6 m3/h'", "not l/s", "mapping"),
+    ),
+    _text(
+        "two-units-in-a-column.csv",
+        "Data;Punto;Portata;Unità\n13/01/2025 00:00;A;3,6;m3/h\n13/01/2025 01:00;A;1;l/s\n",
+        refused=("two-units-in-a-column.csv", "several units", "Part the files"),
+    ),
+    _text(
+        "open-quotation.csv", _HEADINGS + '12/01/2025 00:00;1,5;"2\n' + _WEEK,
+        refused=("open-quotation.csv, line 2", "not closed", "Delete it"),
+    ),
+    _text(
+        "other-headings-below.csv",
+        _HEADINGS + _WEEK + "Data;Pressione Nord [bar];Portata Nord [m3/h]\n14/01/2025 00:00;3,5;36,0\n",
+        refused=("other-headings-below.csv, line 26", "other headings", "Part it there"),
+    ),
+    _text(
+        "cut-in-a-number.csv", _HEADINGS + _WEEK + "14/01/2025 00:00;36,0;3",
+        refused=("cut-in-a-number.csv, line 26", "ends in the middle", "Take it again"),
+    ),
+    _text(
+        "two-orders.csv",
+        "Data;Portata A [l/s]\n"
+        + "".join(f"{day}/01/2025;1\n" for day in range(13, 19))
+        + "".join(f"01/{day}/2025;1\n" for day in range(19, 23)),
+        refused=("two-orders.csv, line 8, column Data", "4 lines", "Export the file again"),
+    ),
+    Foreign(
+        "exchanged.xlsx", _workbook(_exchanged),
+        refused=("exchanged.xlsx, line 2, column Data", "exchanged day and month", "Export the file again"),
+    ),
+    Foreign("archive.zip", _archive(), refused=("archive.zip", "an archive (ZIP)", "Unpack it")),
     _text("no-dates.csv", "Portata [l/s];Pressione [bar]\n1,5;3,5\n", refused=("no-dates.csv", "date")),
 ]  # fmt: skip
 

@@ -110,7 +110,8 @@ def test_a_mapping_may_say_what_the_file_does_not(tmp_path: Path):
         ["north", pd.Timestamp("2025-07-13T09:00Z"), 1.0]
     ]
     assert [(one.reason, one.column, one.count, one.places) for one in problems] == [
-        ("placeholder 888", "x1", 1, ((3, "888"),))
+        ("a column of numbers that the mapping does not name", "x2", 1, ()),
+        ("placeholder 888", "x1", 1, ((3, "888"),)),
     ]
 
 
@@ -155,6 +156,52 @@ def test_of_a_reading_in_two_files_the_later_file_has_the_last_word(tmp_path: Pa
     pressure.write_text("timestamp,node_id,flow_rate,pressure\n2025-01-13T00:00:00Z,a,5,3\n2025-01-13T01:00:00Z,a,,4\n")
     frame, _ = read(flow, pressure)
     assert frame[["flow_rate", "pressure"]].to_numpy().tolist() == [[5.0, 3.0], [2.0, 4.0]]
+
+
+def test_a_file_given_twice_is_refused(tmp_path: Path):
+    path = tmp_path / "a.csv"
+    path.write_text("timestamp,node_id,flow_rate\n2025-01-13T00:00:00Z,a,1\n")
+    with pytest.raises(Refusal, match=r"a\.csv is given twice. Name it once"):
+        read(path, tmp_path / "." / "a.csv")
+
+
+def test_a_parameter_that_the_mapping_does_not_name_is_counted(tmp_path: Path):
+    first, later = tmp_path / "first.csv", tmp_path / "later.csv"
+    first.write_text("timestamp,tag,value\n2025-01-13T00:00:00Z,F_A,1\n")
+    later.write_text("timestamp,tag,value\n2025-01-14T00:00:00Z,F_A,2\n2025-01-14T00:00:00Z,F_B,3\n")
+    kept = write_mapping(tmp_path, "first", plan_of([first], None, ROME, lambda _: None).sections)
+    frame, problems = read(later, mapping=kept)
+    assert frame["node_id"].to_list() == ["A"]
+    assert [(one.reason, one.column, one.count, one.places) for one in problems] == [
+        ("a parameter that the mapping does not name", "tag", 1, ((3, "F_B"),))
+    ]
+    # Without a mapping, a parameter of the shorter file alone is read too.
+    assert set(read(later, first)[0]["node_id"]) == set(read(first, later)[0]["node_id"]) == {"A", "B"}
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("data;Portata A [l/s]\n01/02/2025;1\n01/03/2025;2\n01/04/2025;3\n", "taken as month first, as its rows"),
+        ("data;Portata A [l/s]\n13/01/2025;1.234\n14/01/2025;12.345\n", "'1.234' as 1.234"),
+        (
+            "data;Portata A [l/s]\n30/03/2025 01:00;1\n30/03/2025 03:00;2\n26/10/2025 02:00;3\n",
+            "has one only (line 4): taken as the first",
+        ),
+    ],
+)
+def test_what_a_file_leaves_open_is_stated(tmp_path: Path, text: str, sentence: str):
+    path = tmp_path / "open.csv"
+    path.write_text(text)
+    assert any(sentence in one for one in plan_of([path], None, ROME, lambda _: None).assumptions)
+
+
+def test_a_register_in_rows_is_one(tmp_path: Path):
+    path = tmp_path / "rows.csv"
+    lines = [f"2025-01-13T{h:02d}:00:00Z,{n},{v + h}\n" for h in range(20) for n, v in (("a", 9000), ("b", 5))]
+    path.write_text("timestamp,node_id,volume\n" + "".join(lines))
+    (section,) = plan_of([path], None, ROME, lambda _: None).sections
+    assert section.channels[0].volume_is == "counter"
 
 
 def test_a_second_value_for_the_same_instant_is_counted_and_named(tmp_path: Path):

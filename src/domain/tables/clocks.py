@@ -46,6 +46,15 @@ def zone_of(name: str) -> tzinfo:
         raise ValueError(message) from None
 
 
+def is_zone(name: str) -> bool:
+    """Whether this is the name of a zone."""
+    try:
+        zone_of(name)
+    except ValueError:
+        return False
+    return True
+
+
 def to_utc(local: Micros, zone: tzinfo, groups: npt.NDArray[np.int64] | None = None) -> Utc:
     """Instants of a local clock.
 
@@ -80,7 +89,8 @@ def to_utc(local: Micros, zone: tzinfo, groups: npt.NDArray[np.int64] | None = N
 def keeps_summer_time(local: Micros, zone: ZoneInfo, groups: npt.NDArray[np.int64] | None = None) -> bool | None:
     """Whether the file's clock is put forward and back as the zone's; None where nothing shows it.
 
-    A clock that shows hours which the zone skips is not, nor one that shows the hour which comes twice just once in a
+    A clock that skips an hour as the zone does, between rows in the hours beside it, is; one that shows hours which the
+    zone skips is not, nor one that shows the hour which comes twice just once in a
     series that has no gap before or after it.
     """
     naive = pd.DatetimeIndex(local[local != NEVER].astype("datetime64[us]"))
@@ -103,6 +113,12 @@ def keeps_summer_time(local: Micros, zone: ZoneInfo, groups: npt.NDArray[np.int6
                 for_it += 1
             elif len(np.unique(within)) == len(within) and (np.diff(own) > 0).all() | (np.diff(own) < 0).all():
                 against += 1
+    hours = np.unique(micros // _HOUR)
+    for hour in hours[_skipped(hours + 1, zone) & ~_skipped(hours, zone)]:
+        around = (micros // _HOUR >= hour) & (micros // _HOUR <= hour + 2)
+        for one in np.unique(series[around]):
+            own = set((micros[around & (series == one)] // _HOUR - hour).tolist())
+            for_it += own == {0, 2}
     for day in np.unique(micros[missing] // (24 * _HOUR)):
         against += int((micros[missing] // (24 * _HOUR) == day).any()) * 2
     if not for_it and not against:
@@ -116,6 +132,11 @@ def _unusual(naive: pd.DatetimeIndex, zone: tzinfo) -> tuple[Flags, Flags]:
     missing = np.asarray(naive.tz_localize(zone, ambiguous=every, nonexistent="NaT").isna())
     either = np.asarray(naive.tz_localize(zone, ambiguous="NaT", nonexistent="NaT").isna())
     return either & ~missing, missing
+
+
+def _skipped(hours: npt.NDArray[np.int64], zone: tzinfo) -> Flags:
+    """Which hours (since 1970, by the clock) the zone does not have."""
+    return _unusual(pd.DatetimeIndex((hours * _HOUR).astype("datetime64[us]")), zone)[1]
 
 
 def _passes(micros: Micros, twice: Flags, series: npt.NDArray[np.int64]) -> tuple[Flags, Flags]:

@@ -37,6 +37,9 @@ def separator_of(lines: Sequence[str]) -> str | None:
     for separator in SEPARATORS:
         if not any(separator in line for line in lines):
             continue
+        # In times and remarks colons and spaces stand anyway: they part cells where nothing else parts instants off.
+        if separator in ": " and best is not None and best[0] > 0.5:
+            continue
         rows = [row for row in split(lines, separator) if any(cell.strip() for cell in row)]
         widths = Counter(len(row) for row in rows)
         width, _ = max(
@@ -74,6 +77,8 @@ def header_of(rows: Sequence[Sequence[str]]) -> Header | None:
     width = Counter(_width(rows[place]) for place in dated).most_common(1)[0][0]
     width = max(width, max(len(row) for row in (rows[place] for place in dated) if _width(row) == width))
     data = next(place for place in dated if len(rows[place]) >= width or _width(rows[place]) >= min(2, width))
+    # Cells behind the last separator are no columns.
+    inner = max(_width(rows[place]) for place in dated)
     # A reading whose date is missing is no line of headings.
     while data > 0 and _is_undated(rows[data - 1]):
         data -= 1
@@ -87,9 +92,9 @@ def header_of(rows: Sequence[Sequence[str]]) -> Header | None:
         if filled < 2 and not (width <= 2 and filled == 1 and len(row) >= width):
             break
         if (
-            filled <= 2 < width - 1
+            filled <= 2 < inner - 1
             and not any(cell.strip() == "" for cell in row[:1])
-            and len(_trimmed(row)) < width - 1
+            and len(_trimmed(row)) < inner - 1
         ):
             break
         first -= 1

@@ -15,7 +15,7 @@ _BEHIND = re.compile(r"(?:\bin\b|,|:|\s|_|-|/)\s*(\S{1,12}(?:\s?/\s?\S{1,4})?)\s
 # What can only be meant as a unit, known or not.
 _LIKE_A_UNIT = re.compile(
     r"\d*\s?(?:(?:m3|m³|mc|m\^3|cbm|l|lt|lit\w*|gal\w*|ft3|ft³|cf|kg\w*)\s?/\s?\w{1,7}"
-    r"|\w{1,6}\s?/\s?(?:h|s|sec|min|d|g|gg|ora|std|u|cm2|cm²|m2|m²)|%|‰|°\w?|\w*[³²])",
+    r"|\w{1,12}\s?/\s?(?:h|s|sec|min|d|g|gg|ora|std|u|cm2|cm²|m2|m²)|%|‰|°\w?|\w*[³²])",
     re.IGNORECASE,
 )
 _LETTER = re.compile(r"([a-zA-Z])(\d+)")

@@ -68,6 +68,8 @@ class Instants:
         unread: where what stands there is no instant.
         order: what the order of day, month and year was, where it was needed.
         is_decided: whether anything in the column speaks for that order.
+        is_certain: whether all other orders make impossible dates, and not only rows that are further apart.
+        contrary: where only another order makes a date of what stands there.
     """
 
     local: Micros
@@ -75,6 +77,8 @@ class Instants:
     unread: Flags
     order: str | None
     is_decided: bool
+    is_certain: bool
+    contrary: Flags
 
 
 def looks_like_instant(text: str) -> bool:
@@ -102,7 +106,8 @@ def read_instants(columns: Sequence[Column], order: str | None = None) -> Instan
             local = np.where(first.instants == NEVER, local, first.instants)
             offset = np.where(first.instants == NEVER, offset, 0.0 if first.is_utc else np.nan)
     filled = first.is_filled()
-    is_decided = True
+    is_decided = is_certain = True
+    contrary = np.zeros(count, dtype=np.bool_)
     if texts is not None:
         encoded = texts.combine_chunks().dictionary_encode()
         coded = encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
@@ -111,7 +116,11 @@ def read_instants(columns: Sequence[Column], order: str | None = None) -> Instan
         parts = np.array([_parsed(text) for text in distinct], dtype=np.int64).reshape(-1, len(_FIELDS))
         if (parts[:, 0] == _OPEN).any():
             if order is None:
-                order, is_decided = _order(parts, codes)
+                order, is_decided, is_certain = _order(parts, codes)
+            possible = [_micros(parts, one) != NEVER for one in ORDERS]
+            if (parts[parts[:, 0] == _OPEN, 3] >= 10_000).any():
+                possible.pop()
+            contrary = (np.any(possible, axis=0) & (_micros(parts, order) == NEVER))[codes]
         else:
             order = None
         found = _micros(parts, order)
@@ -129,7 +138,7 @@ def read_instants(columns: Sequence[Column], order: str | None = None) -> Instan
         said = parts[:, 5].astype(np.float64)
         said[said == _UNKNOWN_OFFSET] = np.nan
         offset = np.where(of_text == NEVER, offset, said[codes])
-    return Instants(local, offset, filled & (local == NEVER), order, is_decided)
+    return Instants(local, offset, filled & (local == NEVER), order, is_decided, is_certain, contrary)
 
 
 def _parsed(text: str) -> tuple[int, int, int, int, int, int]:
@@ -210,8 +219,8 @@ def _micros(parts: npt.NDArray[np.int64], order: str | None) -> Micros:
     return result
 
 
-def _order(parts: npt.NDArray[np.int64], codes: npt.NDArray[np.integer]) -> tuple[str, bool]:
-    """In which order day, month and year stand, and whether anything speaks for it.
+def _order(parts: npt.NDArray[np.int64], codes: npt.NDArray[np.integer]) -> tuple[str, bool, bool]:
+    """In which order day, month and year stand, whether anything speaks for it, and whether others are impossible.
 
     What makes an impossible date is out; of what is left, that in which the rows follow each other most closely.
     """
@@ -230,7 +239,8 @@ def _order(parts: npt.NDArray[np.int64], codes: npt.NDArray[np.integer]) -> tupl
     best = max(range(len(ORDERS)), key=lambda place: scores[place])
     others = [score for place, score in enumerate(scores) if place != best]
     # Equal figures leave the first: day first.
-    return ORDERS[best], all(score < scores[best] for score in others)
+    is_decided = all(score < scores[best] for score in others)
+    return ORDERS[best], is_decided, all(possible < scores[best][0] for possible, _ in others)
 
 
 def _of_numbers(figures: npt.NDArray[np.float64]) -> Micros:

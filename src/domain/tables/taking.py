@@ -16,7 +16,7 @@ from src.domain.placeholders import is_placeholder
 from src.domain.readings import MEASUREMENTS, VALID_RANGE
 from src.domain.tables.clocks import to_utc, zone_of
 from src.domain.tables.decimals import decimals_of
-from src.domain.tables.figures import is_no_value, read_figures
+from src.domain.tables.figures import is_no_value, looks_like_figure, read_figures
 from src.domain.tables.instants import read_instants
 from src.domain.tables.mapping import Channel, Section
 from src.domain.tables.table import NEVER, Column, Flags, Floats, Problem, Refusal, Table
@@ -24,6 +24,7 @@ from src.domain.units import UnknownUnit, conversion, converted
 
 # Reasons that say that nothing stood there, and not that something was lost.
 NOTHING_THERE = ("no value", "placeholder")
+_UNNAMED_COLUMN = "a column of numbers that the mapping does not name"
 _EARLIEST = int(np.datetime64("2000-01-01", "us").astype(np.int64))
 
 
@@ -70,7 +71,7 @@ def take(table: Table, section: Section) -> Taken:
     Raises:
         Refusal: where nothing is left.
     """
-    problems = list(table.problems)
+    problems = [*table.problems, *_unnamed_columns(table, section)]
     node = _nodes(table, section)
     instants, fit = _instants(table, section, node, problems)
     district = _texts(table.column(section.district_column)) if section.district_column else None
@@ -153,6 +154,20 @@ def _instants(
         if bad.any():
             problems.append(table.problem(reason, first if reason != "no date" else label, bad))
     return instants, known & ~utc.skipped & ~early
+
+
+def _unnamed_columns(table: Table, section: Section) -> list[Problem]:
+    """Columns of numbers of which the mapping says nothing."""
+    named = {*section.needed(), *(one.column for one in section.skipped)}
+    unnamed = [label for label in table.labels if label not in named and _has_numbers(table.column(label))]
+    if not unnamed:
+        return []
+    more = f" and {len(unnamed) - 5} more" if len(unnamed) > 5 else ""
+    return [Problem(_UNNAMED_COLUMN, ", ".join(unnamed[:5]) + more, len(unnamed))]
+
+
+def _has_numbers(column: Column) -> bool:
+    return column.figures is not None or any(map(looks_like_figure, column.sample(20)))
 
 
 def _count_unnamed(table: Table, section: Section, names: _Names, problems: list[Problem]) -> None:
@@ -316,4 +331,4 @@ def _count_repeated(
 
 def is_loss(problem: Problem) -> bool:
     """Whether something stood there that was not understood."""
-    return not problem.reason.startswith((*NOTHING_THERE, "repeated"))
+    return not problem.reason.startswith((*NOTHING_THERE, "repeated", _UNNAMED_COLUMN))

@@ -11,11 +11,12 @@ from zoneinfo import ZoneInfo
 from src.domain.tables import words
 from src.domain.tables.assigning import Assigned, Assigning
 from src.domain.tables.dating import Sight, instant_columns, instant_of, look_at
-from src.domain.tables.decimals import decimals_of
+from src.domain.tables.decimals import decimals_of, grouped_or_not
 from src.domain.tables.figures import is_no_value
-from src.domain.tables.headings import Heading, read_heading
+from src.domain.tables.headings import Heading, read_heading, units_measure
 from src.domain.tables.mapping import Section, Skipped
 from src.domain.tables.table import Refusal, Table
+from src.domain.units import conversion
 
 _MOST_PARAMETERS = 5_000
 
@@ -52,7 +53,7 @@ def understand(tables: Sequence[Table], zone: ZoneInfo) -> Understanding:
     rest = [column for column in rest if column.label != district]
     node = _node_column(rest)
     layout: dict[str, Any] = {"node_column": node, "district_column": district}
-    tall = _tall(table, rest, node)
+    tall = _tall(table, tables, rest, node)
     if tall is not None:
         layout |= {"node_column": tall.node, "parameter_column": tall.parameter, "value_column": tall.value}
         drafts = tall.drafts
@@ -67,6 +68,7 @@ def understand(tables: Sequence[Table], zone: ZoneInfo) -> Understanding:
                 skipped.append(Skipped(column=column.label, reason="holds texts, no numbers"))
             else:
                 drafts.append((column.label, heading))
+        drafts = _with_units(tables, rest, drafts)
     decimals = decimals_of(table)
     assigning = Assigning(table, decimals, *map(layout.get, ("node_column", "parameter_column", "value_column")))
     found: Assigned = assigning.assign(drafts)
@@ -75,13 +77,19 @@ def understand(tables: Sequence[Table], zone: ZoneInfo) -> Understanding:
     section = Section.model_construct(instant=instant, channels=found.channels, skipped=skipped, **layout)
     if found.conflict:
         raise Refusal(found.conflict, section)
+    assumptions += grouped_or_not(table, decimals, [one.column for one in found.channels if one.column])
     return Understanding(section, assumptions + found.assumptions, found.units_assumed)
 
 
 def only_dates(table: Table) -> Table:
-    """The table without all columns but those of its instants, which is what `understand` looks at in all but one."""
+    """The table with those columns only that `understand` looks at in all tables: of instants, names and units."""
     labels = instant_columns(list(map(look_at, table.labels, table.headings, table.columns)), table)
-    kept = [place for place, label in enumerate(table.labels) if label in labels or words.has_role(label, "node")]
+    roles = ("node", "parameter", "unit")
+    kept = [
+        place
+        for place, label in enumerate(table.labels)
+        if label in labels or any(words.has_role(label, role) for role in roles)
+    ]
     headings = [(table.labels[place],) for place in kept]
     return replace(table, headings=headings, columns=[table.columns[place] for place in kept])
 
@@ -118,7 +126,7 @@ class _Tall:
     others: list[str]
 
 
-def _tall(table: Table, rest: Sequence[Sight], node: str | None) -> _Tall | None:
+def _tall(table: Table, tables: Sequence[Table], rest: Sequence[Sight], node: str | None) -> _Tall | None:
     """How this is a table with a column of parameters (or tags) and one of values; None where it is none.
 
     Raises:
@@ -133,7 +141,7 @@ def _tall(table: Table, rest: Sequence[Sight], node: str | None) -> _Tall | None
         return None
     unit = next((c.label for c in rest if words.has_role(c.label, "unit") and c.figures < 0.5), None)
     drafts = []
-    for text, units in _units_of(table, parameter, unit).items():
+    for text, units in _units_of(tables, parameter, unit).items():
         if len(units) > 1:
             raise Refusal(
                 f"{table.source}, column {parameter}: '{text}' comes in several units ({', '.join(units)}). "
@@ -147,15 +155,46 @@ def _tall(table: Table, rest: Sequence[Sight], node: str | None) -> _Tall | None
     return _Tall(node, parameter, values[0].label, drafts, others)
 
 
-def _units_of(table: Table, parameter: str, unit: str | None) -> dict[str, list[str]]:
+def _with_units(
+    tables: Sequence[Table], rest: Sequence[Sight], drafts: Sequence[tuple[str, Heading]]
+) -> list[tuple[str, Heading]]:
+    """Headings without a unit, with that which a column of units or a line above the headings names.
+
+    Raises:
+        Refusal: where there are several for one measurement.
+    """
+    label = next((c.label for c in rest if words.has_role(c.label, "unit") and c.figures < 0.5), None)
+    found: dict[str, str] = {}
+    for table in tables:
+        texts = None if label is None else table.column(label).texts
+        named = [] if texts is None else [(text, text) for text in texts.unique().to_pylist() if text]
+        above = ((read_heading([line]), line) for line in table.preamble)
+        named += [(heading.unit, line) for heading, line in above if heading.unit and not heading.refused]
+        for unit, where in named:
+            for measurement in units_measure(unit):
+                other = found.setdefault(measurement, unit)
+                is_needed = any(h.unit is None and h.measurement == measurement for _, h in drafts)
+                if is_needed and conversion(measurement, other) != conversion(measurement, unit):
+                    raise Refusal(
+                        f"{table.source}, '{where}': {measurement} comes in several units ({other}, {unit}). "
+                        "Part the files by unit, so that each has one, or name it in the headings of each"
+                    )
+    return [
+        (place, heading if heading.unit else replace(heading, unit=found.get(heading.measurement or "")))
+        for place, heading in drafts
+    ]
+
+
+def _units_of(tables: Sequence[Table], parameter: str, unit: str | None) -> dict[str, list[str]]:
     """The texts in the column of parameters, each with the units that stand beside it."""
-    names = table.column(parameter).texts
-    units = None if unit is None else table.column(unit).texts
     found: dict[str, set[str]] = {}
-    if names is None:
-        return {}
-    beside = [""] * len(names) if units is None else units.to_pylist()
-    for name, one in set(zip(names.to_pylist(), beside, strict=True)):
-        if name and not is_no_value(name):
-            found.setdefault(name, set()).update({one} - {""})
+    for table in tables:
+        names = table.column(parameter).texts
+        units = None if unit is None else table.column(unit).texts
+        if names is None:
+            continue
+        beside = [""] * len(names) if units is None else units.to_pylist()
+        for name, one in set(zip(names.to_pylist(), beside, strict=True)):
+            if name and not is_no_value(name):
+                found.setdefault(name, set()).update({one} - {""})
     return {name: sorted(found[name]) for name in sorted(found)}

@@ -57,6 +57,10 @@ ROLES = {
         stunde""",
 }  # fmt: skip
 TIME_WORDS = frozenset("ora ore time uhrzeit heure hora zeit hour orario stunde heures".split())
+ZONE_WORDS = frozenset(
+    "fuso orario orari timezone timezones zeitzone fuseau huso zeiten uhrzeiten times horaires horas tz".split()
+)
+ZONE_PAIRS = ("time zone", "zona oraria", "zona horaria", "zone horaire")
 RECEIVED = frozenset(
     "ingestion received arrivo ricezione ricevuto created inserted updated import empfangen recu eingang".split()
 )
@@ -79,6 +83,13 @@ def plain(text: str) -> str:
 def words_of(text: str) -> list[str]:
     """The words of a text, as they stand there."""
     return [word for word in _SPLIT.split(text) if word]
+
+
+def speaks_of_zone(text: str) -> bool:
+    """Whether a line is about the zone of times."""
+    words = [plain(word) for word in words_of(text)]
+    spoken = " ".join(words)
+    return any(word in ZONE_WORDS for word in words) or any(pair in spoken for pair in ZONE_PAIRS)
 
 
 def has_role(text: str, role: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
@@ -13,10 +14,13 @@ import numpy as np
 import pyarrow as pa
 
 from src.domain.tables.dialect import Header, header_of, headings_of, separator_of, split
+from src.domain.tables.figures import is_no_value, looks_like_figure
+from src.domain.tables.instants import looks_like_instant
 from src.domain.tables.table import Column, Problem, Refusal, Table
 from src.processing.imports.encodings import encoding_of
 
 _SAMPLE_LINES = 400
+_DECIMALS = re.compile(r"-?\d+[.,](\d+)")
 _ROWS_AT_ONCE = 50_000
 _NO_TABLE = "Export it as CSV, Excel or Parquet: a line of headings, then a line for each instant"
 
@@ -77,9 +81,14 @@ class _Reading:
         lines: list[np.ndarray] = []
         ragged: list[tuple[int, str]] = []
         counts: Counter[str] = Counter()
+        again = self._last_headings(header)
         for numbers, rows in self._chunks(header):
             kept_lines, kept_rows = [], []
             for number, row in zip(numbers, rows, strict=True):
+                self._refuse_swallowed(number, row)
+                if again and row[0].strip() == again[0] and self._are_headings(number, row, again):
+                    counts["repeated headings"] += 1
+                    continue
                 if len(row) > width and not any(cell.strip() for cell in row[width:]):
                     row = row[:width]
                 if len(row) == width:
@@ -94,6 +103,8 @@ class _Reading:
                 lines.append(np.array(kept_lines, dtype=np.int64))
         total = sum(map(len, lines))
         self._refuse_odd(ragged, counts, total, width)
+        if lines and self._is_cut and lines[-1][-1] == self._last_line:
+            self._refuse_cut_number(parts[-1][-1].to_pylist())
         columns = [Column(pa.chunked_array(part, pa.string())) for part in parts]
         problems = [Problem(reason, "", count, tuple(ragged[:3])) for reason, count in counts.items()]
         preamble = [line for line in self._preamble_of[self._skipped : self._skipped + header.first] if line.strip()]
@@ -120,6 +131,53 @@ class _Reading:
             raise Refusal(
                 f"{self._name}, line {line}: most lines do not have the {width} cells of the headings ('{text}')."
                 f"{why} export it with another separator, such as a semicolon"
+            )
+
+    def _last_headings(self, header: Header) -> list[str]:
+        """The last line of headings that names its first column; empty where none does."""
+        lines = ([cell.strip() for cell in row] for row in self._rows[header.first : header.data])
+        return next((line for line in reversed(list(lines)) if line and line[0]), [])
+
+    def _are_headings(self, number: int, row: list[str], headings: list[str]) -> bool:
+        """Whether a row that begins as the headings is the headings again.
+
+        Raises:
+            Refusal: where it is other headings.
+        """
+        cells = [cell.strip() for cell in row]
+        if any(looks_like_figure(cell) or is_no_value(cell) for cell in cells):
+            return False
+        if list(filter(None, cells)) != list(filter(None, headings)):
+            raise Refusal(
+                f"{self._name}, line {number}: from here on the file has other headings "
+                f"('{self._separator.join(cells)[:60]}'). Part it there, and give the parts together"
+            )
+        return True
+
+    def _refuse_swallowed(self, number: int, row: list[str]) -> None:
+        """Where a quotation mark that nobody closes makes one cell of many lines."""
+        for cell in row:
+            behind = cell.splitlines()[1:] if "\n" in cell or "\r" in cell else []
+            if any(looks_like_instant(line.split(self._separator)[0].strip(' "')) for line in behind):
+                raise Refusal(
+                    f"{self._name}, line {number - len(behind)}: a quotation mark begins here and is not closed before "
+                    f"line {number} ('{cell[:40].splitlines()[0]}'). Delete it, or export the file again"
+                )
+
+    def _refuse_cut_number(self, texts: list[str]) -> None:
+        """Where the last number of a file without an end has fewer decimals than all others of its column."""
+        *others, last = texts
+        decimals = {
+            len(text) - 1 - max(text.rfind(","), text.rfind(".")) for text in others if _DECIMALS.fullmatch(text)
+        }
+        if len(others) < 2 or len(decimals) != 1 or not all(map(_DECIMALS.fullmatch, filter(None, others))):
+            return
+        found = _DECIMALS.fullmatch(last)
+        if last and last[0].isdigit() and (found is None or len(found[1]) < next(iter(decimals))):
+            raise Refusal(
+                f"{self._name}, line {self._last_line}: the file ends in the middle of this line ('{last}', where all "
+                "others have more decimals). Take it again from where it came, or delete this line; "
+                "nothing was taken of it"
             )
 
     def _refuse_decimals(self, header: Header, headings: list[tuple[str, ...]]) -> None:

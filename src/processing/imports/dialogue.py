@@ -70,7 +70,8 @@ def _show_problems(console: Console, portion: Portion) -> None:
         where = "; ".join(f"line {line}" + (f" '{text}'" if text else "") for line, text in problem.places)
         column = f", column {problem.column}" if problem.column else ""
         more = ", ..." if problem.count > len(problem.places) else ""
-        sentence = f"Left out of {portion.source}{column}: {problem.count:,} × {problem.reason} ({where}{more})"
+        places = f" ({where}{more})" if where else ""
+        sentence = f"Left out of {portion.source}{column}: {problem.count:,} × {problem.reason}{places}"
         console.print(escape(sentence), highlight=False, soft_wrap=True)
     if len(portion.problems) > _MOST_PROBLEMS:
         rest = portion.problems[_MOST_PROBLEMS:]

@@ -51,6 +51,11 @@ def plan_of(files: Sequence[Path], mapping: Path | None, zone: ZoneInfo, step: C
     Raises:
         Refusal: with a sentence for each file that cannot be understood.
     """
+    seen: set[Path] = set()
+    for path in files:
+        if path.resolve() in seen:
+            raise Refusal(f"{path} is given twice. Name it once")
+        seen.add(path.resolve())
     if mapping is not None:
         return Plan(read_mapping(mapping).tables)
     groups: dict[tuple[str, ...], list[Table]] = {}
