@@ -27,6 +27,7 @@ from src.settings import Settings
 
 # Methods that change nothing.
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_OTHER_ORIGIN = "A page of another origin may not change anything here; API_CORS_ORIGINS names those that may"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -118,6 +119,9 @@ class Gate:
             # Of two limits the one closer to the caller is told.
             standing = of_key or standing
             self._usage.count(identity.key_id, address, refused=False)
+        elif scope["method"] not in _SAFE and not self._is_from_our_pages(scope):
+            # Nobody needs a key: without this, any page that somebody has open could change what is stored here.
+            raise _Turned(403, "origin", _OTHER_ORIGIN)
         if standing is not None:
             added += standing.headers()
         scope.setdefault("state", {})["identity"] = identity
@@ -139,7 +143,7 @@ class Gate:
     def _is_from_our_pages(self, scope: Scope) -> bool:
         """Whether a browser says that the request comes from a page that may use the session's cookie.
 
-        What is no browser says nothing of it, and holds the cookie because somebody gave it to it.
+        What is no browser says nothing of it, and sends what somebody has it send.
         """
         origins = values(scope, b"origin")
         if origins:
@@ -153,8 +157,7 @@ class Gate:
             if credential is None:
                 raise _Turned(401, "no key", "An API key is needed: X-API-Key or Authorization: Bearer", challenge)
             if credential.by_cookie and scope["method"] not in _SAFE and not self._is_from_our_pages(scope):
-                detail = "A page of another origin may not use this session; API_CORS_ORIGINS names those that may"
-                raise _Turned(403, "origin", detail)
+                raise _Turned(403, "origin", _OTHER_ORIGIN)
             text = credential.text
             return self._identities.believed(text) or await self._identities.looked_up(text, self._state.pool)
         except Refused as refused:

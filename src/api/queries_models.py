@@ -19,6 +19,9 @@ MODEL_REQUESTS = bounded(
 
 MODEL_PLACE = "SELECT model_type, scope FROM water_infrastructure.ml_models WHERE model_id = $1"
 
+# Of two that ask at the same moment, the second sees what the first has written.
+ONE_REQUEST_AT_A_TIME = "SELECT pg_advisory_xact_lock(72652006)"
+
 # One that asks the same and is not decided yet.
 SAME_REQUEST = """
     SELECT request_id FROM water_infrastructure.model_requests

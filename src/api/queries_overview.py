@@ -59,7 +59,7 @@ NETWORK_NOW = f"""{_PRESENT},
             ) AS is_quiet
             FROM present LEFT JOIN troubled USING (node_id)
             LEFT JOIN water_infrastructure.ingestion_watermarks USING (node_id)
-        ) AS heard
+        ) AS known
     ),
     counted AS (
         SELECT district_id, count(*) AS nodes, min(pressure) AS pressure_min, avg(quality_score) AS quality,

@@ -228,13 +228,13 @@ def believed_districts(nodes: Sequence[Node]) -> dict[str, Belief]:
 
 def _by_place(without: Sequence[Node], nodes: Sequence[Node]) -> dict[str, Belief]:
     placed = [node for node in nodes if node.district_id and _point(node) is not None]
-    asked = [node for node in without if _point(node) is not None]
-    if not asked or len(placed) < NEIGHBOURS:
+    sought = [node for node in without if _point(node) is not None]
+    if not sought or len(placed) < NEIGHBOURS:
         return {}
     tree = cKDTree(np.array([_point(node) for node in placed]))
-    distances, places = tree.query(np.array([_point(node) for node in asked]), k=NEIGHBOURS)
+    distances, places = tree.query(np.array([_point(node) for node in sought]), k=NEIGHBOURS)
     found = {}
-    for node, apart, nearest in zip(asked, distances, places, strict=True):
+    for node, apart, nearest in zip(sought, distances, places, strict=True):
         named = {placed[place].district_id for place in nearest}
         if len(named) == 1 and apart[-1] <= NEAR_METRES:
             district = placed[nearest[0]].district_id

@@ -106,7 +106,7 @@ def _of_district(
     begun: Mapping[str, datetime | None],
     today: Today,
 ) -> DistrictSurvey:
-    own = {node.node_id: beliefs[node.node_id] for node in nodes if node.node_id in beliefs}
+    believed = {node.node_id: beliefs[node.node_id] for node in nodes if node.node_id in beliefs}
     # What fell silent may still let water pass; what somebody took out of service does not.
     serving = [node for node in nodes if node.out_of_service_reason != BY_HAND]
     sending = [node for node in nodes if node.out_of_service_since is None]
@@ -115,10 +115,10 @@ def _of_district(
         district.district_id,
         len(nodes),
         {
-            "balance": tuple(lacking.balance_of(district, serving, own)),
-            "forecast": tuple(lacking.forecast_of(serving, forecasts, own)),
+            "balance": tuple(lacking.balance_of(district, serving, believed)),
+            "forecast": tuple(lacking.forecast_of(serving, forecasts, believed)),
             "detector": tuple(lacking_detector.detector_of(district, nodes, begun.get(district.district_id), today)),
-            "recommendation": tuple(lacking.recommendation_of(district, sending, own)),
+            "recommendation": tuple(lacking.recommendation_of(district, sending, believed)),
         },
         {
             "balance": district.has_day,

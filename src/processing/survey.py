@@ -38,8 +38,8 @@ _PURPOSES = ("balance", "forecast", "detector", "recommendation")
 def surveyed_nodes(connection: Connection) -> Sequence[RowMapping]:
     """The surveyed nodes with what people state of them, by node_id."""
     found, node = tables.node_survey, tables.nodes
-    own = [column for column in found.c if column.name != "node_id"]
-    query = select(*(node.c[name] for name in NODE_COLUMNS), *own).join(found, found.c.node_id == node.c.node_id)
+    columns = [column for column in found.c if column.name != "node_id"]
+    query = select(*(node.c[name] for name in NODE_COLUMNS), *columns).join(found, found.c.node_id == node.c.node_id)
     return connection.execute(query.order_by(node.c.node_id)).mappings().all()
 
 

@@ -110,6 +110,22 @@ def test_without_redis_rows_come_from_the_database_and_the_status_says_degraded(
             assert "Redis does not answer" in status["reasons"]
 
 
+def test_where_nobody_needs_a_key_a_page_of_another_origin_still_changes_nothing(served: Settings):
+    port = engines.free_port()
+    path = "/api/v1/anomalies/00000000-0000-0000-0000-000000000000/acknowledge"
+    with process("src.api.main", settings=served, api_port=port, api_auth="off"):
+        client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10)
+        eventually(lambda: ready(client), seconds=30)
+        for headers, status in (
+            ({"Origin": "https://evil.example.org"}, 403),
+            ({"Sec-Fetch-Site": "cross-site"}, 403),
+            ({"Origin": f"http://127.0.0.1:{port}"}, 404),
+            ({}, 404),
+        ):
+            assert (headers, client.post(path, headers=headers).status_code) == (headers, status)
+        assert client.get("/api/v1/nodes", headers={"Origin": "https://evil.example.org"}).status_code == 200
+
+
 def test_without_its_database_it_is_healthy_not_ready_and_says_503(served: Settings):
     port = engines.free_port()
     with process(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
 import httpx
@@ -41,6 +42,14 @@ def test_what_is_asked_is_queued_in_the_name_of_the_key_and_asked_twice_is_one(a
         ("train", "inlet", "queued", "Anna"), ("promote", "inlet", "queued", "Anna")
     }  # fmt: skip
     assert {row.note for row in told} == {None, "it knows the new inlet"}
+
+
+def test_of_requests_at_the_same_moment_that_ask_the_same_one_is_written(admin: httpx.Client):
+    body = {"model_type": "flow_prediction", "scope": "at once"}
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda _: admin.post("/api/v1/models/train", json=body), range(8)))
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.json()["request_id"] for answer in answers}) == 1
 
 
 def test_requests_come_in_pages(admin: httpx.Client):

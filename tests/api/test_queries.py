@@ -144,6 +144,7 @@ ASKED: list[tuple[str, str, tuple[Any, ...]]] = [
     ("model requests", queries_models.MODEL_REQUESTS, (None, None, 100)),
     ("model's place", queries_models.MODEL_PLACE, (ANYTHING,)),
     ("same request", queries_models.SAME_REQUEST, ("promote", "flow_prediction", "inlet", ANYTHING)),
+    ("one request at a time", queries_models.ONE_REQUEST_AT_A_TIME, ()),
     (
         "request of a model",
         queries_models.REQUEST_OF_MODEL,

@@ -27,7 +27,8 @@ def test_somebody_without_a_session_signs_in_and_comes_to_what_they_wanted(tab: 
     signed_in(opened, "abk_000000000000_wrong")
     expect(opened.page.get_by_role("alert").first).to_be_visible()
     signed_in(opened, site.keys["read"])
-    expect(opened.page).to_have_url(f"{site.url}{PAGES['node']}")
+    # The page adds what is chosen on it.
+    expect(opened.page).to_have_url(re.compile(rf"^{re.escape(site.url + PAGES['node'])}(\?window=1hour)?$"))
     expect(opened.page.locator("main h1").first).to_contain_text("Inlet Pirri")
     # The key is nowhere: not in the address, nor in what the browser stores for pages.
     stored = opened.page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])")

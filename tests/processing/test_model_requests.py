@@ -133,7 +133,7 @@ def test_a_training_is_started_once_however_many_replicas_look_and_answered_when
         jobs.end_job(connection, job_id, NOW, {}, None, failed=False)
     run_requests(runtime, lambda *c: sent.append(c), NOW + 9 * MINUTE)
     done = answered(database, request)
-    assert (done["status"], done["outcome"]) == ("done", "1 models trained")
+    assert (done["status"], done["outcome"]) == ("done", "1 model trained")
     assert decisions(database) == [("requested", "Anna", "new meter")]
     # The one that waited is under way now.
     assert answered(database, later)["status"] == "running"

@@ -47,13 +47,13 @@ async def model_requests(
 async def train(request: Request, wanted: TrainingRequest) -> Response:
     """Asks for a training, which the processing service starts within a minute or, while another one runs, after it;
     `GET /api/v1/models/requests` tells what became of it. Needs the scope admin."""
-    return await _asked(request, "train", wanted.model_type, wanted.scope, None, wanted.note)
+    return await _request_written(request, "train", wanted.model_type, wanted.scope, None, wanted.note)
 
 
 @router.post("/models/{model_id}/promote", response_model=RequestTaken, status_code=202, responses=documented(400, 404))
 async def promote(request: Request, model_id: UUID, remark: ModelRemark | None = None) -> Response:
     """Asks that a model become the active one of its scope; decided within a minute. Needs the scope admin."""
-    return await _asked_of_model(request, "promote", model_id, remark)
+    return await _request_of_model(request, "promote", model_id, remark)
 
 
 @router.post(
@@ -62,21 +62,24 @@ async def promote(request: Request, model_id: UUID, remark: ModelRemark | None =
 async def roll_back(request: Request, model_id: UUID, remark: ModelRemark | None = None) -> Response:
     """Asks that the model which an active one replaced take its place again; decided within a minute. Needs the scope
     admin."""
-    return await _asked_of_model(request, "roll_back", model_id, remark)
+    return await _request_of_model(request, "roll_back", model_id, remark)
 
 
-async def _asked_of_model(request: Request, action: str, model_id: UUID, remark: ModelRemark | None) -> Response:
+async def _request_of_model(request: Request, action: str, model_id: UUID, remark: ModelRemark | None) -> Response:
     row = await database_of(request).fetchrow(queries_models.MODEL_PLACE, model_id)
     if row is None:
         raise HTTPException(404, f"There is no model '{model_id}'")
-    return await _asked(request, action, row["model_type"], row["scope"], model_id, remark.note if remark else None)
+    return await _request_written(
+        request, action, row["model_type"], row["scope"], model_id, remark.note if remark else None
+    )
 
 
-async def _asked(
+async def _request_written(
     request: Request, action: str, model_type: str, scope: str | None, model_id: UUID | None, note: str | None
 ) -> Response:
     """Writes the request down; one that says the same and is not decided yet stands for it."""
     async with writing(request) as connection:
+        await connection.execute(queries_models.ONE_REQUEST_AT_A_TIME)
         same = action, model_type, scope, model_id
         request_id = await connection.fetchval(queries_models.SAME_REQUEST, *same)
         if request_id is None:
@@ -84,7 +87,7 @@ async def _asked(
                 queries_models.REQUEST_OF_MODEL, *same, now_of(request), who(request), note
             )
     logger(__name__).info(
-        "asked of models", action=action, scope=scope, model_id=model_id and str(model_id), by=who(request)
+        "model request", action=action, scope=scope, model_id=model_id and str(model_id), by=who(request)
     )
     answer = as_json({"request_id": request_id}, {"cache-control": "no-store"})
     answer.status_code = 202

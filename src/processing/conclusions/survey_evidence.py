@@ -208,9 +208,9 @@ def nodes_of(
     forecast = set(connection.scalars(_FORECAST, {"since": as_of - _FORECAST_WITHIN, "as_of": as_of}))
     found = []
     for row in stated:
-        own: Mapping[Any, Any] = figures.get(row.node_id, {})
-        coverage = own.get("flow_coverage")
-        cadence = own.get("cadence_seconds")
+        recorded: Mapping[Any, Any] = figures.get(row.node_id, {})
+        coverage = recorded.get("flow_coverage")
+        cadence = recorded.get("cadence_seconds")
         found.append(
             Node(
                 node_id=row.node_id,
@@ -223,11 +223,11 @@ def nodes_of(
                 has_tank_area=bool(row.has_tank_area),
                 latitude=row.latitude,
                 longitude=row.longitude,
-                channels=_channels(row, own, learned.get(row.node_id, {}), conventions),
-                first_reading=_instant(own.get("first_reading")),
+                channels=_channels(row, recorded, learned.get(row.node_id, {}), conventions),
+                first_reading=_instant(recorded.get("first_reading")),
                 last_reading=row.last_reading,
                 cadence_seconds=None if cadence is None or pd.isna(cadence) else float(cadence),
-                days=int(own.get("days", 0)),
+                days=int(recorded.get("days", 0)),
                 vouched_hours=float("nan") if coverage is None else float(coverage) * today.last_day_hours,
                 pool=pool_of.get(row.node_id),
                 has_forecast=row.node_id in forecast,

@@ -32,7 +32,7 @@ NOT_BY_HAND = {
     registry.PRESSURE: "relations of leakage to pressure are fitted with the recommendations of each day, and "
     "renewed a week after they were: there is no training of them to start",
 }
-_own = model_requests.c
+_requests = model_requests.c
 # Of replicas that would start trainings at the same moment, for two requests, one does.
 _STARTING = text("SELECT pg_try_advisory_xact_lock(72652005)")
 Answer = tuple[str, str]
@@ -59,15 +59,15 @@ def run_requests(runtime: Runtime, send: Callable[[UUID, int], None], as_of: dat
 
 
 def _open(runtime: Runtime, *statuses: str) -> Sequence[UUID]:
-    query = select(_own.request_id).where(_own.status.in_(statuses or (QUEUED, RUNNING)))
+    query = select(_requests.request_id).where(_requests.status.in_(statuses or (QUEUED, RUNNING)))
     with runtime.database.connect() as connection:
-        return connection.execute(query.order_by(_own.requested_at, _own.request_id)).scalars().all()
+        return connection.execute(query.order_by(_requests.requested_at, _requests.request_id)).scalars().all()
 
 
 def _answer(runtime: Runtime, connection: Connection, request_id: UUID) -> bool:
     """Decides on a request where that takes no training; whether it did."""
     # Whoever holds it decides on it.
-    query = select(model_requests).where(_own.request_id == request_id, _own.status.in_((QUEUED, RUNNING)))
+    query = select(model_requests).where(_requests.request_id == request_id, _requests.status.in_((QUEUED, RUNNING)))
     request = connection.execute(query.with_for_update(skip_locked=True)).one_or_none()
     if request is None:
         return False
@@ -113,7 +113,7 @@ def _training_answer(runtime: Runtime, connection: Connection, request: Row[Any]
         if request.status == QUEUED:
             connection.execute(
                 update(model_requests)
-                .where(_own.request_id == request.request_id)
+                .where(_requests.request_id == request.request_id)
                 .values(status=RUNNING, job_id=job.job_id)
             )
         return None
@@ -131,13 +131,17 @@ def _trained(runtime: Runtime, connection: Connection, request: Row[Any], job: R
     not_trained = [
         f"{part.scope}: {part.result_summary['not_trained']}" for part in parts if "not_trained" in part.result_summary
     ]
-    told = "; ".join(filter(None, [f"{len(models)} models trained", *not_trained, job.error_message]))[:2000]
-    return DONE if models and job.status == "completed" else FAILED, told
+    outcome = "; ".join(filter(None, [_counted(len(models)), *not_trained, job.error_message]))[:2000]
+    return DONE if models and job.status == "completed" else FAILED, outcome
+
+
+def _counted(models: int) -> str:
+    return f"{models} model{'' if models == 1 else 's'} trained"
 
 
 def _start(runtime: Runtime, send: Callable[[UUID, int], None], request_id: UUID, as_of: datetime) -> bool:
     """Starts the training that a request asks for, unless one is running; whether the request says otherwise now."""
-    query = select(model_requests).where(_own.request_id == request_id, _own.status == QUEUED)
+    query = select(model_requests).where(_requests.request_id == request_id, _requests.status == QUEUED)
     with runtime.database.begin() as connection:
         if not connection.scalar(_STARTING):
             return False
@@ -170,7 +174,7 @@ def _job_of(connection: Connection, request: Row[Any]) -> Row[Any, Any, Any] | N
 def _write(connection: Connection, request: Row[Any], status: str, outcome: str, now: datetime) -> None:
     connection.execute(
         update(model_requests)
-        .where(_own.request_id == request.request_id)
+        .where(_requests.request_id == request.request_id)
         .values(status=status, outcome=outcome, decided_at=now)
     )
     generation.advance(connection)

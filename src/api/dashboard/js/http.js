@@ -80,7 +80,8 @@ export function poll(place, path, render, seconds = 30) {
       if (stopped) return;
       if (!(error instanceof Failure)) throw error;
       if (error.status === 401) return;
-      if (is_away(error)) unanswered(name, error);
+      // What is shown is then old, whyever no newer came.
+      if (is_away(error) || shown !== undefined) unanswered(name, error);
       else answered(name);
       if (shown === undefined) replace(place, failure(error));
     } finally {
