@@ -308,8 +308,8 @@ READ_RIGHT = [
     ),
     _text(
         "no-reading-of-their-own.csv",
-        "Data;Q max A [l/s];Qmin [l/s];Setpoint pressione A [bar];Portata totalizzata A;Q A [l/s]\n"
-        "13/01/2025 00:00;5;1;4;10000;3\n",
+        "Data;Q max A [l/s];Qmin [l/s];Setpoint pressione A [bar];Delta P A [bar];Portata totalizzata A;Q A [l/s]\n"
+        "13/01/2025 00:00;5;1;4;2;10000;3\n",
         ("2025-01-12T23:00", "A", "flow_rate", 3.0), ("2025-01-12T23:00", "A", "volume", 10000.0), count=2,
     ),
     _text(

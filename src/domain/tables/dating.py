@@ -221,9 +221,8 @@ def _series(table: Table) -> npt.NDArray[np.int64]:
     for label, column in zip(table.labels, table.columns, strict=True):
         if column.texts is None or not (words.has_role(label, "node") or words.has_role(label, "parameter")):
             continue
-        encoded = column.texts.combine_chunks().dictionary_encode()
-        coded = encoded.combine_chunks() if hasattr(encoded, "combine_chunks") else encoded
-        code = code * (len(coded.dictionary) + 1) + coded.indices.to_numpy(zero_copy_only=False)
+        beside = column.codes()
+        code = code * (int(beside.max(initial=0)) + 1) + beside
     return code
 
 

@@ -225,6 +225,8 @@ def _refused(plain: list[str], measurement: str | None) -> str | None:
         return "a flag or a remark about readings, which is no measurement"
     if listed & words.known(words.TARGETS) or "set_point" in "_".join(plain):
         return "a set-point or a threshold, which is no measurement"
+    if listed & words.known(words.DIFFERENCES):
+        return "a difference of two measurements, which is none itself"
     if measurement is None and listed & words.known(words.STATUS):
         return "the state of a pump, a valve or an alarm, which is no measurement"
     is_measured = measurement is not None or plain[0] in words.LETTERS

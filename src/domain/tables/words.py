@@ -37,6 +37,7 @@ COUNTERS = """contatore totalizzatore totalizzato zahlerstand totalizer totalise
 SUMMED = """totalizzata cumulata cumulato cumulativa cumulativo totalized totalised cumulative cumulated kumuliert
     kumulierte kumulierter cumule cumulee acumulado acumulada totalizada"""
 TARGETS = "setpoint setpoints sollwert consigne consigna soglia threshold schwellwert seuil umbral target obiettivo"
+DIFFERENCES = "delta differenza differenz differenzdruck difference differential diferencia scarto"
 EXTREMES = """min max minimo massimo minima massima minimum maximum minimale maximale minimal maximal mini maxi"""
 FILLERS = """di del della dei delle da in of the de la le les du des der die das von il lo a al alla medio media mean
         avg
