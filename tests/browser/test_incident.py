@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from playwright.sync_api import expect
-from sqlalchemy import Row, select
+from sqlalchemy import Row, select, update
 
 from src.db.tables import anomalies
 from tests.browser.content import LEAK, LEAK_INCIDENT
@@ -21,7 +21,9 @@ def stored(site: Site) -> Row[Any]:
 
 
 def test_an_incident_is_acknowledged_noted_and_resolved(tab: Callable[..., Tab], site: Site):
+    unseen = update(anomalies).where(anomalies.c.anomaly_id == LEAK).values(acknowledged_at=None, acknowledged_by=None)
     with site.restored(anomalies):
+        site.changed(lambda connection: connection.execute(unseen))
         page = tab(site, f"/dashboard/incidents/{LEAK_INCIDENT}", scope="write").page
         page.get_by_role("button", name="Acknowledge").click()
         page.get_by_role("dialog").get_by_role("button", name="Acknowledge").click()

@@ -3,7 +3,7 @@
 import { h, replace } from "../dom.js";
 import { date, number, quantity, share, time } from "../format.js";
 import { poll, post } from "../http.js";
-import { badge, button, card, dialog, facts, link, notice, page_title, table } from "../parts.js";
+import { badge, button, card, dialog, facts, link, notice, page_title, table, unknown } from "../parts.js";
 import { may } from "../session.js";
 import { t } from "../words.js";
 import { active_beside, against_usual, name_of, status_of, watch_requests } from "./models.js";
@@ -130,6 +130,8 @@ async function draw_chart(place, model, drawn) {
   }
   const section = card(t("model.errors"), usual === null ? null : h("p", {}, t("model.usual_why", { usual: quantity(usual, "L/s", 2) })));
   replace(place, section);
-  const { chart } = await import("../charts/chart.js");
-  if (section.isConnected) drawn.chart = chart(section, options);
+  // The API may be away by now: the banner says so.
+  const loaded = await import("../charts/chart.js").catch(() => null);
+  if (loaded === null) section.append(unknown(t("http.unreachable")));
+  else if (section.isConnected) drawn.chart = loaded.chart(section, options);
 }

@@ -205,8 +205,10 @@ async function draw_losses(place, { loss_days: days }, drawn) {
   }
   const section = card(t("overview.loss_days"));
   replace(place, section);
-  const { chart } = await import("../charts/chart.js");
-  if (section.isConnected) drawn.chart = chart(section, { ...options, title: t("overview.loss_of_day") });
+  // The API may be away by now: the banner says so.
+  const loaded = await import("../charts/chart.js").catch(() => null);
+  if (loaded === null) section.append(unknown(t("http.unreachable")));
+  else if (section.isConnected) drawn.chart = loaded.chart(section, { ...options, title: t("overview.loss_of_day") });
 }
 
 // --- districts
