@@ -154,7 +154,7 @@ const NOTE = () => ({ name: "note", label: t("common.note"), kind: "textarea", h
 
 function acknowledge(events, reload) {
   dialog(t("incident.acknowledge"), [h("p", {}, t("incident.acknowledge_means", { count: events.length })), NOTE()], async ({ note }) => {
-    for (const event of events) await deal_with(event, "acknowledge", note ? { note } : {});
+    for (const event of events) await write_verdict(`/api/v1/anomalies/${event.anomaly_id}/acknowledge`, note ? { note } : {});
     await reload();
   }, t("incident.acknowledge"));
 }
@@ -167,14 +167,14 @@ function resolve(events, reload) {
     NOTE(),
   ], async ({ verdict, note }) => {
     const body = { ...(note ? { note } : {}), ...(verdict ? { is_confirmed: verdict === "yes" } : {}) };
-    for (const event of events) await deal_with(event, "resolve", body);
+    for (const event of events) await write_verdict(`/api/v1/anomalies/${event.anomaly_id}/resolve`, body);
     await reload();
   }, t("incident.resolve"));
 }
 
-async function deal_with({ anomaly_id }, deed, body) {
+async function write_verdict(path, body) {
   try {
-    await post(`/api/v1/anomalies/${anomaly_id}/${deed}`, body);
+    await post(path, body);
   } catch (failure) {
     // Somebody else, or the signal itself, was quicker with this one.
     if (!(failure instanceof Failure) || failure.status !== 409) throw failure;
