@@ -208,7 +208,7 @@ def test_a_day_that_is_not_forecast_as_a_whole_has_no_volume_but_a_reason(
     assert found["coming_volume"] == pytest.approx(22 * 20 * 3.6)
 
 
-def test_volumes_are_of_all_inlets_that_may_let_water_pass_or_of_none(database_of_api: Engine):
+def test_volumes_are_of_all_inlets_that_may_let_water_pass_or_of_none(shown: dict[str, Any], database_of_api: Engine):
     columns = tables.nodes.c
     query = re.sub(r"\$(\d)", r"(:p\1)", queries_overview.TODAY)
     bound = {"p1": NOW, "p2": MIDNIGHT, "p3": MIDNIGHT + DAY}
