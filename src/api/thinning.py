@@ -25,7 +25,7 @@ _LEAST = 3
 class Thinned:
     """Which windows are kept, in order, and how they were picked, in words."""
 
-    kept: Places
+    places: Places
     method: Literal["none", "lttb"]
     statement: str
 
@@ -49,14 +49,14 @@ def thinned(lines: Sequence[Floats], windows: int, points: int) -> Thinned:
     picked = [edges, *(_picked(line, each) for line in lines)]
     if not lines:
         picked.append(np.linspace(0, windows - 1, points).astype(np.int64))
-    kept = np.unique(np.concatenate(picked))
+    places = np.unique(np.concatenate(picked))
     statement = (
-        f"{len(kept)} of {windows} windows, picked by largest triangle three buckets (LTTB) so that each line keeps "
+        f"{len(places)} of {windows} windows, picked by largest triangle three buckets (LTTB) so that each line keeps "
         "its look; what lies between them is not shown"
     )
     if shown < len(gaps):
         statement += f"; the {len(gaps) - shown} shortest of {len(gaps)} gaps do not show"
-    return Thinned(kept, "lttb", statement)
+    return Thinned(places, "lttb", statement)
 
 
 def gaps_of(line: Floats) -> list[tuple[int, int]]:

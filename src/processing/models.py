@@ -126,8 +126,8 @@ def _recommend(runtime: Runtime) -> int:
     with runtime.database.connect() as connection:
         found = connection.execute(select(recommendations).order_by(recommendations.c.district_id)).all()
     for row in found:
-        told = {name: getattr(row, name) for name in ("district_id", "outcome", "reason", "saving_volume")}
-        sys.stdout.write(orjson.dumps(told).decode() + "\n")
+        summary = {name: getattr(row, name) for name in ("district_id", "outcome", "reason", "saving_volume")}
+        sys.stdout.write(orjson.dumps(summary).decode() + "\n")
     return 0 if is_done else 1
 
 
@@ -156,8 +156,8 @@ def _train(runtime: Runtime, scopes: list[str], by: str) -> int:
     if not numbers:
         sys.stderr.write("there is no pool to train: no node of it has had flow within four weeks\n")
     job = jobs.describe(runtime.database, job_id)
-    told = {name: job[name] for name in ("job_id", "status", "error_message", "result_summary")}
-    sys.stdout.write(orjson.dumps(told, default=str).decode() + "\n")
+    summary = {name: job[name] for name in ("job_id", "status", "error_message", "result_summary")}
+    sys.stdout.write(orjson.dumps(summary, default=str).decode() + "\n")
     return 0 if job["status"] == "completed" and numbers else 1
 
 

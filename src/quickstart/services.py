@@ -23,16 +23,18 @@ def settings_of(addresses: dict[str, str], port: int) -> dict[str, str]:
         addresses: of the engines, as `engines` yields them.
         port: of the API.
     """
-    told = addresses | {"api_port": str(port), "chunk_readings": "25000"}
+    environment = addresses | {"api_port": str(port), "chunk_readings": "25000"}
     # The stand-in shares a small machine with a cycle and a training: it answers, if late.
-    told["bigquery_timeout_seconds"] = "900"
+    environment["bigquery_timeout_seconds"] = "900"
     # Whoever writes a dashboard tries it here first.
-    told["api_cors_origins"] = os.environ.get("API_CORS_ORIGINS", "")
+    environment["api_cors_origins"] = os.environ.get("API_CORS_ORIGINS", "")
     # Nobody but this machine can ask, however often it likes.
-    told |= dict.fromkeys(("api_requests_per_minute_and_key", "api_requests_per_minute_and_address"), "1000000000")
+    environment |= dict.fromkeys(
+        ("api_requests_per_minute_and_key", "api_requests_per_minute_and_address"), "1000000000"
+    )
     # Nothing of the sample data is to be forgotten, however long ago it was measured.
-    told |= dict.fromkeys(("retention_metrics_days", "retention_balances_days", "retention_jobs_days"), "36500")
-    return told
+    environment |= dict.fromkeys(("retention_metrics_days", "retention_balances_days", "retention_jobs_days"), "36500")
+    return environment
 
 
 @contextmanager

@@ -167,8 +167,8 @@ def simulate(seed: int = 3, scenario: Scenario = QUICKSTART) -> tuple[pd.DataFra
         latitude, longitude = on_the_map(_place(model, one) for one in at)
         known |= {"district_id": district_id, "metadata": orjson.dumps(metadata or {}).decode()}
         nodes.append(Node.model_validate(known | {"latitude": latitude, "longitude": longitude}))
-        told = pd.DataFrame({"timestamp": instants, "node_id": node_id, "district_id": district_id} | values)
-        series.append(told[_is_reported(instants, scenario)])
+        rows = pd.DataFrame({"timestamp": instants, "node_id": node_id, "district_id": district_id} | values)
+        series.append(rows[_is_reported(instants, scenario)])
 
     def measured(values: pd.Series, spread: float) -> Floats:
         """What a meter with this relative noise shows."""
@@ -213,9 +213,9 @@ def simulate(seed: int = 3, scenario: Scenario = QUICKSTART) -> tuple[pd.DataFra
         customers = f"customers-{zone.district_id}"
         sensor(customers, f"Customers {zone.district_id}", kind, zone.names[1:], {}, zone.district_id, flow_rate=used)
         for junction in map(zone.junction, zone.sensors):
-            told = {"pressure": measured(pressure[junction] * BAR_PER_METRE, 0.001)}
+            measurements = {"pressure": measured(pressure[junction] * BAR_PER_METRE, 0.001)}
             name, kind = f"Pressure at {junction}", ("monitoring", "monitoring")
-            sensor(f"pressure-{junction}", name, kind, [junction], {}, zone.district_id, **told)
+            sensor(f"pressure-{junction}", name, kind, [junction], {}, zone.district_id, **measurements)
     readings = pd.concat(series, ignore_index=True)
     readings["timestamp"] = pd.to_datetime(readings["timestamp"], unit="s", utc=True)
     for fault in scenario.faults:

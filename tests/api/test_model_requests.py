@@ -37,11 +37,11 @@ def test_what_is_asked_is_queued_in_the_name_of_the_key_and_asked_twice_is_one(a
     assert (first.status_code, again.status_code, training.status_code) == (202, 202, 202)
     assert first.json() == again.json()
     rows = admin.get("/api/v1/models/requests").json()
-    told = [ModelRequest.model_validate(row) for row in rows]
-    assert {(row.action, row.scope, row.status, row.requested_by) for row in told} == {
+    requests = [ModelRequest.model_validate(row) for row in rows]
+    assert {(row.action, row.scope, row.status, row.requested_by) for row in requests} == {
         ("train", "inlet", "queued", "Anna"), ("promote", "inlet", "queued", "Anna")
     }  # fmt: skip
-    assert {row.note for row in told} == {None, "it knows the new inlet"}
+    assert {row.note for row in requests} == {None, "it knows the new inlet"}
 
 
 def test_of_requests_at_the_same_moment_that_ask_the_same_one_is_written(admin: httpx.Client):

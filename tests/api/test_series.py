@@ -171,7 +171,7 @@ def test_thinning_keeps_order_ends_and_the_edges_of_gaps(drawn: list[list[float]
     windows = max(map(len, drawn))
     lines = [np.array(line + [np.nan] * (windows - len(line))) for line in drawn]
     found = thinned(lines, windows, points)
-    kept = found.kept.tolist()
+    kept = found.places.tolist()
     assert kept == sorted(set(kept))
     assert (kept[0], kept[-1]) == (0, windows - 1)
     assert len(kept) <= max(points, 1)

@@ -70,13 +70,13 @@ def test_tab_reaches_everything_on_a_page_and_the_focus_shows(visited: tuple[str
     unseen = []
     for _ in range(len(reachable) + 5):
         page.keyboard.press("Tab")
-        told = page.evaluate(
+        hidden = page.evaluate(
             """() => { const one = document.activeElement; one.dataset.reached = 'yes'; const style =
             getComputedStyle(one); return one === document.body || style.outlineStyle !== 'none' ||
             style.boxShadow !== 'none' ? '' : one.outerHTML.slice(0, 120) }"""
         )
-        if told:
-            unseen.append(told)
+        if hidden:
+            unseen.append(hidden)
     missed = page.evaluate(
         "() => [...document.querySelectorAll('[data-reached=\"\"]')].map(e => e.outerHTML.slice(0, 120))"
     )

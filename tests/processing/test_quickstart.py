@@ -55,27 +55,27 @@ def simulated() -> tuple[pd.DataFrame, list[Node]]:
     return readings, nodes
 
 
-def told_by(ended: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    told: dict[str, Any] = orjson.loads(ended.stdout.splitlines()[-1])
-    return told
+def summary_of(ended: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    summary: dict[str, Any] = orjson.loads(ended.stdout.splitlines()[-1])
+    return summary
 
 
 def test_the_first_start_processes_the_sample_data(first: subprocess.CompletedProcess[str]):
-    told = told_by(first)
-    assert (told["dataset"], told["nodes"]) == ("network", 24)
-    assert told["readings_ingested"] == told["windows"]["5min"] == READINGS
+    summary = summary_of(first)
+    assert (summary["dataset"], summary["nodes"]) == ("network", 24)
+    assert summary["readings_ingested"] == summary["windows"]["5min"] == READINGS
     assert "Tank 1" in first.stderr
 
 
 def test_where_to_look_is_said_before_what_takes_long_and_the_dashboard_first_of_all(
     first: subprocess.CompletedProcess[str],
 ):
-    told = told_by(first)
-    assert told["dashboard"] == f"{told['api']}/dashboard"
+    summary = summary_of(first)
+    assert summary["dashboard"] == f"{summary['api']}/dashboard"
     lines = first.stderr.splitlines()
     places = [
         next(place for place, line in enumerate(lines) if line.strip().startswith(beginning))
-        for beginning in (f"Dashboard      {told['dashboard']}", "API ", "Documentation", "API key", "Reading nodes")
+        for beginning in (f"Dashboard      {summary['dashboard']}", "API ", "Documentation", "API key", "Reading nodes")
     ]
     assert places == sorted(places)
 
@@ -83,11 +83,11 @@ def test_where_to_look_is_said_before_what_takes_long_and_the_dashboard_first_of
 def test_on_the_first_day_there_are_forecasts_detectors_in_shadow_and_a_recommendation(
     first: subprocess.CompletedProcess[str],
 ):
-    told = told_by(first)
+    summary = summary_of(first)
     # Forecasts of inlets and of customers and the relation of leakage to pressure; two districts' detectors.
-    assert told["models"] == {"active": 3, "shadow": 2}
+    assert summary["models"] == {"active": 3, "shadow": 2}
     # The next week of every node with flow.
-    assert told["predictions"] == 7 * 168
+    assert summary["predictions"] == 7 * 168
     lines = [line.strip() for line in first.stderr.splitlines()]
     for scope in ("consumption", "inlet"):
         forecast = next(line for line in lines if line.startswith("Forecast ") and f" {scope}: active" in line)
@@ -103,10 +103,10 @@ def test_a_second_start_goes_on_where_the_first_was_trains_nothing_again_and_lea
     data: Path, first: subprocess.CompletedProcess[str]
 ):
     second = quickstart(data, "--dataset", "network")
-    told = told_by(second)
-    assert (told["readings_ingested"], told["nodes"], told["jobs"]) == (0, 24, 1)
-    assert told["models"] == told_by(first)["models"]
-    assert told["predictions"] == 7 * 168
+    summary = summary_of(second)
+    assert (summary["readings_ingested"], summary["nodes"], summary["jobs"]) == (0, 24, 1)
+    assert summary["models"] == summary_of(first)["models"]
+    assert summary["predictions"] == 7 * 168
     left = [
         process for process in psutil.process_iter(["cmdline"]) if str(data) in " ".join(process.info["cmdline"] or [])
     ]

@@ -172,13 +172,13 @@ def _thinned(
         "thinning": {
             "method": found.method,
             "windows": len(instants),
-            "points": len(found.kept),
+            "points": len(found.places),
             "statement": found.statement,
         },
-        "timestamps": instants[found.kept].tolist(),
+        "timestamps": instants[found.places].tolist(),
         "series": [
             {
-                name: value[found.kept].tolist() if isinstance(value, np.ndarray) else value
+                name: value[found.places].tolist() if isinstance(value, np.ndarray) else value
                 for name, value in line.items()
             }
             for line in shown
