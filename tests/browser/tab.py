@@ -76,6 +76,7 @@ class Tab:
     def settled(self) -> None:
         """Waits until the page has its heading and nothing of it is being fetched."""
         expect(self.page.locator("main h1").first).to_be_visible()
+        expect(self.page.locator("main[aria-busy=true], main [aria-busy=true]")).to_have_count(0)
         deadline, quiet = time.monotonic() + 20, 0
         while quiet < 2:
             assert time.monotonic() < deadline, [request.url for request in self._under_way]

@@ -77,6 +77,8 @@ async function show(is_move) {
   leave = null;
   // What was being filled in belongs to the page that is left.
   for (const open of document.querySelectorAll("dialog")) open.close();
+  // Who listens hears the page when it is whole.
+  content.setAttribute("aria-busy", "true");
   frame();
   const place = h("div", { class: "page" });
   try {
@@ -101,6 +103,7 @@ async function show(is_move) {
     console.warn(error);
   }
   replace(content, place);
+  content.removeAttribute("aria-busy");
   if (is_move) {
     scrollTo(0, 0);
     (content.querySelector("h1") ?? content).focus();
