@@ -29,14 +29,14 @@ def runtime(stack: Settings):
     runtime.database.dispose()
 
 
-def asked(database: Engine, action: str, **more: Any) -> UUID:
+def requested(database: Engine, action: str, **more: Any) -> UUID:
     row = {"action": action, "model_type": registry.FLOW, "requested_at": NOW, "requested_by": "Anna"} | more
     with database.begin() as connection:
         statement = insert(tables.model_requests).values(row).returning(tables.model_requests.c.request_id)
         return UUID(str(connection.execute(statement).scalar_one()))
 
 
-def answered(database: Engine, request_id: UUID) -> dict[str, Any]:
+def stored(database: Engine, request_id: UUID) -> dict[str, Any]:
     rows = table(database, "model_requests").set_index("request_id")
     return dict(rows.loc[request_id])
 
@@ -67,18 +67,18 @@ def test_a_model_is_promoted_and_rolled_back_in_the_name_of_who_asked(runtime: R
     with database.begin() as connection:
         first, second = model(connection, b"1"), model(connection, b"2")
     for model_id in (first, second):
-        request = asked(database, "promote", model_id=model_id, note="it is better")
+        request = requested(database, "promote", model_id=model_id, note="it is better")
         run_requests(runtime, lambda *_: None, NOW)
-        assert answered(database, request)["status"] == "done"
-    back = asked(database, "roll_back", model_id=second)
+        assert stored(database, request)["status"] == "done"
+    back = requested(database, "roll_back", model_id=second)
     run_requests(runtime, lambda *_: None, NOW)
-    found = answered(database, back)
+    found = stored(database, back)
     assert (found["status"], found["outcome"]) == ("done", "the model before it is active again")
     with database.connect() as connection:
         assert registry.active_of(connection, registry.FLOW, "inlet").model_id == first
-    said = decisions(database)
-    assert said[0] == ("promoted", "Anna", "it is better")
-    assert said[-2] == ("rolled_back", "Anna", "asked for through the API by Anna")
+    decided = decisions(database)
+    assert decided[0] == ("promoted", "Anna", "it is better")
+    assert decided[-2] == ("rolled_back", "Anna", "asked for through the API by Anna")
 
 
 def test_what_cannot_be_done_is_refused_with_its_reason_and_changes_nothing(runtime: Runtime, database: Engine):
@@ -86,11 +86,11 @@ def test_what_cannot_be_done_is_refused_with_its_reason_and_changes_nothing(runt
         lonely = model(connection)
         registry.promote(connection, lonely, NOW, "test", "first")
     before = decisions(database)
-    nowhere = asked(database, "promote", model_id=UUID(int=1))
-    active = asked(database, "promote", model_id=lonely)
-    alone = asked(database, "roll_back", model_id=lonely)
-    detector = asked(database, "train", model_type=registry.ANOMALIES)
-    nothing = asked(database, "train")
+    nowhere = requested(database, "promote", model_id=UUID(int=1))
+    active = requested(database, "promote", model_id=lonely)
+    alone = requested(database, "roll_back", model_id=lonely)
+    detector = requested(database, "train", model_type=registry.ANOMALIES)
+    nothing = requested(database, "train")
     run_requests(runtime, lambda *_: None, NOW)
     for request, reason in (
         (nowhere, "there is no model"),
@@ -99,7 +99,7 @@ def test_what_cannot_be_done_is_refused_with_its_reason_and_changes_nothing(runt
         (detector, "first cycle of each week"),
         (nothing, "nothing to train"),
     ):
-        found = answered(database, request)
+        found = stored(database, request)
         assert found["status"] == "refused"
         assert reason in found["outcome"]
         assert found["decided_at"] is not None
@@ -110,19 +110,24 @@ def test_a_training_is_started_once_however_many_replicas_look_and_answered_when
     runtime: Runtime, database: Engine
 ):
     flowing(database)
-    stray, request = asked(database, "train", scope="outlet"), asked(database, "train", scope="inlet", note="new meter")
-    later = asked(database, "train", requested_at=NOW + MINUTE)
+    stray, request = (
+        requested(database, "train", scope="outlet"),
+        requested(database, "train", scope="inlet", note="new meter"),
+    )
+    later = requested(database, "train", requested_at=NOW + MINUTE)
     sent: list[tuple[UUID, int]] = []
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda n: run_requests(runtime, lambda *c: sent.append(c), NOW + n * MINUTE), range(4)))
-    assert "there are inlet" in answered(database, stray)["outcome"]
+    # Where each made way for another, the next minute's look finds what is to be done.
+    run_requests(runtime, lambda *c: sent.append(c), NOW + 4 * MINUTE)
+    assert "there are inlet" in stored(database, stray)["outcome"]
     ((job_id, number),) = set(sent)
     assert len(sent) == 1
     (job,) = table(database, "processing_jobs").to_dict("records")
     assert job["triggered_by"].startswith("Anna")
-    running = answered(database, request)
+    running = stored(database, request)
     assert (running["status"], running["job_id"]) == ("running", job_id)
-    assert answered(database, later)["status"] == "queued"
+    assert stored(database, later)["status"] == "queued"
     with database.begin() as connection:
         trained = model(connection)
         connection.execute(
@@ -132,19 +137,19 @@ def test_a_training_is_started_once_however_many_replicas_look_and_answered_when
         )
         jobs.end_job(connection, job_id, NOW, {}, None, failed=False)
     run_requests(runtime, lambda *c: sent.append(c), NOW + 9 * MINUTE)
-    done = answered(database, request)
+    done = stored(database, request)
     assert (done["status"], done["outcome"]) == ("done", "1 model trained")
     assert decisions(database) == [("requested", "Anna", "new meter")]
     # The one that waited is under way now.
-    assert answered(database, later)["status"] == "running"
+    assert stored(database, later)["status"] == "running"
     assert len(sent) == 2
 
 
 def test_a_training_that_failed_says_why(runtime: Runtime, database: Engine):
     flowing(database)
-    request = asked(database, "train")
+    request = requested(database, "train")
     run_requests(runtime, lambda *_: None, NOW)
-    jobs.fail(database, answered(database, request)["job_id"], NOW, "the warehouse is away")
+    jobs.fail(database, stored(database, request)["job_id"], NOW, "the warehouse is away")
     run_requests(runtime, lambda *_: None, NOW + MINUTE)
-    found = answered(database, request)
+    found = stored(database, request)
     assert (found["status"], found["outcome"]) == ("failed", "0 models trained; the warehouse is away")

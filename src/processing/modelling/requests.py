@@ -150,12 +150,8 @@ def _start(runtime: Runtime, send: Callable[[UUID, int], None], request_id: UUID
             return False
         scopes = [] if request.scope is None else [request.scope]
         start_training(runtime, send, as_of, _bearer(request), scopes)
-
-    def taken() -> bool:
-        with runtime.database.begin() as connection:
-            return _answer(runtime, connection, request_id)
-
-    return patiently(runtime, taken, "a request of models")
+        # Within the same hold: another replica that looks at it now would leave it as it was for a minute.
+        return _answer(runtime, connection, request_id)
 
 
 def _bearer(request: Row[Any]) -> str:
