@@ -17,8 +17,11 @@ READY = "SELECT generation FROM water_infrastructure.data_generation"
 
 NODE_EXISTS = "SELECT EXISTS (SELECT FROM water_infrastructure.nodes WHERE node_id = $1)"
 
-_NODE = """node_id, node_name, node_type, role, location_name, district_id, latitude, longitude, is_active,
-        last_reading, out_of_service_since, out_of_service_reason"""
+_DISTRICT_NAME = """(SELECT district_name FROM water_infrastructure.districts
+            WHERE districts.district_id = {table}.district_id) AS district_name"""
+_NODE = f"""node_id, node_name, node_type, role, location_name, district_id,
+        {_DISTRICT_NAME.format(table="nodes")}, latitude, longitude, is_active, last_reading, out_of_service_since,
+        out_of_service_reason"""
 NODES = f"""
     SELECT {_NODE}
     FROM water_infrastructure.nodes LEFT JOIN water_infrastructure.ingestion_watermarks USING (node_id)
@@ -140,10 +143,10 @@ QUALITY = """
     WHERE node_id = $1 ORDER BY check_timestamp DESC, time_window LIMIT 1
 """
 
-_EVENT = """anomaly_id, timestamp, "end", node_id, node_name, anomaly_type, severity, measurement_type, actual_value,
+_EVENT = f"""anomaly_id, timestamp, "end", node_id, node_name, anomaly_type, severity, measurement_type, actual_value,
         expected_value, deviation_percentage, detection_method, resolved_at, resolved_by, is_confirmed, detected_at,
-        acknowledged_at, acknowledged_by, note, {table}.district_id, incident_id, {table}.metadata,
-        {table}.metadata -> 'explained_by' AS explained_by"""
+        acknowledged_at, acknowledged_by, note, {{table}}.district_id, {_DISTRICT_NAME},
+        incident_id, {{table}}.metadata, {{table}}.metadata -> 'explained_by' AS explained_by"""
 # Newest first, from before the cursor ($5, $6); what was going on since $1.
 _ANOMALIES = """
     SELECT {event}
@@ -217,12 +220,15 @@ DISTRICT_BALANCES = """
 
 ANOMALY_RESOLVED = "SELECT resolved_at IS NOT NULL FROM water_infrastructure.anomalies WHERE anomaly_id = $1"
 
+# What is noted later stands below what was noted before; sent twice, it stands there once.
+_NOTED = """CASE WHEN right(E'\\n' || note, length($4::text) + 1) = E'\\n' || $4 THEN note
+                ELSE nullif(concat_ws(E'\\n', note, $4), '') END"""
 # $1 the event, $2 now, $3 who, $4 a note. Whoever acknowledges first has done it.
 ACKNOWLEDGE = f"""
     WITH event AS (
         UPDATE water_infrastructure.anomalies
         SET acknowledged_at = coalesce(acknowledged_at, $2), acknowledged_by = coalesce(acknowledged_by, $3),
-            note = coalesce($4, note)
+            note = {_NOTED}
         WHERE anomaly_id = $1 RETURNING *
     )
     SELECT {_EVENT.format(table="event")} FROM event LEFT JOIN water_infrastructure.nodes USING (node_id)
@@ -232,7 +238,7 @@ ACKNOWLEDGE = f"""
 RESOLVE = f"""
     WITH event AS (
         UPDATE water_infrastructure.anomalies
-        SET resolved_at = $2, resolved_by = $3, note = coalesce($4, note), is_confirmed = coalesce($5, is_confirmed),
+        SET resolved_at = $2, resolved_by = $3, note = {_NOTED}, is_confirmed = coalesce($5, is_confirmed),
             acknowledged_at = coalesce(acknowledged_at, $2), acknowledged_by = coalesce(acknowledged_by, $3)
         WHERE anomaly_id = $1 AND resolved_at IS NULL RETURNING *
     )

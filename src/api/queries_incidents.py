@@ -5,6 +5,8 @@ from __future__ import annotations
 from src.api.pages import bounded
 
 _INCIDENT = """coalesce(incident_id, anomaly_id) AS incident_id, max(anomalies.district_id) AS district_id,
+        (SELECT district_name FROM water_infrastructure.districts
+            WHERE districts.district_id = max(anomalies.district_id)) AS district_name,
         min(timestamp) AS timestamp, CASE WHEN bool_and("end" IS NOT NULL) THEN max("end") END AS "end",
         CASE WHEN bool_and(resolved_at IS NOT NULL) THEN max(resolved_at) END AS resolved_at,
         (ARRAY['info', 'warning', 'critical'])[max(array_position(ARRAY['info', 'warning', 'critical'], severity))]

@@ -17,7 +17,7 @@ from src.domain.anomalies.watch import monday_of
 from src.domain.efficiency import ESTIMATED_BELOW, NO_CONSUMPTION, NO_INLET
 from src.domain.forecasting.features import FLOWED_WITHIN_DAYS, LEAST_WEEKS
 from src.domain.names import listed
-from src.domain.pressure import FEWEST_NIGHTS, NO_NIGHT_USE, NO_PRESSURE_WITHIN, no_set_point, several_inlets
+from src.domain.pressure import FEWEST_NIGHTS, NO_NIGHT_USE, NO_PRESSURE_WITHIN, several_inlets
 from src.domain.roles import Belief, Node
 from src.domain.rolling import LEAST_KNOWN, MONTH
 from src.domain.service_life import BY_HAND
@@ -265,7 +265,10 @@ def recommendation_of(district: District, nodes: Sequence[Node], beliefs: Mappin
             "district of its own"
         )
     elif not inlets[0].measures("pressure"):
-        found.append(f"{no_set_point(inlets[0].node_id)}; connect the pressure behind its valve")
+        found.append(
+            "no pressure of its only inlet is recorded, so that its set-point is not known: connect the pressure "
+            "behind its valve"
+        )
     if not any(node.measures("pressure") for node in nodes if node.role not in ("inlet", "storage")):
         found.append(f"{NO_PRESSURE_WITHIN}: add a pressure sensor where it is lowest")
     if not any(node.role == "consumption" for node in nodes) and not district.connections:

@@ -68,6 +68,17 @@ def test_an_event_is_resolved_once_and_acknowledged_by_the_first(
     assert api.post(f"{path}/acknowledge", headers=other).json()["acknowledged_by"] == "Anna"
 
 
+def test_what_is_noted_later_stands_below_what_was_noted_before(writer: httpx.Client, event: UUID):
+    path = f"/api/v1/anomalies/{event}"
+    assert writer.post(f"{path}/acknowledge", json={}).json()["note"] is None
+    for _ in range(2):
+        # Sent twice, it stands there once.
+        seen = writer.post(f"{path}/acknowledge", json={"note": "crew sent, 50% sure"})
+    assert seen.json()["note"] == "crew sent, 50% sure"
+    over = writer.post(f"{path}/resolve", json={"note": "a joint, closed"}).json()
+    assert over["note"] == "crew sent, 50% sure\na joint, closed"
+
+
 def test_only_events_that_are_there_are_dealt_with_and_only_as_documented(writer: httpx.Client, event: UUID):
     nobody = uuid4()
     missing = writer.post(f"/api/v1/anomalies/{nobody}/acknowledge")

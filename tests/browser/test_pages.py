@@ -115,10 +115,11 @@ def test_the_first_tab_skips_to_what_the_page_is_about(tab: Callable[..., Tab], 
 
 
 def test_a_page_that_is_not_there_says_so(tab: Callable[..., Tab], site: Site):
-    page = tab(site, "/dashboard/nodes/nowhere", expected=("404",)).page
-    assert "nowhere" in page.inner_text("main")
-    page = tab(site, "/dashboard/what-is-this").page
-    assert page.locator("main a[href='/dashboard']").count() == 1
+    no_node = tab(site, "/dashboard/nodes/nowhere", expected=("404",)).page
+    assert "nowhere" in no_node.inner_text("main")
+    for page in (no_node, tab(site, "/dashboard/what-is-this").page):
+        assert page.inner_text("main h1") == "There is no such page"
+        assert page.locator("main a[href='/dashboard']").count() == 1
 
 
 def _grave(page: Page) -> list[str]:

@@ -50,6 +50,28 @@ def model(connection: Connection, name: bytes = b"bytes") -> UUID:
     return registry.add(connection, registry.FLOW, "inlet", name, NOW, NOW, {})
 
 
+def test_those_behind_a_request_that_meets_an_error_do_not_wait_for_it(
+    runtime: Runtime, database: Engine, monkeypatch: pytest.MonkeyPatch
+):
+    with database.begin() as connection:
+        first, second = model(connection, b"1"), model(connection, b"2")
+    promote = registry.promote
+
+    def broken_for_the_first(connection: Connection, model_id: UUID, *rest: Any) -> None:
+        if model_id == first:
+            raise RuntimeError("a fault")
+        promote(connection, model_id, *rest)
+
+    requests = [requested(database, "promote", model_id=one) for one in (first, second)]
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "promote", broken_for_the_first)
+        with pytest.raises(ExceptionGroup, match="looked at again"):
+            run_requests(runtime, lambda *_: None, NOW)
+    assert [stored(database, one)["status"] for one in requests] == ["queued", "done"]
+    run_requests(runtime, lambda *_: None, NOW)
+    assert [stored(database, one)["status"] for one in requests] == ["done", "done"]
+
+
 def flowing(database: Engine) -> None:
     """A node that a training would find."""
     counts = dict.fromkeys(("reading_count", "flow_count", "pressure_count", "temperature_count"), 1)

@@ -247,7 +247,7 @@ def test_an_only_inlet_that_stands_at_nothing_lacks_a_meter_and_one_of_two_does_
         ),
         ("recommendation", {}, [INLET, replace(INLET, node_id="second")], "2 inlets feed the district (inlet, second)"),
         ("recommendation", {}, [CUSTOMERS], "no node here is an inlet"),
-        ("recommendation", {}, [node("i", "flow_rate", role="inlet")], "the inlet i tells no pressure"),
+        ("recommendation", {}, [node("i", "flow_rate", role="inlet")], "no pressure of its only inlet is recorded"),
         ("recommendation", {}, [INLET], "no node within the district tells its pressure: add"),
         ("recommendation", {}, [INLET, SENSOR], "neither customer meters nor the number of connections are known"),
         ("recommendation", {"nights": 20}, [INLET, SENSOR, CUSTOMERS], "20 of 21 nights with flow and pressure"),

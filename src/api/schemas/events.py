@@ -143,8 +143,9 @@ class Anomaly(Row):
     detected_at: datetime = Field(description="when it was first certain")
     acknowledged_at: datetime | None
     acknowledged_by: str | None
-    note: str | None
+    note: str | None = Field(description="what was noted when it was acknowledged and resolved, a line each")
     district_id: str | None
+    district_name: str | None = Field(description="null where nobody has named it")
     explained_by: ExplainedBy | None = Field(
         description="the work that explains it; such an event is no more than information, and counts nowhere as open"
     )
@@ -155,6 +156,7 @@ class Anomaly(Row):
 class Incident(Row):
     incident_id: UUID
     district_id: str | None
+    district_name: str | None = Field(description="null where nobody has named it")
     timestamp: datetime = Field(description="when its first event began")
     end: datetime | None = Field(description="null while any of its events goes on")
     resolved_at: datetime | None = Field(description="null while any of its events is open")

@@ -19,6 +19,7 @@ class Node(Row):
     role: Role | None = Field(description="what it measures in its district's balance")
     location_name: str | None
     district_id: str | None = Field(description="district metered area")
+    district_name: str | None = Field(description="null where nobody has named it")
     latitude: float | None
     longitude: float | None
     is_active: bool

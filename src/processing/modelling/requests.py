@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -41,25 +42,40 @@ Answer = tuple[str, str]
 def run_requests(runtime: Runtime, send: Callable[[UUID, int], None], as_of: datetime) -> None:
     """Answers what was asked: oldest first, and first of all what trainings that were started have come to.
 
+    A request that meets an error is looked at again a minute later; those behind it do not wait for it.
+
     Args:
         send: offers a chunk of a job to the replicas, such as `Queue.send_training`.
+
+    Raises:
+        ExceptionGroup: once all requests are looked at, the errors that some of them met.
     """
-    answered = False
-    for request_id in _open(runtime):
 
-        def answer(request_id: UUID = request_id) -> bool:
-            with runtime.database.begin() as connection:
-                return _answer(runtime, connection, request_id)
+    def answer(request_id: UUID) -> bool:
+        with runtime.database.begin() as connection:
+            return _answer(runtime, connection, request_id)
 
-        answered |= patiently(runtime, answer, "a request of models")
-    for request_id in _open(runtime, QUEUED):
-        answered |= _start(runtime, send, request_id, as_of)
+    def decide(request_id: UUID) -> bool:
+        return patiently(runtime, partial(answer, request_id), "a request of models")
+
+    def start(request_id: UUID) -> bool:
+        return _start(runtime, send, request_id, as_of)
+
+    answered, errors = False, []
+    for step, statuses in ((decide, (QUEUED, RUNNING)), (start, (QUEUED,))):
+        for request_id in _open(runtime, *statuses):
+            try:
+                answered |= step(request_id)
+            except Exception as error:
+                errors.append(error)
     if answered:
         announce(runtime)
+    if errors:
+        raise ExceptionGroup("requests of models that will be looked at again", errors)
 
 
 def _open(runtime: Runtime, *statuses: str) -> Sequence[UUID]:
-    query = select(_requests.request_id).where(_requests.status.in_(statuses or (QUEUED, RUNNING)))
+    query = select(_requests.request_id).where(_requests.status.in_(statuses))
     with runtime.database.connect() as connection:
         return connection.execute(query.order_by(_requests.requested_at, _requests.request_id)).scalars().all()
 

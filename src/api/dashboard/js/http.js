@@ -5,7 +5,8 @@ import { clock, set_clock } from "./format.js";
 import { t } from "./words.js";
 
 const MOST_ANSWERS = 200;
-const MOST_PAGES = 20;
+// Lists are of thousands of rows at most; one that goes on beyond that says so instead of passing for whole.
+const MOST_PAGES = 100;
 // Who got no answer asks again sooner.
 const SECONDS_UNTIL_AGAIN = 10;
 const answers = new Map();
@@ -28,13 +29,13 @@ export async function get(path) {
 }
 
 /** Every row of a list that comes in pages; unchanged, it is the very same array as before. */
-export async function all(path, on_page) {
+export async function all(path) {
   const pages = [];
-  for (let next = path; next && pages.length < MOST_PAGES; ) {
+  for (let next = path; next; ) {
     const answer = await fetched(next);
     pages.push(answer.data);
     next = answer.next;
-    on_page?.(answer.data);
+    if (next && pages.length === MOST_PAGES) throw new Failure(413, t("http.too_many", { pages: MOST_PAGES }));
   }
   const before = lists.get(path);
   if (before && before.pages.length === pages.length && pages.every((page, i) => page === before.pages[i])) {

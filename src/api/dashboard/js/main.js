@@ -99,7 +99,13 @@ async function show(is_move) {
     }
   } catch (error) {
     if (visit !== visits || error.status === 401) return;
-    replace(place, failure({ status: error.status, detail: error.detail ?? error.message }));
+    const title = error.status === 404 ? "frame.no_page" : "frame.not_shown";
+    replace(
+      place,
+      page_title(t(title)),
+      failure({ status: error.status, detail: error.detail ?? error.message }),
+      h("p", {}, link("/dashboard", t("frame.to_overview"))),
+    );
     console.warn(error);
   }
   replace(content, place);

@@ -26,6 +26,11 @@ function incident_path(event) {
   return place_path("incidents", event.incident_id ?? event.anomaly_id);
 }
 
+// A district by its name, where somebody has named it.
+export function district_title({ district_id, district_name }) {
+  return `${t("common.district")} ${district_name || district_id}`;
+}
+
 export function node_link(node_id, name) {
   return node_id ? link(place_path("nodes", node_id), name || node_id) : unknown(t("common.unknown"));
 }

@@ -60,7 +60,7 @@ async function readings(event, span, until) {
     const [inlets, outlets] = ["inlet", "outlet"].map((role) => nodes.filter((node) => node.role === role).map((node) => node.node_id));
     if (inlets.length && inlets.length + outlets.length <= MOST_METERS) {
       const answer = await get(series_path({ nodes: [...inlets, ...outlets], measurements: ["flow_rate"], ...span, include, points: 3000 }));
-      return { title: `${t("measurement.inflow")} · ${event.district_id}`, ...inflow_of(answer, inlets, outlets, until) };
+      return { title: `${t("measurement.inflow")} · ${event.district_name || event.district_id}`, ...inflow_of(answer, inlets, outlets, until) };
     }
   }
   const measurements = !subject ? ["flow_rate", "pressure", "temperature"] : [FLOWS.includes(subject) ? "flow_rate" : subject];
@@ -85,7 +85,7 @@ async function losses(event, span, until) {
   const values = zones.map((zone) => flow(zone?.loss_volume));
   const bound = (sign) => zones.map((zone) => (zone?.loss_margin == null ? null : flow(zone.loss_volume + sign * zone.loss_margin)));
   return {
-    title: t("incident.loss_of", { district: event.district_id ?? "" }), unit: "L/s", timestamps,
+    title: t("incident.loss_of", { district: event.district_name || (event.district_id ?? "") }), unit: "L/s", timestamps,
     series: [
       { label: t("district.loss_band"), kind: "band", colour: "muted", lower: bound(-1), upper: bound(1), hidden: true },
       { label: t("district.loss"), kind: "line", colour: "measured", values },

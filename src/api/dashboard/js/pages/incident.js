@@ -6,7 +6,7 @@ import { Failure, all, get, poll, post } from "../http.js";
 import { badge, button, card, dialog, facts, link, notice, page_title, severity, table, unknown } from "../parts.js";
 import { may } from "../session.js";
 import { t } from "../words.js";
-import { amount, by_urgency as by_severity, english, kind_of, lasted, node_link, place_path, weight_of, with_margin } from "./common.js";
+import { amount, by_urgency as by_severity, district_title, english, kind_of, lasted, node_link, place_path, weight_of, with_margin } from "./common.js";
 import { evidence_of, picture_of } from "./evidence.js";
 
 const YEAR_HOURS = 8784;
@@ -107,7 +107,7 @@ function alone(event) {
 
 function title_of(event) {
   const where = event.district_id && ["loss", "inflow"].includes(event.measurement_type)
-    ? `${t("common.district")} ${event.district_id}`
+    ? district_title(event)
     : event.node_name || event.node_id;
   return `${kind_of(event.anomaly_type)} · ${where}`;
 }
@@ -128,7 +128,7 @@ function head_of(events, reload) {
   return [
     card(t("incident.now"),
       h("p", { class: "facts-line" }, severity(worst.severity), " ", state, " ",
-        worst.district_id ? link(place_path("districts", worst.district_id), `${t("common.district")} ${worst.district_id}`) : t("node.no_district"),
+        worst.district_id ? link(place_path("districts", worst.district_id), district_title(worst)) : t("node.no_district"),
         " · ", node_link(worst.node_id, worst.node_name)),
       h("div", { class: "amounts" },
         amount(t("incident.lasts"), lasted(begin, end, now()), `${time(begin)} – ${end ? time(end) : t("events.goes_on")}`),

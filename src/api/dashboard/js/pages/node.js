@@ -7,7 +7,7 @@ import { ago, now, number, quantity, share, time } from "../format.js";
 import { get, poll } from "../http.js";
 import { badge, card, facts, link, notice, page_title, severity, table, unknown } from "../parts.js";
 import { t } from "../words.js";
-import { as_events, choice, english, event_table, failed, place_path, reason_of, weight_of, word } from "./common.js";
+import { as_events, choice, district_title, english, event_table, failed, place_path, reason_of, weight_of, word } from "./common.js";
 
 const DAY = 86400;
 const STEPS = { "5min": 300, "1hour": 3600, "1day": DAY };
@@ -226,7 +226,7 @@ function head_of(node) {
   return [
     h("p", { class: "facts-line" }, state, " ", h("code", {}, node.node_id), " · ",
       node.role ? t(`role.${node.role}`) : t("node.no_role"), " · ",
-      node.district_id ? link(place_path("districts", node.district_id), `${t("common.district")} ${node.district_id}`) : t("node.no_district"),
+      node.district_id ? link(place_path("districts", node.district_id), district_title(node)) : t("node.no_district"),
       node.location_name ? ` · ${node.location_name}` : ""),
     h("p", { class: "facts-line" }, t("node.last_reading"), " ",
       node.last_reading ? h("time", { datetime: node.last_reading }, `${time(node.last_reading)} (${ago(node.last_reading)})`) : t("node.never")),

@@ -62,9 +62,10 @@ async function both() {
 
 function choose_from(select, rows, first) {
   const before = select.value || first || "";
-  const districts = [...new Set(rows.map((row) => row.district_id).filter(Boolean))].sort();
-  replace(select, h("option", { value: "" }, t("common.all")), districts.map((district) => h("option", { value: district }, district)));
-  select.value = districts.includes(before) ? before : "";
+  const names = new Map(rows.filter((row) => row.district_id).map((row) => [row.district_id, row.district_name || row.district_id]));
+  const districts = [...names].sort(([, a], [, b]) => a.localeCompare(b));
+  replace(select, h("option", { value: "" }, t("common.all")), districts.map(([id, name]) => h("option", { value: id }, name)));
+  select.value = names.has(before) ? before : "";
 }
 
 function is_in(row, state, latest) {
@@ -85,7 +86,7 @@ function nodes_table(rows, is_empty) {
     rows, empty: t(is_empty ? "nodes.none_yet" : "nodes.none_found"), caption: t("nodes.caption"),
     columns: [
       { key: "node_name", label: t("common.node"), render: (row) => [link(`/dashboard/nodes/${encodeURIComponent(row.node_id)}`, row.node_name), row.node_name === row.node_id ? null : h("small", { class: "unknown" }, ` ${row.node_id}`)] },
-      { key: "district_id", label: t("common.district"), render: (row) => row.district_id && link(`/dashboard/districts/${encodeURIComponent(row.district_id)}`, row.district_id) },
+      { key: "district_id", label: t("common.district"), render: (row) => row.district_id && link(`/dashboard/districts/${encodeURIComponent(row.district_id)}`, row.district_name || row.district_id) },
       { key: "role", label: t("nodes.role"), render: (row) => row.role && t(`role.${row.role}`) },
       { key: "flow_rate", label: t("measurement.flow_rate"), align: "right", render: (row) => quantity(row.flow_rate, "L/s", 1) },
       { key: "pressure", label: t("measurement.pressure"), align: "right", render: (row) => quantity(row.pressure, "bar", 2) },
