@@ -58,11 +58,11 @@ def test_killed_twice_in_the_middle_it_leaves_the_rows_of_an_undisturbed_run(sta
 
 def test_three_services_share_ten_ticks_and_each_is_processed_exactly_once(stack: Settings, database: Engine):
     nodes = [f"n{k}" for k in range(6)]
-    begin = START + timedelta(days=1)
-    # Half an hour passes in three seconds; however slow the machine, there are readings for every tick.
-    put(stack, readings_of(nodes, days=9))
-    clock = f"ticking:{begin.isoformat()}@{datetime.now(UTC).isoformat()}*600"
-    changed = {"clock": clock, "chunk_readings": 600}
+    begin = START + timedelta(hours=1)
+    put(stack, readings_of(nodes, days=2))
+    # Five minutes pass in three seconds; two days are readings for more ticks than the slowest machine needs.
+    clock = f"ticking:{begin.isoformat()}@{datetime.now(UTC).isoformat()}*100"
+    changed = {"clock": clock, "check_interval_minutes": 5, "chunk_readings": 2}
 
     def ended() -> pd.DataFrame:
         jobs = table(database, "processing_jobs")
