@@ -96,6 +96,7 @@ def parser_of(module: str, function: str = "main") -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = built.value.args[0]
     parsers = [parser]
     for each in parsers:
+        each.allow_abbrev = False
         for action in each._actions:
             action.type = None
             if isinstance(action, argparse._SubParsersAction):
