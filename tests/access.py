@@ -1,4 +1,4 @@
-"""Who may ask what, by whichever way of asking: the README's rules as a table, and an API held against them."""
+"""Who may ask what, by whichever way of asking: the documented rules as a table, and an API held against them."""
 
 from __future__ import annotations
 
