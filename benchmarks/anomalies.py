@@ -117,7 +117,7 @@ class Together:
     district_id: str
     detectors: list[Detector] = field(default_factory=list)
     alarms: dict[tuple[str, datetime], list[Finding]] = field(default_factory=dict)
-    heard_since: datetime | None = None
+    watched_since: datetime | None = None
     active_since: datetime | None = None
 
     def learn(self, history: Signals, habits: Habits, stored: list[Stored], monday: datetime) -> None:
@@ -126,17 +126,17 @@ class Together:
         usable, cells = usable_hours(history, stored), cells_of(history.hours, ROME, COUNTRY)
         found = relations_of_district(history, scaled, usable, cells, self.district_id)
         if found is not None:
-            self.heard_since = self.heard_since or monday
+            self.watched_since = self.watched_since or monday
             new = Detector(f"{self.district_id} {monday:%Y-%m-%d}", self.district_id, found, is_active=False)
             self.detectors = [*(own for own in self.detectors if own.is_active), new]
 
     def review(self, stored: list[Stored], monday: datetime, now: datetime) -> None:
         """What becomes of them a day later."""
-        if self.heard_since is None:
+        if self.watched_since is None:
             return
         events = [event.finding for event in stored if event.district_id == self.district_id]
         alarms = [alarm for own in self.alarms.values() for alarm in own]
-        record = record_of(alarms, events, self.heard_since, now)
+        record = record_of(alarms, events, self.watched_since, now)
         active, shadow = ([own for own in self.detectors if own.is_active is wanted] for wanted in (True, False))
         if active and lifecycle.judge_active_detector(record).action == lifecycle.RETIRE:
             self.detectors, self.active_since = shadow, None

@@ -18,7 +18,7 @@ from src.domain.anomalies.signals import Floats, Signals
 
 Flags = npt.NDArray[np.bool_]
 
-# Fewer hours say nothing of a channel; that it kept another figure than nothing means something after two weeks.
+# Fewer hours prove nothing about a channel; standing still at another figure than zero does after two weeks.
 LEAST_HOURS, _LONG = 48, 14 * 24
 # Of two measurements that are the same in every hour, the later one here is the copy: a meter is there for its flow.
 _ORDER = ("flow_rate", "pressure", "temperature")
@@ -49,8 +49,8 @@ class Facts:
     """What a channel is.
 
     Attributes:
-        hours: how many of its hours were looked at; of fewer than `LEAST_HOURS` nothing more is said.
-        is_connected: whether anything is measured; None: that cannot be told.
+        hours: how many of its hours were looked at; of fewer than `LEAST_HOURS` nothing more is known.
+        is_connected: whether anything is measured; None: that is not known.
         copy_of: the measurement whose figures it repeats.
         unit_questioned: its figures are hardly in the unit for which they are taken.
         likely_unit: the one that would fit.

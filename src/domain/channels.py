@@ -21,7 +21,7 @@ _BACK = {"flow_rate": -VALID_RANGE["flow_rate"][1], "volume": -1e9}
 
 @dataclass(frozen=True)
 class Conventions:
-    """What holds for every node of which nothing else is said.
+    """What holds for every node for which nothing else is stated.
 
     Attributes:
         units: measurement -> unit in which the warehouse has it; not named: the product's.

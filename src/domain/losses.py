@@ -104,7 +104,7 @@ def pipes_together(districts: Sequence[Pipes]) -> Pipes:
 def indicators(
     loss_per_day: float, real_loss_per_day: float, loss_percentage: float, pipes: Pipes, *, with_class: bool
 ) -> dict[str, float | str | None]:
-    """Indicators of the losses of a month or a year; null where they cannot be told.
+    """Indicators of the losses of a month or a year; null where they are not known.
 
     Args:
         loss_per_day: water losses, m³ a day; NaN where unknown.

@@ -18,7 +18,7 @@ from src.domain.names import listed
 from src.vocabulary import OutOfServiceReason, Role
 
 # A tank's level crosses its day's swing in many readings; in a street a pump or a hydrant moves the pressure at once.
-# With readings further apart than this that cannot be told (s); a swing of less (bar) is a sensor's noise.
+# With readings further apart than this both look alike (s); a swing of less (bar) is a sensor's noise.
 LEVEL_STEP, LEVEL_CADENCE, LEVEL_SWING = 0.1, 900, 0.02
 # A flow that takes two values only has the largest variance that is possible between them (Bhatia and Davis, "A better
 # bound on the variance", American Mathematical Monthly, 2000); a pump's has so much of it, and stands at no more than

@@ -46,7 +46,7 @@ def test_a_condition_fires_once_it_has_held_is_told_again_and_then_is_over():
 
     def decided(conditions: list[Condition], alerts: list[Standing], at: datetime) -> tuple[str, bool]:
         (decision,) = decide(conditions, alerts, at, hold, again)
-        return decision.state, decision.is_told
+        return decision.state, decision.notify
 
     assert decided([STALE], [], NOW) == (PENDING, False)
     pending = standing(STALE, PENDING, told=None)
@@ -71,14 +71,14 @@ def test_whoever_reads_the_messages_knows_what_goes_on(steps: list[set[str]], ho
         found = [Condition("rule", subject, "info", "x") for subject in sorted(subjects)]
         for decision in decide(found, list(alerts.values()), now, {"rule": hold * MINUTE}, timedelta(days=1)):
             subject = decision.condition.subject if decision.condition else decision.alert.subject
-            if decision.is_told:
+            if decision.notify:
                 assert heard.get(subject, False) != (decision.state == FIRING)
                 heard[subject] = decision.state == FIRING
             if decision.state == RESOLVED:
                 del alerts[subject]
             else:
                 since = decision.alert.since if decision.alert else now
-                told = now if decision.is_told else decision.alert.notified_at if decision.alert else None
+                told = now if decision.notify else decision.alert.notified_at if decision.alert else None
                 alerts[subject] = standing(decision.condition, decision.state, since, told)
         assert {s for s, is_firing in heard.items() if is_firing} == {
             s for s, alert in alerts.items() if alert.state == FIRING

@@ -58,7 +58,7 @@ def relations(keys: list[str], deviations: Floats, is_usable: Flags, cells: Inte
     chosen = np.flatnonzero(whole.mean(axis=0) >= ENOUGH_MEASURED) if len(clean) else np.empty(0, dtype=np.int64)
     if len(chosen) < FEWEST_SIGNALS or len(clean) < ENOUGH_HOURS:
         return None
-    # An hour in which much was set aside tells of the holes, not of the signals; nor do the averages' first ones.
+    # An hour in which much was set aside shows the holes, not the signals; the averages' first hours do not either.
     teaches = whole[:, chosen].mean(axis=1) >= ENOUGH_MEASURED
     teaches[:DAY] = False
     if teaches.sum() < ENOUGH_HOURS // 2:

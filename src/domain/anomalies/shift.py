@@ -140,7 +140,7 @@ def shifts(deviation: Floats, cells: Integers, habits: Habits, first: int = 0) -
     new_kind, differs = is_new[kind], (_KINDS_DIFFER * habits.mean) ** 2
     # Cumulative sums serve every age beyond the memory of the model.
     sums = [_summed(values) for values in (steady * surprise, steady**2 * present, steady**2 * present)]
-    own_by_kind, hours_by_kind = (
+    information_by_kind, hours_by_kind = (
         np.stack([_summed(values * (kind == k)[:, None]) for k in range(len(_KIND_SHARE))])
         for values in (steady**2 * present, present)
     )
@@ -152,19 +152,19 @@ def shifts(deviation: Floats, cells: Integers, habits: Habits, first: int = 0) -
     for n, age in enumerate(AGES):
         ends = np.arange(max(first, age), len(deviation))
         onsets = ends - age
-        whole, own, unsure, of_new_kind, against, product, at_once = openings(age, onsets)
+        whole, information, unsure, of_new_kind, against, product, at_once = openings(age, onsets)
         product = at_once if age <= _AT_ONCE else product
         if age + 1 > ORDER:
-            for total, values in zip((product, own, against), sums, strict=True):
+            for total, values in zip((product, information, against), sums, strict=True):
                 total += values[ends + 1] - values[onsets + ORDER]
             whole += (age + 1 - ORDER) * (lasting**2).mean(axis=0)
-            own_of = own_by_kind[:, ends + 1] - own_by_kind[:, onsets]
+            since_onset = information_by_kind[:, ends + 1] - information_by_kind[:, onsets]
             repeated = np.maximum((hours_by_kind[:, ends + 1] - hours_by_kind[:, onsets]) / 24, 1.0)
-            unsure = (own_of * (1 + _OF_MEDIAN * repeated) / days[:, None]).sum(axis=0)
-            of_new_kind = (own_of * is_new[:, None]).sum(axis=0)
-        variance = own + against**2 * level_variance[onsets] + unsure + differs * of_new_kind**2
+            unsure = (since_onset * (1 + _OF_MEDIAN * repeated) / days[:, None]).sum(axis=0)
+            of_new_kind = (since_onset * is_new[:, None]).sum(axis=0)
+        variance = information + against**2 * level_variance[onsets] + unsure + differs * of_new_kind**2
         product -= level[onsets] * against
-        enough = own > np.maximum(_PRESENT * whole, 1e-12)
+        enough = information > np.maximum(_PRESENT * whole, 1e-12)
         evidence[n, ends] = np.where(enough, product / np.sqrt(np.where(enough, variance, 1.0)), -np.inf)
         # Evidence is clipped, so that a few wild hours prove nothing; the size is not.
         measured = counted[ends + 1] - counted[onsets]

@@ -16,7 +16,7 @@ SHARES = ((180, 1.0), (365, 0.5), (float("inf"), 0.1))
 
 
 def share_of(age: Numbers) -> Numbers:
-    """The share that is kept of examples whose targets lie so many days before the training."""
+    """The share that is used of examples whose targets lie so many days before the training."""
     return np.asarray(np.select([age <= days for days, _ in SHARES], [share for _, share in SHARES]))
 
 

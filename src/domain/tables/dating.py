@@ -152,9 +152,9 @@ def _refuse_two_orders(table: Table, label: str, column: Column, found: Instants
         )
 
 
-def _refuse_mixed(table: Table, label: str, said: Flags, without: Flags) -> None:
-    if said.any():
-        with_one, with_none = (int(table.lines[np.flatnonzero(which)[0]]) for which in (said, without))
+def _refuse_mixed(table: Table, label: str, with_offset: Flags, without: Flags) -> None:
+    if with_offset.any():
+        with_one, with_none = (int(table.lines[np.flatnonzero(which)[0]]) for which in (with_offset, without))
         raise Refusal(
             f"{table.source}, column {label}: line {with_one} names its offset from UTC and line {with_none} does not. "
             "Give a mapping whose zone says of which zone the latter are"
@@ -211,8 +211,8 @@ def _named_zone(text: str, zone: ZoneInfo) -> str | None:
     # "CET/CEST" is a clock put forward and back.
     if {_FIXED.get((one[1] or "").upper()) for one in found} >= {"+01:00", "+02:00"}:
         return zone.key
-    said = found[0]
-    return said[3] or said[2] or _FIXED.get(said[1].upper(), "UTC")
+    match = found[0]
+    return match[3] or match[2] or _FIXED.get(match[1].upper(), "UTC")
 
 
 def _series(table: Table) -> npt.NDArray[np.int64]:

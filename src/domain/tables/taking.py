@@ -134,15 +134,15 @@ def _instants(
     first = section.instant.columns[0]
     found = read_instants([table.column(name) for name in section.instant.columns], section.instant.order)
     known = found.local != NEVER
-    said = ~np.isnan(found.offset)
+    has_offset = ~np.isnan(found.offset)
     groups = node.codes
     if section.parameter_column:
         groups = groups * 1_000_003 + _texts(table.column(section.parameter_column)).codes
     instants = found.local.copy()
-    instants[known & said] -= (found.offset[known & said] * 1_000_000).astype(np.int64)
-    bare = np.where(known & ~said, found.local, NEVER)
+    instants[known & has_offset] -= (found.offset[known & has_offset] * 1_000_000).astype(np.int64)
+    bare = np.where(known & ~has_offset, found.local, NEVER)
     utc = to_utc(bare, zone_of(section.instant.zone), groups)
-    instants[known & ~said] = utc.instants[known & ~said]
+    instants[known & ~has_offset] = utc.instants[known & ~has_offset]
     empty = ~known & ~found.unread
     early = known & (instants != NEVER) & (instants < _EARLIEST)
     for reason, bad in (

@@ -85,13 +85,13 @@ def only_dates(table: Table) -> Table:
     """The table with those columns only that `understand` looks at in all tables: of instants, names and units."""
     labels = instant_columns(list(map(look_at, table.labels, table.headings, table.columns)), table)
     roles = ("node", "parameter", "unit")
-    kept = [
+    places = [
         place
         for place, label in enumerate(table.labels)
         if label in labels or any(words.has_role(label, role) for role in roles)
     ]
-    headings = [(table.labels[place],) for place in kept]
-    return replace(table, headings=headings, columns=[table.columns[place] for place in kept])
+    headings = [(table.labels[place],) for place in places]
+    return replace(table, headings=headings, columns=[table.columns[place] for place in places])
 
 
 def _worth_reading(columns: Sequence[Sight], date: str) -> tuple[list[Skipped], list[Sight]]:

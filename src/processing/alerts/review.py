@@ -65,7 +65,7 @@ def _carry_out(connection: Connection, runtime: Runtime, decision: Decision, now
         values |= {"severity": condition.severity, "summary": condition.summary, "details": dict(condition.details)}
     if decision.state == RESOLVED:
         values["resolved_at"] = now
-    if decision.is_told:
+    if decision.notify:
         values["notified_at"] = now
     fires = decision.state == FIRING and (alert is None or alert.state == PENDING)
     if fires:
@@ -77,7 +77,7 @@ def _carry_out(connection: Connection, runtime: Runtime, decision: Decision, now
     else:
         statement = update(alerts).where(alerts.c.alert_id == alert.alert_id).values(values)
         row = connection.execute(statement.returning(alerts)).one()
-    if decision.is_told:
+    if decision.notify:
         message = {
             "alert_id": str(row.alert_id),
             "status": row.state,
