@@ -152,7 +152,7 @@ def import_nodes(connection: Connection, nodes: list[Node], now: datetime | None
         statement = insert(tables.nodes).values({"node_name": node.node_id} | says | service)
         changed: dict[str, Any] = {name: statement.excluded[name] for name in (*says, *service)}
         if node.out_of_service and node.out_of_service_since is None:
-            # Said again, it is out since it was said first.
+            # Where it is stated again, the node is out of service since the first statement.
             is_by_hand = stored.out_of_service_reason == BY_HAND
             since = case((is_by_hand, stored.out_of_service_since), else_=changed["out_of_service_since"])
             changed["out_of_service_since"] = since

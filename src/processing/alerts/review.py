@@ -24,7 +24,7 @@ _LOCK = text("SELECT pg_try_advisory_xact_lock(72652001)")
 
 
 def run_alerts(runtime: Runtime, as_of: datetime) -> None:
-    """Checks the rules, if no other replica is doing so; a file of rules that is wrong is an alert of its own."""
+    """Checks the rules, if no other replica is doing so; a file of rules that is wrong is itself an alert."""
     with runtime.database.begin() as connection:
         if connection.scalar(_LOCK):
             review(connection, runtime, as_of)

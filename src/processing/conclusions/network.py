@@ -25,7 +25,7 @@ TIME_RANGES = {
     "30d": (30 * DAY, "1hour"),
 }
 # Inlets and outlets also where they reported nothing: then what came in is not known, however long they have been
-# silent; nobody has said that no water passes there. What somebody took out of service is no part of the network.
+# silent; nobody has stated that no water passes there. What somebody took out of service is no part of the network.
 _PER_NODE = """
     SELECT nodes.node_id, nodes.role, nodes.district_id, nodes.is_active,
         nodes.metadata ->> 'feeding_district_id' AS feeding_district_id,

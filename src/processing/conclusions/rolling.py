@@ -71,8 +71,8 @@ def write_rolling(
         # What changed on a day is in every window that ends after it and begins before its end.
         end = min(ended, day_start(changed[-1], zone, length))
         edges = pd.DatetimeIndex(day_starts(day_start(first, zone, 1 - length), day_start(end, zone, -1), zone))
-        own = daily[(daily["window_start"] >= edges[0]) & (daily["window_start"] < edges[-1])]
-        found = rolling_balances(own, edges, length, apparent_share)
+        within = daily[(daily["window_start"] >= edges[0]) & (daily["window_start"] < edges[-1])]
+        found = rolling_balances(within, edges, length, apparent_share)
         rows = [_row(time_window, window, known) for window in found.to_dict("records")]
         write_changed(connection, district_balances, rows)
 

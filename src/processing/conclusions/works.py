@@ -73,7 +73,7 @@ def districts_of(network: pd.DataFrame) -> dict[str, str | None]:
 
 
 def any_to_attach(connection: Connection) -> bool:
-    """Whether a work was stated, changed or taken back since events last heard of works."""
+    """Whether a work was stated, changed or taken back since works were last attached to events."""
     return bool(connection.scalar(_ANY_TO_ATTACH))
 
 
@@ -113,7 +113,7 @@ def works_to_attach(connection: Connection) -> list[list[str]]:
 
 
 def mark_attached(connection: Connection, noted: Sequence[Sequence[str]]) -> None:
-    """Records that all events say what these works said; one that was changed meanwhile is still to be attached."""
+    """Records that these works are attached to all events; one that was changed meanwhile is still to be attached."""
     if noted:
         bound: Mapping[str, Any] = {
             "works": [work_id for work_id, _ in noted],

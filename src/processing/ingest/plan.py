@@ -49,8 +49,8 @@ def plan_backfill(
         WarehouseError: if BigQuery cannot say what there is.
     """
     # What retention would delete again is not written.
-    kept_from = day_start(as_of - timedelta(days=runtime.settings.retention_metrics_days), runtime.zone)
-    first = max(day_start(start, runtime.zone, -LAG_DAYS), min(kept_from, day_start(start, runtime.zone)))
+    retained_from = day_start(as_of - timedelta(days=runtime.settings.retention_metrics_days), runtime.zone)
+    first = max(day_start(start, runtime.zone, -LAG_DAYS), min(retained_from, day_start(start, runtime.zone)))
     last = min(day_start(end - INSTANT, runtime.zone, 1 + LEAD_DAYS), as_of + INSTANT)
     found, rejected, bytes_read = readings_between(runtime.warehouse(), runtime.settings, node_ids, first, last)
     registered = _register(runtime.database, {node.node_id: {} for node in found}, as_of)

@@ -124,7 +124,7 @@ def portions(
     Nothing that is read holds more than twice `most_readings`, but a single day of a single node.
 
     Args:
-        read: reads nodes from `start` up to an instant; raises TooManyReadings where there are more than it is told.
+        read: reads nodes from `start` up to an instant; raises TooManyReadings where there are more than its limit.
         end: exclusive; a slice that turns out shorter ends on a local midnight before.
 
     Returns:

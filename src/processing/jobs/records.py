@@ -71,7 +71,7 @@ def claim_by_hand(database: Engine, job_type: str, job_name: str, now: datetime,
 
 
 def instant_of(job: Row[Any]) -> datetime:
-    """The instant that a job stands for, however late it is worked on: its tick, or when it was asked for by hand.
+    """The instant that a job stands for, however late it is worked on: its tick, or when it was requested by hand.
 
     Args:
         job: a row with the job's `scheduled_for` and `created_at`.

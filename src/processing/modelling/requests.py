@@ -39,7 +39,7 @@ Answer = tuple[str, str]
 
 
 def run_requests(runtime: Runtime, send: Callable[[UUID, int], None], as_of: datetime) -> None:
-    """Answers what was asked: oldest first, and first of all what trainings that were started have come to.
+    """Answers requests, oldest first, also with the outcome of trainings; then starts the trainings that are left.
 
     Args:
         send: offers a chunk of a job to the replicas, such as `Queue.send_training`.
@@ -121,7 +121,7 @@ def _training_answer(runtime: Runtime, connection: Connection, request: Row[Any]
 
 
 def _trained(runtime: Runtime, connection: Connection, request: Row[Any], job: Row[Any, Any, Any]) -> Answer:
-    """What a training that has ended came to; each model of it knows who asked for it."""
+    """The outcome of a training that has ended; who requested it is recorded with each of its models."""
     columns = job_chunks.c
     parts = connection.execute(select(columns.scope, columns.result_summary).where(columns.job_id == job.job_id)).all()
     models = [UUID(part.result_summary["model_id"]) for part in parts if "model_id" in part.result_summary]

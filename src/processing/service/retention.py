@@ -38,9 +38,9 @@ from src.processing.jobs.runtime import Runtime
 from src.processing.jobs.scheduled import Done, run_scheduled
 
 JOB_TYPE = "retention"
-# Forecasts further ahead than models are judged by are kept so long: every cycle writes newer ones.
+# Forecasts further ahead than models are judged by are retained so long: every cycle writes newer ones.
 FAR_FORECASTS = timedelta(days=1)
-# Every check over a day is kept so long.
+# Every check over a day is retained so long.
 EVERY_CHECK, THINNED_WITHIN = timedelta(days=2), timedelta(days=30)
 # Of 8 KiB each: some hundred thousand rows.
 BATCH_BLOCKS = 8192
@@ -69,7 +69,7 @@ def _delete_old(runtime: Runtime, as_of: datetime) -> Done:
     # Weeks that late readings reach are judged again by what was known in them; for older ones, which only a backfill
     # reaches, habits are learned anew.
     weeks_of_habits = settings.late_arrival_lookback_days + 14
-    # Of balances, a policy drops only what is older than all that is kept of them.
+    # Of balances, a policy drops only what is older than all that is retained.
     balances: list[tuple[Table, ColumnElement[bool]]] = []
     for table in (network_efficiency, district_balances):
         is_hour = table.c.time_window == "1hour"

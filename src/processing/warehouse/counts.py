@@ -21,13 +21,13 @@ _scalar = bigquery.ScalarQueryParameter
 DESCRIPTION = ("node_name", "node_type", "district_id")
 # A job reads whole local days, and the days before them: with the zone's offset, so much before its beginning.
 BEFORE = timedelta(days=LEAD_DAYS + 1)
-# Names that hold something other than blanks; what a name may be is said in `domain.names`, and checked there.
+# Names that hold something other than blanks; what a name may be is defined and checked in `domain.names`.
 _NOT_BLANK = r"r'[^\s\pZ\x{85}\x{1c}-\x{1f}]'"
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked about: timely are the instants of [since, as_of].
+    """What a look at the warehouse covers: timely are the instants of [since, as_of].
 
     Attributes:
         whole: nothing older than `since` is ever read: what is seen of a node without a watermark is all there is.
@@ -184,7 +184,7 @@ def count_between(
     """A row for each node with readings in [start, end) or in the days before: how many of the former it has.
 
     Args:
-        node_ids: those asked about; none named: all.
+        node_ids: those looked at; none named: all.
 
     Returns:
         Rows of node_id, readings and (where the table knows districts) districts; the bytes processed.

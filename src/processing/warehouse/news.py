@@ -51,8 +51,8 @@ class News:
 
     Attributes:
         nodes: those with readings to take in.
-        rejected: how many rows belong to no node or no time, and what is told of nodes but cannot be stored, by reason.
-        unknown: what the readings tell of nodes that have no watermark.
+        rejected: how many rows belong to no node or no time, and nodes whose description cannot be stored, by reason.
+        unknown: how the readings describe nodes that have no watermark.
         fewer: nodes with nothing new, of whose recent rows some are out of sight by now: how many are left.
         bytes_read: what finding out processed.
         problem: why some nodes could not be looked up.
@@ -187,7 +187,7 @@ def _of(row: Any, read_from: datetime, readings: int) -> NodeNews:
 
 
 def _districts(row: Any) -> tuple[str, ...] | None:
-    """Where the rows are stored; None where that is not known, or cannot be kept until they are read."""
+    """Where the rows are stored; None where that is not known, or cannot be stored until they are read."""
     districts = row.get("districts")
     return None if districts is None or any(map(problem_of_text, districts)) else tuple(sorted(districts))
 

@@ -45,9 +45,9 @@ class TooManyReadings(Exception):
 @dataclass(frozen=True)
 class Readings:
     """`frame` has the columns of `SCHEMA`: node_id (category), timestamps (datetime64[us, UTC]), measurements float64;
-    and of `OPTIONAL` those in which anything is said: is_interpolated (bool), data_quality_score (float64).
+    and of `OPTIONAL` those that have any value: is_interpolated (bool), data_quality_score (float64).
 
-    `bytes_read` is what the warehouse processed for it; 0 where it does not tell.
+    `bytes_read` is what the warehouse processed for it; 0 where that is not known.
     """
 
     frame: pd.DataFrame
