@@ -79,8 +79,8 @@ NETWORK_METRICS = """
     WHERE time_range = $1 ORDER BY computation_timestamp DESC LIMIT 1
 """
 
-# Newest first, from before the cursor ($4); of one district ($5) where one is named, with what it says of itself. Which
-# windows lie in a span is said by the condition.
+# Newest first, from before the cursor ($4); of one district ($5) where one is named, with its description. The
+# condition selects the windows of a span.
 _NETWORK_EFFICIENCY = """
     SELECT computation_timestamp, window_start, window_end, total_input_volume, total_output_volume,
         total_loss_volume, efficiency_percentage, method, coverage, reason, active_nodes, total_nodes,

@@ -26,7 +26,7 @@ class Usage:
         (self._refused if refused else self._requests)[key_id, address] += 1
 
     async def write(self, database: asyncpg.Pool) -> None:
-        """Adds what was counted since the last time to the database; what cannot be written is kept."""
+        """Adds what was counted since the last time to the database; what cannot be written stays for the next time."""
         requests, refused = self._requests, self._refused
         if not requests and not refused:
             return

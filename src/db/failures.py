@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 
 # A lock held by others for too long, a deadlock, two transactions that cannot be put in an order.
 _CONFLICTS = frozenset({"55P03", "40P01", "40001"})
-# The server was told to stop, crashed, or is still starting.
+# The server was stopped, crashed, or is still starting.
 _SERVER_AWAY = frozenset({"57P01", "57P02", "57P03"})
 _CONNECTION_EXCEPTION = "08"
 # Of those exceptions the one that says that rows are not of the columns' kinds.

@@ -53,7 +53,7 @@ nodes = Table(
     Column("longitude", Double),
     Column("installation_date", Date),
     Column("is_active", Boolean, nullable=False, server_default=text("true")),
-    # Since when nothing is concluded of it, and whether somebody said so or nothing was heard of it.
+    # Since when nothing is concluded of it, and whether somebody declared that or it sent no readings.
     _instant("out_of_service_since"),
     Column("out_of_service_reason", Text),
     _json("metadata"),
@@ -363,7 +363,7 @@ ml_predictions_cache = Table(
     Index("ml_predictions_cache_by_node", "node_id", "prediction_timestamp"),
 )
 
-# What districts' multivariate detectors said, whether or not it became an event.
+# Alarms of districts' multivariate detectors, whether or not they became events.
 detector_alarms = Table(
     "detector_alarms",
     metadata,
@@ -488,7 +488,7 @@ node_channels = Table(
     # Null: not learned yet.
     _instant("valid_from"),
     _instant("learned_at"),
-    # Hours looked at; of too few nothing is said.
+    # Hours looked at; where they are too few, nothing else is known.
     Column("hours", Integer, nullable=False, server_default=text("0")),
     # Whether it enters averages, limits and quality.
     Column("is_counted", Boolean, nullable=False, server_default=text("true")),
@@ -600,7 +600,7 @@ alerts = Table(
     Index("alerts_by_time", "since", "alert_id"),
 )
 
-# Messages about alerts, one per channel, kept until they are delivered or given up; real time, whatever clock is
+# Messages about alerts, one per channel, stored until they are delivered or given up; real time, whatever clock is
 # injected.
 alert_deliveries = Table(
     "alert_deliveries",

@@ -73,16 +73,16 @@ def serve(settings: Settings, folder: Path) -> int:
     ready = folder / "ready"
     ready.unlink(missing_ok=True)
     with engines.bigquery(folder, "0.0.0.0", PORTS) as address:
-        own = Settings(**address)  # type: ignore[arg-type]
+        stand_in = Settings(**address)  # type: ignore[arg-type]
         fed = clock.now()
-        load(own, Dataset(between(simulated, offset, simulation.START + offset, fed), [], fed))
+        load(stand_in, Dataset(between(simulated, offset, simulation.START + offset, fed), [], fed))
         ready.touch()
         logger(__name__).info("the stand-in has its readings", until=fed.isoformat())
         while not stopping.wait(_FEED_SECONDS):
             now = clock.now()
             rows = between(simulated, offset, fed, now)
             if len(rows):
-                append(own, rows)
+                append(stand_in, rows)
             fed = now
     return 0
 

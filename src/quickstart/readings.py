@@ -33,7 +33,7 @@ def dataset_of(
 
     Args:
         zone: the utility's.
-        keep_in: the folder in which the mapping is kept.
+        keep_in: the folder in which the mapping is stored.
 
     Raises:
         Refusal: with a sentence, where nothing was taken.

@@ -15,7 +15,7 @@ Text = Annotated[str, AfterValidator(storable)]
 
 
 class ModelRemark(BaseModel):
-    """Why it is asked: kept with the decision."""
+    """Why it is requested: stored with the decision."""
 
     model_config = ConfigDict(extra="forbid")
 
