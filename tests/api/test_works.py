@@ -109,7 +109,7 @@ def test_works_are_listed_by_place_and_span_in_pages(writer: httpx.Client):
         ({"created_by": "Bruno"}, "created_by", "not permitted"),
     ],
 )
-def test_what_is_wrong_with_a_work_is_said_and_nothing_stated(
+def test_what_is_wrong_with_a_work_is_explained_and_nothing_stated(
     writer: httpx.Client, database_of_api: Engine, changed: dict[str, Any], field: str, message: str
 ):
     values = {"kind": "closure", "node_id": "n1", "begin": at(0), "end": at(2)} | changed

@@ -36,7 +36,7 @@ def test_input_consumption_and_leaks_are_those_of_the_simulation(balances: pd.Da
     daily = balances[balances["time_window"] == "1day"].set_index("window_start").sort_index()
     # The instant that the job stands for, never the real one.
     assert set(daily["computation_timestamp"]) == {pd.Timestamp(network().end)}
-    # Ten times its flow was what the lake's meter said for an hour of this day.
+    # For an hour of this day the lake's meter showed ten times its flow.
     spikes = pd.Timestamp(simulation.FAULTS[2].begin).tz_convert("Europe/Rome").normalize()
     daily = daily[daily.index != spikes.tz_convert("UTC")].iloc[1:]
     assert len(daily) >= 25

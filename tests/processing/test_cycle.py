@@ -127,8 +127,8 @@ def test_a_node_whose_recent_rows_nobody_counted_is_read_once_more(stack: Settin
 def test_names_that_no_node_can_bear_are_counted_and_stop_nobody(stack: Settings, database: Engine):
     bad = ["n\x00ul", "x" * 256, "é" * 2700]
     readings = readings_of(["n", "m", *bad], days=0.25, minutes=60)
-    told = readings["node_id"].map({"n": "Città\x00", "m": "Mare"})
-    put(stack, readings.assign(node_name=told, node_type=told, district_id=told))
+    names = readings["node_id"].map({"n": "Città\x00", "m": "Mare"})
+    put(stack, readings.assign(node_name=names, node_type=names, district_id=names))
     job = run_cycle(stack, AS_OF)
     assert (job["status"], job["total_items"], job["failed_items"]) == ("completed", 2, 0)
     assert job["result_summary"]["rejected"] == {

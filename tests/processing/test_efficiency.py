@@ -1,4 +1,4 @@
-"""The water balance: litres add up, what is not known is said, and published worked examples come out."""
+"""The water balance: litres add up, what is not known is stated, and published worked examples come out."""
 
 from __future__ import annotations
 
