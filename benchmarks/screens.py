@@ -27,7 +27,7 @@ from tests.browser.tab import Tab
 ROUNDS = 5
 KB = 1000
 YEAR = f"{PAGES['node']}?time_window=1hour&start_time=2022-06-15T00:00:00Z&end_time=2023-06-15T00:00:00Z"
-# What somebody waits for: milliseconds since the address was asked for, once it is there and painted.
+# What somebody waits for: milliseconds since the address was requested, once it is there and painted.
 _OVERVIEW = "() => document.querySelectorAll('main .card').length > 3 && performance.now()"
 _YEAR = """() => { const canvas = document.querySelector('main canvas'); if (!canvas?.width) return false;
     const inked = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data
