@@ -25,7 +25,7 @@ _ORDER = ("flow_rate", "pressure", "temperature")
 # Figures agree to this share where one is the other, and hours' means where one is a multiple of the other: readings
 # are rounded to their last digit.
 _SAME, _PROPORTIONAL = 1e-9, 0.005
-# A channel that stands as still as this says nothing about a multiple of another.
+# A channel that stands as still as this cannot be compared with a multiple of another.
 _LEAST_SPREAD = 0.05
 # Mains bear 16 bar where they are not made for more. In one that carries so much pressure hardly moves: half of it and
 # a swing like that of a street's pressure is another unit.

@@ -77,7 +77,7 @@ def channels_of(
 def unusable(
     node_ids: Sequence[str], stated: Mapping[str, Mapping[str, Any]], conventions: Conventions
 ) -> dict[str, str]:
-    """The nodes whose statements `channels_of` refuses, with what it says of each."""
+    """The nodes whose statements `channels_of` refuses, with its reason for each."""
     problems = {}
     for node_id in node_ids:
         try:

@@ -60,7 +60,7 @@ def night_flow_loss(
     excess = (nights["flow"] - connections * use_per_connection / 3600).clip(lower=0)
     latest = pd.DataFrame({"excess": excess, "pressure": nights["pressure"]})
     latest = latest.reindex(latest.index.union(hours)).ffill().reindex(hours)
-    # A night of throttled or failed pressure says nothing of the day's leakage.
+    # A night of throttled or failed pressure does not show the day's leakage.
     ratio = (inflow["pressure"] / latest["pressure"].where(latest["pressure"] > 0)).clip(1 / _MOST_RATIO, _MOST_RATIO)
     factor = ratio**exponent
     return latest["excess"] * 3.6 * factor.fillna(1.0)

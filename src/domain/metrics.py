@@ -1,7 +1,7 @@
 """Window metrics: 5min from readings; 1hour and 1day merged exactly from the 5min rows, their volume and coverage from
 the time that readings vouch for.
 
-Everything is computed over all nodes at once. What a window says depends only on the readings of the local days around
+Everything is computed over all nodes at once. A window's figures depend only on the readings of the local days around
 it (see `vouching`), never on how many were read together, so that any chunking and any re-run gives the same bits.
 """
 

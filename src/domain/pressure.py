@@ -19,7 +19,7 @@ from scipy import special
 Numbers = npt.NDArray[np.float64]
 # Fewer nights do not separate leakage from use.
 FEWEST_NIGHTS = 21
-# A wider interval, as a share of the exponent, does not tell a saving, which is about proportional to it.
+# A wider interval, as a share of the exponent, does not determine a saving, which is about proportional to it.
 WIDEST_INTERVAL = 1.2
 CONFIDENCE = 0.95
 # What holes and cracks in pipes can do; an interval wholly outside is something else than leakage.

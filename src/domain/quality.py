@@ -90,7 +90,7 @@ def _validity(readings: Floats, counts: Mapping[str, Floats], set_aside: Mapping
     """The share of values that were not set aside, as a mean over the measurements that there are; NaN: nothing came.
 
     A measurement has lost its own values set aside, and one with every row that was set aside as a whole: a bad
-    pressure says nothing of the flow beside it.
+    pressure does not make the flow beside it invalid.
 
     Args:
         readings: rows with at least one valid value.

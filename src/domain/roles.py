@@ -1,6 +1,6 @@
 """What nodes and their channels are taken for: by what people state, and where they state nothing by how it behaves.
 
-A belief rests on evidence that stands beside it in words; where nothing speaks for one, there is none, and the reason
+A belief rests on evidence that stands beside it in words; without evidence there is none, and the reason
 says what is missing. Nothing is concluded from a belief: it is there to be confirmed in the node file.
 """
 
@@ -81,7 +81,7 @@ class Channel:
 
     @property
     def is_measured(self) -> bool:
-        """Whether it is recorded, and measures what it says."""
+        """Whether it is recorded, and measures what its name says."""
         return self.days > 0 and self.is_counted
 
     def is_habit(self, days: int) -> bool:
@@ -121,7 +121,7 @@ class Node:
     has_forecast: bool = False
 
     def measures(self, *measurements: str) -> bool:
-        """Whether any of these is recorded, and is what it says."""
+        """Whether any of these is recorded, and is what its name says."""
         return any(name in self.channels and self.channels[name].is_measured for name in measurements)
 
     @property
@@ -140,7 +140,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Belief:
-    """A value, None where nothing speaks for one, and why, in sentences."""
+    """A value, None where there is no evidence for one, and why, in sentences."""
 
     value: str | None
     why: tuple[str, ...]
@@ -215,7 +215,7 @@ def _of_pressure(node: Node, named: Role | None) -> Belief:
 
 
 def believed_districts(nodes: Sequence[Node]) -> dict[str, Belief]:
-    """Of nodes that are in no district, the one that their name or their place speaks for; others are left out."""
+    """Of nodes that are in no district, the one that their name or their place suggests; others are left out."""
     districts = {node.district_id for node in nodes if node.district_id}
     without = [node for node in nodes if not node.district_id]
     found: dict[str, Belief] = {}

@@ -23,8 +23,8 @@ from src.vocabulary import BalanceMethod
 
 # The shorter of the windows; at least this share of the days of any must be known.
 MONTH, LEAST_KNOWN = 30, 0.9
-# Figures are added up exactly, in multiples of 2 ** -20: a window's sum is the same wherever adding began, so that what
-# says the same is not written again.
+# Figures are added up exactly, in multiples of 2 ** -20: a window's sum is the same wherever adding began, so that
+# equal rows are not written again.
 _QUANTA = 2.0**20
 _MIXED: BalanceMethod = "mixed"
 
@@ -137,7 +137,7 @@ def _sums(values: Numbers, days: int) -> Numbers:
 
 
 def _estimated(daily: pd.DataFrame, volumes: dict[str, Numbers], known: _Known, days: int) -> Numbers:
-    """The share of the water that was estimated: on known days as these say, of missing ones all."""
+    """The share of the water that was estimated: on known days their estimated share, of missing ones all."""
     share = daily["estimated_share"].to_numpy("float64")
     has_share = known.mask & np.isfinite(share)
     water = np.where(has_share, np.nan_to_num(volumes["input"]) + np.nan_to_num(volumes["output"]), 0.0)

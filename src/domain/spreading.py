@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Vouched:
-    """What spans say of windows, one entry per node and window with any vouched time, in that order.
+    """Figures of windows from spans, one entry per node and window with any vouched time, in that order.
 
     `seconds` of the window that are vouched for; `amount` m³ (NaN: no water measured) and how much of it is
     `estimated`; `mean`, `low` and `high` by time, NaN where means go by readings; `reading`, a row whose span lies in

@@ -135,8 +135,8 @@ def backfill(runtime: Runtime, start: datetime, end: datetime, node_ids: Sequenc
 def _resumed(runtime: Runtime, name: str) -> UUID | None:
     """The same backfill, interrupted earlier and now running again, to be gone on with.
 
-    A service that saw it fall silent has called it failed meanwhile; its chunks say what is left. Whoever interrupts it
-    often does not use its chunks' attempts up.
+    A service that saw it fall silent has called it failed meanwhile; its chunks show what is left. Frequent
+    interruptions do not use its chunks' attempts up.
     """
     row, chunk = processing_jobs.c, job_chunks.c
     has_chunks_left = exists().where(chunk.job_id == row.job_id, chunk.status == "queued")

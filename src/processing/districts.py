@@ -35,7 +35,7 @@ class District(BaseModel):
 
 
 def import_districts(connection: Connection, districts: list[District]) -> None:
-    """Adds the districts or changes what the file says of them; what it leaves empty stays as it is."""
+    """Adds the districts or changes what the file states of them; what it leaves empty stays as it is."""
     for district in districts:
         says = district.model_dump(exclude_none=True)
         statement = insert(tables.districts).values(says)

@@ -140,7 +140,7 @@ def detect(
     found, levels = leaks_beside_works(seen, judged_from, known_leaks, circumstances.works)
     specific += found
     deviation, sound = (from_new_levels(values, signals, levels) for values in (deviation, sound))
-    # Nor does it move the level that other hours are compared with, of which calm hours say most.
+    # Nor does it move the level that other hours are compared with; calm hours weigh most in it.
     calm = np.minimum((np.median(habits.spread, axis=1) / spread) ** 2, 1.0)
     level = level_of(np.where(comes_and_goes(sound, spread), np.nan, sound), calm)
     off_pattern = list(pattern.off_pattern(signals, cells, habits, deviation, level))
@@ -178,7 +178,7 @@ def _covered(signals: Signals, findings: Iterable[Finding]) -> Flags:
 
 
 def _with_balances(faulty: Flags, signals: Signals) -> Flags:
-    """The same, with what districts' balances say while one of the meters that they are made of is at fault."""
+    """The same, with the signals of districts' balances while one of the meters that they are made of is at fault."""
     listed = signals.listed
     measures = listed["measurement"] == "flow_rate"
     covered = faulty.copy()
@@ -209,7 +209,7 @@ def _while_loss_is_unknown(deviation: Floats, signals: Signals, habits: Habits, 
 
 
 def explanation_of(finding: Finding, others: Iterable[Finding]) -> Finding | None:
-    """The finding of the same signal that says better what an unusual one is about."""
+    """The finding of the same signal that explains an unusual one better."""
     if finding.method != "pattern":
         return None
     candidates = (

@@ -26,7 +26,7 @@ USUAL_TIMES = 3
 ZERO_IS_USUAL = 0.05
 # What is over within so many hours comes and goes.
 SHORT_HOURS = 12
-# Spreads of a signal beyond which a deviation says no more.
+# A deviation beyond so many spreads of its signal counts as so many.
 CLIP = 5.0
 
 
@@ -40,7 +40,7 @@ class Figures:
     gap that happened `USUAL_TIMES` times; `change` and `spike`, the largest usual ones; `usual_low` and `usual_high`,
     what hourly means went beyond on `USUAL_DAYS` days that lie `USUAL_SPAN` days apart, whatever events lay over them;
     `unrest`, how far all but 2 % of hours lie from what was expected, as a share of the mean; `step`, in which the
-    sensor's readings go up and down (0: too fine to tell); `zeros`, the share of hours in which nothing flowed for a
+    sensor's readings go up and down (0: too fine to see); `zeros`, the share of hours in which nothing flowed for a
     time, and `busy_hours`, the longest run without such an hour; `recurs` by local hour (n × 24), how often it was far
     above what is expected then, for a short time (0: fewer than `USUAL_TIMES`). Spreads are robust standard deviations.
     """

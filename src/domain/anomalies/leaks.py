@@ -138,7 +138,7 @@ class _Series:
     measurement: str
 
     def is_below(self, level: float, begin: int, row: int) -> bool:
-        """Whether the last hours that are known, up to a row, all say that averages since `begin` are below a level."""
+        """Whether in all of the last known hours up to a row the average since `begin` is below a level."""
         known = np.flatnonzero(np.isfinite(self.deviation[begin : row + 1])) + begin
         if len(known) < AVERAGE_HOURS[0] // 2 + QUIET_HOURS:
             return False
@@ -193,7 +193,7 @@ class _Search:
         moved = shifts(self._usable[:, places], self._cells, self._habits.of(places), first)
         with np.errstate(invalid="ignore"):
             smallest = np.array(SMALLEST)[:, None, None] * self._smallest[places]
-            # A few hours say nothing of less than a meter's step.
+            # A few hours cannot show less than a meter's step.
             young = np.array(AGES)[:, None, None] < ABRUPT_HOURS
             smallest = np.where(young, np.fmax(smallest, self._habits.step[places]), smallest)
             wanted = moved.size > smallest

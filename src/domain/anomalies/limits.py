@@ -116,11 +116,11 @@ class Band:
 def unfit_limits(
     signals: Signals, habits: Habits, limits: list[Limits], unfit: list[tuple[str, ...]], since: datetime
 ) -> Iterator[Finding]:
-    """One event for each point whose ordinary operation crosses limits of service: they say nothing there.
+    """One event for each point whose ordinary operation crosses limits of service: they are useless there.
 
     Args:
         limits: those of service, aligned with the signals as are the names in `unfit`.
-        since: when the habits began to hold that say so.
+        since: when the habits that show this began to hold.
     """
     for column in (n for n, names in enumerate(unfit) if names):
         signal = signals.listed.iloc[column]

@@ -20,7 +20,7 @@ from src.domain.anomalies.signals import Flags, Floats
 
 # The weight of the newest hour: half of what is judged is younger than two hours.
 SMOOTHING = 0.3
-# Deviations beyond so many spreads say no more.
+# Deviations beyond so many spreads count as so many.
 CLIP = 6.0
 # With less of an average's weight on hours that were measured, the signal is silent.
 _FADED = 0.5

@@ -97,7 +97,7 @@ def joined(profiles: Sequence[Profile]) -> Profile:
 
 
 def least_spread(mean: Floats, step: Floats) -> Floats:
-    """The least spread of each signal, as a column: what a meter cannot tell apart."""
+    """The least spread of each signal, as a column: differences that a meter cannot resolve."""
     coarse = _ROUNDING * np.nan_to_num(step)
     return np.asarray(np.maximum(np.maximum(np.abs(mean) * _LEAST_SPREAD, coarse), 1e-6)[:, None])
 

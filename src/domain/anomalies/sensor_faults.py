@@ -26,12 +26,12 @@ EVERY_NODE = "*"
 SPIKE_TIMES, CHANGE_TIMES, SPREADS, SPIKE_TIMES_MEAN = 3.0, 4.0, 8.0, 2.0
 # Spikes or steps for so many hours are no accident.
 _LASTING_HOURS = 4
-# So many sensors of a district that swing in the same hour tell of the water.
+# Where so many sensors of a district swing in the same hour, it is the water.
 TRANSIENT_SENSORS = 3
 # Rejected readings are a fault where they are this share of an hour's.
 REJECTED_SHARE = 0.25
 _QUIET_HOURS = {"flat_line": 6, "silent": 1, "spikes": 6, "jump": 6, "negative_flow": 3, "out_of_range": 3}
-# Placeholders are none: where a device has measured nothing it says so, and data quality names it.
+# Placeholders are none: with them a device states that it has measured nothing, and data quality names it.
 _REASONS: dict[AnomalyType, tuple[str, ...]] = {
     "negative_flow": ("flow_rate_negative",),
     "out_of_range": (

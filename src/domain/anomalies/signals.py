@@ -29,7 +29,7 @@ MEASURED = {
 LOSS, INFLOW = "loss", "inflow"
 HOUR = timedelta(hours=1)
 WORKDAY, SATURDAY, HOLIDAY = 0, 1, 2
-# Cells of a week as habits tell them apart: three kinds of day, 24 hours each.
+# Cells of a week as habits distinguish them: three kinds of day, 24 hours each.
 CELLS = 72
 
 

@@ -144,7 +144,7 @@ def _same(stored: Finding, found: Finding) -> bool:
     if stored.subject != found.subject or _direction(stored) != _direction(found):
         return False
     if _is_leak(found):
-        # Leaks may lie on top of each other: the step tells them apart.
+        # Leaks may lie on top of each other: the step distinguishes them.
         return abs(stored.begin - found.begin) <= 12 * HOUR
     return overlap(stored.begin, stored.end, found.begin, found.end)
 
@@ -181,8 +181,8 @@ def usable_hours(signals: Signals, stored: Iterable[Stored]) -> Flags:
     """Hours of each signal that may become a habit: those no event lies over, nor did in its first two weeks.
 
     Events that were resolved by hand are normal. So is a level that a work explains, from its first
-    hour on, and what recurs (see `recurring`), whatever it was called at first; of events that say nothing of the water
-    there is nothing to keep out.
+    hour on, and what recurs (see `recurring`), whatever it was called at first; events that
+    do not concern the water keep no hours out.
     """
     usable = np.ones(signals.mean.shape, dtype=bool)
     if signals.hours.empty:

@@ -39,8 +39,8 @@ AHEAD = "it lies in the future: a clock ran ahead"
 class Watch:
     """Keeps the events of a span of time while it is judged from its first hour to its last.
 
-    `stored` are the events that were open at its begin or began since; `touched` those that are new or say something
-    else than before.
+    `stored` are the events that were open at its begin or began since; `touched` those that are new or have
+    changed.
     """
 
     stored: list[Stored]
@@ -63,7 +63,7 @@ class Watch:
                 late in the week it begins, so that the same hours are always judged alike.
 
         Returns:
-            What each multivariate detector, by its model, says of the week up to the span's end, active or not.
+            The alarms of each multivariate detector, by its model, in the week up to the span's end, active or not.
         """
         start, end = span
         monday = monday_of(start, zone)

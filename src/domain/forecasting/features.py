@@ -27,7 +27,7 @@ LEAST_WEEKS = 3
 FLOWED_WITHIN_DAYS = 28
 # So many days before an origin are looked at: the level, and before each of its days the usual ones.
 LOOK_BACK_DAYS = LEVEL_DAYS + WEEK * (USUAL_DAYS + 1)
-# Below this share of its hours known, a node's recent level says nothing.
+# Below this share of its hours known, a node's recent level means nothing.
 ENOUGH_KNOWN = 0.25
 _GROUP_DAYS = {0: 10, 1: USUAL_DAYS, 2: USUAL_DAYS}
 _RECENT_HOURS = (1, 3, 6, 12, 24, 48, 72, 168)

@@ -17,7 +17,7 @@ COVERAGE = 0.9
 # Hours ahead up to which errors are alike; parts of the day, by their first hour.
 NEAR = (3, 6, 12, 24, 48, 96, 168)
 PARTS = (0, 5, 9, 13, 18, 22)
-# Fewer errors than this say nothing of a node of its own.
+# With fewer errors than this a node has no width of its own.
 ENOUGH_ERRORS = 200
 # No node is so regular that its errors could be known to less than this share of its flow.
 LEAST_SPREAD = 0.01

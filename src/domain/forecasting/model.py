@@ -48,7 +48,7 @@ class Forecaster:
     boosters: Boosters
     intervals: Intervals
     watches: Mapping[str, Watch]
-    # What the history need not tell: last year, for the days from `remembered_from` on, as `History.last_year`.
+    # What the history need not hold: last year, for the days from `remembered_from` on, as `History.last_year`.
     last_year: Numbers
     remembered_from: date
 

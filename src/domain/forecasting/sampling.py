@@ -23,7 +23,7 @@ def share_of(age: Numbers) -> Numbers:
 def chosen(examples: Examples, nodes: Sequence[str], first_hour: int, until: int, part: float) -> npt.NDArray[np.bool_]:
     """Whether each example is learned from: its target is known by the training, and its hash falls into its share.
 
-    Features are made before, from the whole series, so that what they say of the past is true.
+    Features are made before, from the whole series, so that those about the past are true.
 
     Args:
         nodes: the names of the nodes that the examples number.

@@ -140,7 +140,7 @@ def _skipped(hours: npt.NDArray[np.int64], zone: tzinfo) -> Flags:
 
 
 def _passes(micros: Micros, twice: Flags, series: npt.NDArray[np.int64]) -> tuple[Flags, Flags]:
-    """Of times that come twice, which are those of summer time; and where only a guess says so."""
+    """Of times that come twice, which are those of summer time; and where that is only a guess."""
     is_summer, is_open = np.ones(len(micros), dtype=np.bool_), np.zeros(len(micros), dtype=np.bool_)
     places = np.flatnonzero(twice)
     if not len(places):

@@ -85,7 +85,7 @@ def instant_columns(seen: Sequence[Sight], table: Table) -> list[str]:
 
 
 def instant_of(tables: Sequence[Table], labels: list[str], zone: ZoneInfo, assumptions: list[str]) -> Instant:
-    """How these columns are instants; what the tables do not say is added to the assumptions.
+    """How these columns are instants; what the tables do not show is added to the assumptions.
 
     Raises:
         Refusal: where the order of day and month is another in each table, or only some instants name their offset.
@@ -162,7 +162,7 @@ def _refuse_mixed(table: Table, label: str, with_offset: Flags, without: Flags) 
 
 
 def _guessed(tables: Sequence[Table], labels: list[str], order: str | None, name: str) -> list[str]:
-    """A sentence where the order of rows does not tell which of two hours is meant."""
+    """A sentence where the order of rows does not show which of two hours is meant."""
     for table in tables:
         found = read_instants([table.column(one) for one in labels], order)
         bare = np.where(np.isnan(found.offset), found.local, NEVER)

@@ -22,7 +22,7 @@ from src.domain.tables.mapping import Channel, Section
 from src.domain.tables.table import NEVER, Column, Flags, Floats, Problem, Refusal, Table
 from src.domain.units import UnknownUnit, conversion, converted
 
-# Reasons that say that nothing stood there, and not that something was lost.
+# Reasons that mean that nothing stood there, and not that something was lost.
 NOTHING_THERE = ("no value", "placeholder")
 _UNNAMED_COLUMN = "a column of numbers that the mapping does not name"
 _EARLIEST = int(np.datetime64("2000-01-01", "us").astype(np.int64))
@@ -157,7 +157,7 @@ def _instants(
 
 
 def _unnamed_columns(table: Table, section: Section) -> list[Problem]:
-    """Columns of numbers of which the mapping says nothing."""
+    """Columns of numbers that the mapping does not mention."""
     named = {*section.needed(), *(one.column for one in section.skipped)}
     unnamed = [label for label in table.labels if label not in named and _has_numbers(table.column(label))]
     if not unnamed:

@@ -23,7 +23,7 @@ _MOST_PARAMETERS = 5_000
 
 @dataclass
 class Understanding:
-    """A mapping, and a sentence for everything in it that the table does not say itself.
+    """A mapping, and a sentence for everything in it that the table does not show itself.
 
     Attributes:
         units_assumed: the measurements whose unit is an assumption, with that unit.
@@ -38,7 +38,7 @@ def understand(tables: Sequence[Table], zone: ZoneInfo) -> Understanding:
     """The mapping for tables with the same headings.
 
     Args:
-        zone: the utility's, of times that do not say theirs.
+        zone: the utility's, of times without a zone of their own.
 
     Raises:
         Refusal: where no instant or no measurement is found in it, or two columns are one thing.

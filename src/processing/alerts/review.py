@@ -36,7 +36,7 @@ def review(connection: Connection, runtime: Runtime, now: datetime) -> list[Deci
     try:
         rules = load_rules(Path(runtime.settings.alert_rules_file))
     except RulesError as error:
-        # What the rules would say now is not known: of the other alerts nothing is decided.
+        # What the rules would find now is not known: the other alerts stay as they are.
         found = [Condition(RULES_WRONG, "file", "critical", str(error)[:1000])]
         standing = [alert for alert in standing if alert.rule == RULES_WRONG]
     else:

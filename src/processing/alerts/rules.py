@@ -1,4 +1,4 @@
-"""The rules of alerts, as their file says them."""
+"""The rules of alerts, as read from their file."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ def _write_span(
 ) -> int:
     zone = runtime.zone
     start, end = (pd.Timestamp(instant) for instant in span)
-    # The night before tells what leaks on the first morning.
+    # The night before shows what leaks on the first morning.
     first_hour = start.floor("h")
     hours = pd.date_range(first_hour - pd.Timedelta(days=1), end, freq="1h")
     of_hours = with_rest_of_hours(connection, windows_of(connection, meters, "1hour", hours), zone)

@@ -115,7 +115,7 @@ def _per_node(connection: Connection, start: datetime, end: datetime, finest: st
         parts.append(_WINDOWS.format(n=n))
         bound |= {f"window_{n}": window, f"start_{n}": first, f"end_{n}": last}
         whole += last - first if window != "5min" else timedelta(0)
-    # In less than an hour nobody can tell.
+    # In less than an hour that cannot be seen.
     bound["whole_seconds"] = whole.total_seconds() or None
     return pd.read_sql(text(_PER_NODE.format(windows=" UNION ALL ".join(parts))), connection, params=bound)
 

@@ -97,7 +97,7 @@ def _row(time_window: RollingWindow, window: Mapping[Any, Any], known: Mapping[s
 def indicators_of(time_window: BalanceWindow, window: Mapping[Any, Any], pipes: losses.Pipes) -> dict[str, Any]:
     """What the losses of a window are compared by; all null where they are unknown or cannot be."""
     days = (window["window_end"] - window["window_start"]) / pd.Timedelta(days=1)
-    # Losses below zero say nothing of the pipes, however far meters may err.
+    # Losses below zero show nothing about the pipes, however far meters may err.
     is_below = window["loss_volume"] is not None and window["loss_volume"] < 0
     lost, real, share = (
         np.nan if is_below or figure is None else float(figure)

@@ -1,4 +1,4 @@
-"""What a survey is made of: what people state of nodes, what their days say of them, what is learned and forecast."""
+"""What a survey is made of: what people state of nodes, what their days show, what is learned and forecast."""
 
 from __future__ import annotations
 

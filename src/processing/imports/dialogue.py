@@ -92,13 +92,13 @@ def _show_first_rows(console: Console, frame: pd.DataFrame, zone: ZoneInfo) -> N
 
 
 def show_assumptions(console: Console, assumptions: Sequence[str]) -> None:
-    """What the files do not say themselves."""
+    """What the files do not show themselves."""
     for sentence in dict.fromkeys(assumptions):
         console.print(f"Assumed: {escape(sentence)}", highlight=False, soft_wrap=True)
 
 
 def refuse_without_terminal(assume_yes: bool) -> None:
-    """There must be somebody to ask, or their word that it is right.
+    """There must be somebody to ask, or `--yes`.
 
     Raises:
         Refusal: which names --yes.

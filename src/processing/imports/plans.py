@@ -42,10 +42,10 @@ class Plan:
 
 
 def plan_of(files: Sequence[Path], mapping: Path | None, zone: ZoneInfo, step: Callable[[str], None]) -> Plan:
-    """How the files are read: as the mapping says, or as they are understood, those with the same headings together.
+    """How the files are read: by the mapping, or as they are understood, those with the same headings together.
 
     Args:
-        zone: the utility's, of times that do not say theirs.
+        zone: the utility's, of times without a zone of their own.
         step: called with the name of each file before it is read.
 
     Raises:

@@ -24,7 +24,7 @@ def plan_cycle(runtime: Runtime, job_id: UUID, as_of: datetime) -> list[int]:
     """Finds the nodes with news, registers those nobody knew, and records the chunks to work off: their numbers.
 
     Raises:
-        WarehouseError: if BigQuery cannot say what is new.
+        WarehouseError: if BigQuery cannot be asked what is new.
     """
     keep_from = as_of - timedelta(days=runtime.settings.retention_metrics_days)
     marks = _watermarks(runtime.database)
@@ -46,7 +46,7 @@ def plan_backfill(
     The days around are written too: their completeness and the water across midnight depend on what is read again.
 
     Raises:
-        WarehouseError: if BigQuery cannot say what there is.
+        WarehouseError: if BigQuery cannot be asked what there is.
     """
     # What retention would delete again is not written.
     retained_from = day_start(as_of - timedelta(days=runtime.settings.retention_metrics_days), runtime.zone)
@@ -91,7 +91,7 @@ def _count_fewer(database: Engine, marks: Mapping[str, Watermark], fewer: Mappin
 
 
 def _register(database: Engine, described: Mapping[str, Mapping[str, str]], as_of: datetime) -> list[str]:
-    """Adds nodes that nobody had registered, under what their readings say of them; returns the new ones."""
+    """Adds nodes that nobody had registered, described as in their readings; returns the new ones."""
     if not described:
         return []
     with database.begin() as connection:

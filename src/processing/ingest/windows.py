@@ -155,7 +155,7 @@ def read_span(
     if open_ended:
         end = as_of + INSTANT
     lead = day_start(first, zone, -LEAD_DAYS)
-    # What comes after the end may say what flowed before it; what is not known as of the job's instant does not.
+    # Readings after the end may show what flowed before it; those not known as of the job's instant do not count.
     lag = end if open_ended else min(day_start(end, zone, LAG_DAYS), as_of + INSTANT)
     read = reader.read(node_ids, lead, max(lag, end), districts=districts, most_readings=most_readings)
     stated = stated_channels(connection, node_ids)
@@ -163,14 +163,14 @@ def read_span(
 
 
 def write_span(connection: Connection, span: Span, *, moves_watermarks: bool = True) -> Ingested:
-    """Makes the stored windows of the span's nodes, of its local days, say what the readings say.
+    """Makes the stored windows of the span's nodes, on its local days, match the readings.
 
     Windows and watermarks are written in the caller's transaction. Repeating it changes nothing. `computation_version`
     says how a window was computed, and under which units and ranges where these are not the product's.
 
     Args:
-        moves_watermarks: False where the span does not begin where the watermarks say reading must go on: what lies
-            between would be taken for read.
+        moves_watermarks: False where the span does not begin at the watermarks: the readings in between would then
+            count as read.
     """
     stages = _Stages()
     first, end = span.first, span.end

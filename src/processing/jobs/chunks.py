@@ -207,7 +207,7 @@ def of_conclusions(connection: Connection, job_id: UUID) -> Sequence[Row[Any]]:
 
 
 def purpose(database: Engine, job_id: UUID, chunk_number: int) -> str | None:
-    """What the chunk is there for: `CONCLUSIONS`, or what its job's type says; None where there is no such chunk."""
+    """What the chunk is there for: `CONCLUSIONS`, or its job's type; None where there is no such chunk."""
     query = (
         select(case((_chunks.conclusions.is_not(None), CONCLUSIONS), else_=_jobs.job_type))
         .join_from(job_chunks, processing_jobs)

@@ -24,7 +24,7 @@ from src.processing.modelling.pools import Pool, pools
 from src.processing.warehouse.client import WarehouseError
 from src.processing.warehouse.history import read_hourly_weather
 
-# What `features_used` says of a forecast.
+# The values of `features_used`.
 _FEATURES_USED = {method: orjson.dumps({"method": method}).decode() for method in (LEARNED, USUAL)}
 _HOURLY = """
     SELECT node_id, window_start, avg_flow_rate FROM water_infrastructure.computed_metrics
@@ -89,7 +89,7 @@ def recent_history(runtime: Runtime, connection: Connection, nodes: Sequence[str
 
 
 def _weather(runtime: Runtime, start: datetime, origin: datetime) -> pd.DataFrame | None:
-    """Weather up to the last day that may be forecast; a warehouse that does not tell it stops no forecast."""
+    """Weather up to the last day that may be forecast; a warehouse without it stops no forecast."""
     try:
         settings = runtime.settings
         if not settings.bigquery_weather_table:

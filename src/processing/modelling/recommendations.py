@@ -150,7 +150,7 @@ def _pressures(
     if inlet not in average:
         raise NotKnown(pressure.no_set_point(inlet))
     within = [name for name in average if name != inlet]
-    # A sensor that was taken away, or came yesterday, does not speak for the district.
+    # A sensor that was taken away, or came yesterday, does not represent the district.
     within = [name for name in within if average[name].notna().mean() > 0.5]
     if not within:
         raise NotKnown(pressure.NO_PRESSURE_WITHIN)

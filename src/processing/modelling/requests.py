@@ -1,4 +1,4 @@
-"""What people ask of models through the API: taken up each minute, carried out as by hand, and answered.
+"""Requests about models through the API: taken up each minute, carried out as by hand, and answered.
 
 A request is held while it is decided on, so one replica does it; what it changes and what became of it are written in
 one transaction. A training is a job that bears the request's id: a replica that ends in between starts no second one.
@@ -140,7 +140,7 @@ def _counted(models: int) -> str:
 
 
 def _start(runtime: Runtime, send: Callable[[UUID, int], None], request_id: UUID, as_of: datetime) -> bool:
-    """Starts the training that a request asks for, unless one is running; whether the request says otherwise now."""
+    """Starts the training that a request asks for, unless one is running; whether the request's row has changed."""
     query = select(model_requests).where(_requests.request_id == request_id, _requests.status == QUEUED)
     with runtime.database.begin() as connection:
         if not connection.scalar(_STARTING):
@@ -155,7 +155,7 @@ def _start(runtime: Runtime, send: Callable[[UUID, int], None], request_id: UUID
 
 
 def _bearer(request: Row[Any]) -> str:
-    """What a job says of who started it: by that it is known to be of the request."""
+    """The origin by which a job is known to be of the request."""
     return f"{request.requested_by} (request {request.request_id})"
 
 

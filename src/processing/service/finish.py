@@ -175,7 +175,7 @@ def _end(runtime: Runtime, job_id: UUID, as_of: datetime, concluded: Concluded, 
 
 
 def _finish_training(runtime: Runtime, job_id: UUID) -> None:
-    """Ends a training: what its pools tell, and a failure where none of them could be trained."""
+    """Ends a training: with the summaries of its pools, or as failed where none of them could be trained."""
     now = runtime.clock.now()
     with runtime.database.begin() as connection:
         job = connection.execute(

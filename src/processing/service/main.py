@@ -169,7 +169,7 @@ def _alone(name: str, work: Callable[[], object]) -> None:
 
 
 def _report_outdated(runtime: Runtime) -> None:
-    """Says which windows settings that have changed since do not describe any more: nothing else tells."""
+    """Logs which windows were computed by other settings than those of now: nothing else shows it."""
     settings = runtime.settings
     with runtime.database.connect() as connection:
         outdated = find_outdated(

@@ -120,7 +120,7 @@ def _delete_old(runtime: Runtime, as_of: datetime) -> Done:
     for table, column, days in outdated:
         if table.name not in by_policy:
             attempt(table.name, partial(delete_from, table, column, days))
-    # A work that was taken back goes once no event says any more that it explains it.
+    # A work that was taken back goes once no event names it as its explanation any more.
     long_ago = as_of - timedelta(days=settings.retention_anomalies_days)
     is_settled = (works.c.deleted_at < long_ago) & (works.c.attached_at == works.c.changed_at)
     for table, condition in (*balances, (works, is_settled)):
@@ -169,7 +169,7 @@ def thin_out_checks(database: Engine, as_of: datetime, zone: ZoneInfo) -> dict[s
 
 
 def thin_out_models(database: Engine, as_of: datetime, keep_artefacts: timedelta) -> dict[str, int]:
-    """Deletes what of models nobody will ask for: forecasts that newer ones have replaced, bytes of retired models.
+    """Deletes what nobody will need of models: forecasts that newer ones have replaced, bytes of retired models.
 
     Forecasts of a day ahead stay as long as others, since models are judged by them; what was decided of a model stays.
     """

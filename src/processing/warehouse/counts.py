@@ -17,7 +17,7 @@ from src.processing.warehouse.marks import KNOWN, Portion
 from src.settings import Settings
 
 _scalar = bigquery.ScalarQueryParameter
-# What the readings may say about the node itself; a warehouse need not have these columns.
+# What the readings may state about the node itself; a warehouse need not have these columns.
 DESCRIPTION = ("node_name", "node_type", "district_id")
 # A job reads whole local days, and the days before them: with the zone's offset, so much before its beginning.
 BEFORE = timedelta(days=LEAD_DAYS + 1)
@@ -144,7 +144,7 @@ def count_recent(
 def count_past(
     warehouse: Warehouse, settings: Settings, portion: Portion, question: Question, keep_from: datetime
 ) -> tuple[Iterable[Any], int]:
-    """Per node its readings after the mark's last row, however long ago, and what they say about the node."""
+    """Per node its readings after the mark's last row, however long ago, and how they describe the node."""
     node, instant, arrival = _names(settings)
     described = "".join(f", reading.{column} AS {name}" for name, column in question.columns.items())
     grouped = "".join(f", MAX({name}) AS {name}" for name in question.columns)

@@ -56,8 +56,8 @@ class Loading:
         """Loads Parquet files with the columns of `COLUMNS` but the last, each by a job of its own; how many readings
         were added or changed.
 
-        A reading of the same node and instant is the same reading, from whichever file: what its file says of a
-        measurement is taken over, and what was stored of others stays. So nothing is doubled, however often a file is
+        A reading of the same node and instant is the same reading, from whichever file: the measurements of its
+        file are taken over, and what was stored of others stays. So nothing is doubled, however often a file is
         loaded; and where anything fails, nothing of it is in the table.
 
         Args:
