@@ -1,7 +1,7 @@
 """What detection finds, how soon, and how often it cries wolf: on simulated networks and on ten real district inflows.
 
 Everything runs through the functions that the processing service runs, hour by hour as it would have come in. Seeds
-and a network that nothing was tuned on are reported apart, and are what the last line tells.
+and a network that nothing was tuned on are reported apart, and stand in the last line.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Tally:
 @dataclass
 class Together:
     """The lives of a district's multivariate detectors, as the service leads them: learned every Monday, a day in
-    shadow, active where the record says so."""
+    shadow, active where the record is good enough."""
 
     district_id: str
     detectors: list[Detector] = field(default_factory=list)

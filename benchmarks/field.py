@@ -2,7 +2,7 @@
 
 Meters that report on change, lose readings or catch up, districts of lossy inlets, and channels that are dead, copies
 or in another unit, made by keyword, and where a folder of cases is there, its nodes as well: all go through the whole
-service at once, and what it says is put beside what truly was.
+service at once, and its figures are put beside what truly was.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def balances_of(database: Engine) -> pd.DataFrame:
 
 
 def judged_channels(database: Engine) -> Judged | None:
-    """What the service says of channels; None where it keeps no book of them."""
+    """How the service judges channels; None where it has no table of them."""
     if not inspect(database).has_table("node_channels", SCHEMA):
         return None
     query = text(
@@ -110,7 +110,7 @@ def judged_channels(database: Engine) -> Judged | None:
     return judged
 
 
-# --- what it says beside what was
+# --- the service's figures beside what was
 
 
 def whole_days(hours: pd.Series) -> pd.Series:

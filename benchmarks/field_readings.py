@@ -102,7 +102,7 @@ def sparse(name: str, *, lost: float, minutes: int, seed: int) -> Meter:
 
 
 def catching_up(name: str, *, away_hours: float, has_flow: bool, seed: int) -> Meter:
-    """A logger that is away every fifth day, and tells afterwards in one volume what flowed meanwhile."""
+    """A logger that is away every fifth day, and sends afterwards in one volume what flowed meanwhile."""
     instants, random = _instants(15), np.random.default_rng(seed)
     flow = demand(instants, random)
     counted = _counted(flow, 15)

@@ -39,7 +39,7 @@ end
 
 @dataclass
 class Load:
-    """One thing to ask, and what came of it, round by round."""
+    """One kind of request, and its results, round by round."""
 
     name: str
     url: str

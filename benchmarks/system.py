@@ -95,7 +95,7 @@ def database_of(environment: dict[str, str]) -> Engine:
 
 
 def worked_off(environment: dict[str, str], most_seconds: float) -> dict[str, Any]:
-    """What the job says by which the service works off everything, as on the day it is installed.
+    """The row of the job by which the service works off everything, as on the day it is installed.
 
     Raises:
         SystemExit: if it does not complete.

@@ -230,7 +230,7 @@ class AnswerCache:
             self._memory.clear()
 
     async def publish(self, generation: int) -> None:
-        """Says that rows have changed: to this replica at once, to the others through Redis, never back to before."""
+        """Announces that rows have changed: to this replica at once, to the others through Redis, never an old one."""
         if self._generation is not None and generation > self._generation:
             self._follow(generation)
         try:

@@ -1,4 +1,4 @@
-"""The gate in front of everything: who may ask what, how often, and under which request id."""
+"""The gate in front of everything: who may request what, how often, and under which request id."""
 
 from __future__ import annotations
 

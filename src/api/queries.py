@@ -356,7 +356,7 @@ MODEL_PERFORMANCE = """
     WHERE model_id = $1 ORDER BY evaluation_timestamp DESC LIMIT 30
 """
 
-# The largest saving first, from after as many as the cursor ($3) says: there is one row a district.
+# The largest saving first, after as many rows as the cursor ($3) counts: there is one row a district.
 RECOMMENDATIONS = bounded(
     """
     SELECT district_id, computed_at, outcome, reason, model_id, inlet_node_id, critical_node_id, minimum_pressure,
@@ -390,7 +390,7 @@ SURVEYED_DISTRICTS = bounded(
     "lacking",
 )
 
-# Every row of a survey says when it was made.
+# Every row of a survey holds when it was made.
 SURVEYED_AT = "SELECT surveyed_at FROM water_infrastructure.node_survey LIMIT 1"
 
 FRESHNESS = """

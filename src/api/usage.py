@@ -34,7 +34,7 @@ class Usage:
         rows = [(*who, requests[who], refused[who]) for who in requests.keys() | refused.keys()]
         try:
             async with database.acquire() as connection, connection.transaction():
-                # Connections read only, unless they say otherwise.
+                # Connections only read, unless they are set to write.
                 await connection.execute("SET TRANSACTION READ WRITE")
                 await connection.executemany(queries.ADD_USAGE, sorted(rows))
         except Exception:

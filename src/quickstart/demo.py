@@ -65,7 +65,7 @@ def serve(settings: Settings, folder: Path) -> int:
         signal.signal(number, stop)
     clock = settings.running_clock
     simulated, _, _ = simulation.simulate()
-    # A restart tells the same story.
+    # After a restart the same story goes on.
     begun = folder / "begun.json"
     if not begun.exists():
         begun.write_bytes(orjson.dumps({"offset": offset_at(clock.now()).total_seconds()}))
@@ -88,7 +88,7 @@ def serve(settings: Settings, folder: Path) -> int:
 
 
 def add_nodes(settings: Settings) -> int:
-    """Tells the database what the simulated utility knows about its nodes."""
+    """Writes into the database what the simulated utility knows about its nodes."""
     database = create_database_engine(settings)
     if problem := wait_for_schema(database, seconds=60):
         sys.stderr.write(problem + "\n")

@@ -78,7 +78,7 @@ class Leak:
 class Fault:
     """What a sensor reports instead of the truth: stuck (its last value), silent (nothing), spikes (of every fourth
     reading ten times the flow, or half as much again of the pressure), negative (the flow with the wrong sign), clock
-    (an hour behind: what it tells comes twice)."""
+    (an hour behind: its readings of that hour come twice)."""
 
     node_id: str
     kind: str

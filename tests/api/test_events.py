@@ -48,7 +48,7 @@ def test_an_event_is_acknowledged_then_resolved_by_whom_the_key_names(
     row = seen.json()
     assert (row["acknowledged_by"], row["acknowledged_at"], row["note"]) == ("Anna", Z, "crew sent")
     assert (row["resolved_at"], row["node_name"], row["metadata"]) == (None, "n1", {"explanation": "a lasting step"})
-    # Whoever lists events hears of it, though answers are cached.
+    # Whoever lists events sees it, though answers are cached.
     eventually(lambda: api.get("/api/v1/anomalies").json() == [row], seconds=5)
     over = writer.post(f"{path}/resolve", json={"is_confirmed": True}).json()
     assert (over["resolved_by"], over["resolved_at"], over["is_confirmed"]) == ("Anna", Z, True)

@@ -1,4 +1,4 @@
-"""What a request says is read once, and in one way: identities, formats, parameters, methods."""
+"""Requests are read once, and in one way: identities, formats, parameters, methods."""
 
 from __future__ import annotations
 

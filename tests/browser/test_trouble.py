@@ -12,7 +12,7 @@ from tests.browser.large import DISTRICT, MARKUP, NODE
 from tests.browser.site import Site
 from tests.browser.tab import Tab
 
-# What the browser itself says of an answer that is no answer.
+# What the browser itself logs of an answer that is no answer.
 NO_ANSWER = ("Failed to load resource", "ERR_CONNECTION")
 
 

@@ -41,7 +41,7 @@ class Stack:
     folder: Path
     project: str
     keys: dict[str, str] = field(default_factory=dict)
-    # What happened to which tick -> the log lines that tell it, by container.
+    # What happened to which tick -> the log lines about it, by container.
     ticks: dict[str, set[str]] = field(default_factory=dict)
     # When the database was taken back to an earlier state: ticks since then are claimed again, and rightly.
     restores: list[tuple[str, str]] = field(default_factory=list)

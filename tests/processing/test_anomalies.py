@@ -1,4 +1,4 @@
-"""What detectors tell, and what they keep quiet about."""
+"""What detectors report, and what they do not."""
 
 from __future__ import annotations
 

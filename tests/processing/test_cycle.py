@@ -101,7 +101,7 @@ def test_a_row_that_becomes_visible_after_others_that_arrived_later_is_taken_in(
     assert pd.Timestamp(START + timedelta(hours=3)) in set(taken_in)
     last = run_cycle(settings, AS_OF + timedelta(minutes=60))
     assert last["total_items"] == 0
-    # The stand-in does not tell what a query processed.
+    # The stand-in does not report what a query processed.
     assert last["result_summary"]["bytes_read"] == {"news": 0, "readings": 0}
 
 
@@ -182,7 +182,7 @@ def test_a_backfill_makes_old_windows_say_what_the_readings_say_now(stack: Setti
     run_cycle(stack, stack.running_clock.now())
     new = metrics(database).query("time_window == '1hour'").set_index(["node_id", "window_start"])["avg_flow_rate"]
     rome = pd.Series(new.index.get_level_values(1).tz_convert("Europe/Rome").date.astype(str), index=new.index)
-    # The days around too: what is read again may say something of them.
+    # The days around too: what is read again may affect them.
     rewritten = rome.between("2023-04-30", "2023-05-05") & (new.index.get_level_values(0) == "a")
     assert rewritten.sum() == 5 * 24 - 2
     assert (rows[rewritten] == new[rewritten]).all()

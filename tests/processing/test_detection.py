@@ -29,7 +29,7 @@ def events(database: Engine) -> pd.DataFrame:
 
 @pytest.fixture
 def readings() -> pd.DataFrame:
-    """Four days; what a node tells varies, except that its temperature never moves."""
+    """Four days; what a node measures varies, except that its temperature never moves."""
     return readings_of(NODES, days=4, minutes=15)
 
 

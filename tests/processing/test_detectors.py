@@ -109,7 +109,7 @@ def test_a_detector_is_learned_on_mondays_and_in_shadow_its_alarms_are_stored_bu
     assert alarm["metadata"]["looks_like"] == "leak"
     assert {one["node_id"] for one in alarm["metadata"]["contributions"]} <= {"inlet", *SENSORS}
     assert detector_events(database).empty
-    # A cycle that is repeated, or comes again in the week, learns and tells nothing twice.
+    # A cycle that is repeated, or comes again in the week, learns and reports nothing twice.
     run_cycle(town, LEARNED + 3 * DAY + 12 * HOUR)
     assert len(detectors(database)) == 1
     pd.testing.assert_frame_equal(table(database, "detector_alarms"), alarms)

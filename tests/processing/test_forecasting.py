@@ -1,4 +1,4 @@
-"""Forecasts: what they are made from, that they never look ahead, how wide they say they may be."""
+"""Forecasts: what they are made from, that they never look ahead, how wide their intervals are."""
 
 from __future__ import annotations
 

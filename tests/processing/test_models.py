@@ -258,7 +258,7 @@ def test_all_pools_of_a_training_are_read_at_once_and_learn_what_they_would_alon
     assert sizes == [3]
     assert {pool["scope"] for pool in pools} == {"inlet", "outlet", "monitoring"}
     assert [pool["rows_read"] for pool in pools] == [len(flow[flow.index < NOW + HOUR])] * 3
-    # The stand-in may not say what a read cost; whatever it was counts once.
+    # The stand-in may not report what a read cost; whatever it was counts once.
     assert sum(pool["bytes_processed"] > 0 for pool in pools) == sum(pool["bytes_processed"] > 0 for pool in alone)
     assert runtime.training_flow == {}
 
@@ -412,7 +412,7 @@ def test_the_day_s_forecasts_are_evaluated_by_model_and_node_and_drift_asks_for_
             ),
             {"since": NOW - 4 * DAY},
         )
-        # Its error says nothing.
+        # Its error means nothing.
         connection.execute(ml_predictions_cache.delete())
         evaluate(runtime, connection, NOW)
         wanting = review(connection, NOW)[1]

@@ -64,7 +64,7 @@ def test_where_a_row_is_not_stamped_reading_begins_before_the_watermark(warehous
 def test_a_row_that_arrived_late_is_found_however_far_back_within_the_lookback(warehouse: Settings):
     marks = {node: Watermark(AS_OF, START - timedelta(hours=node == "n1"), 25) for node in NODES}
     settings = warehouse.model_copy(update={"late_arrival_hours": 0})
-    # And as far before it as it may say something of.
+    # And as far before it as it may affect.
     before = timedelta(days=LAG_DAYS + 1)
     assert {n: v.read_from for n, v in news_of(settings, marks).items()} == {"n1": START - before}
 

@@ -293,7 +293,7 @@ def test_a_panel_of_measures_shows_something_once_the_stack_has_worked(panel: di
         found = evaluate(target["expr"], observed.scrapes)
         assert isinstance(found, dict)
         assert found
-        # What tells one line from another stands in the legend, and only that.
+        # What distinguishes the lines stands in the legend, and only that.
         shown = set(re.findall(r"{{(\w+)}}", target["legendFormat"]))
         assert all(shown == {label for label, _ in labels} - (OF_TARGETS - shown) for labels in found)
 

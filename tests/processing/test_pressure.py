@@ -22,7 +22,7 @@ from tests.system import put, run_cycle, table
 
 
 def nights_of(district: Simulated, seed: int, use_is_metered: bool) -> tuple[pd.DataFrame, float]:
-    """Nights as four sensors of the district tell them."""
+    """Nights as four sensors of the district measure them."""
     random = np.random.default_rng(seed)
     pressure, error = mean_pressure(district.pressure.iloc[:, ::3])
     wrong = 1.0 if use_is_metered else random.uniform(0.75, 1.25)

@@ -33,7 +33,7 @@ def edges_of(zone: str, count: int) -> pd.DatetimeIndex:
 
 
 def daily(edges: pd.DatetimeIndex, **figures: object) -> pd.DataFrame:
-    """A metered district's days, of which nothing is estimated unless it says otherwise."""
+    """A metered district's days, of which nothing is estimated unless stated otherwise."""
     default: dict[str, object] = {
         "district_id": "d", "window_start": edges[:-1], "input_volume": 100.0, "output_volume": 80.0,
         "loss_volume": 20.0, "efficiency_percentage": 80.0, "coverage": 1.0, "method": "metered", "reason": None,
@@ -82,7 +82,7 @@ def test_windows_are_the_sums_of_their_days(seed: int, lost: float):
             volume, margin = brute_force(on_grid[first : first + 30], length[first : first + 30], name)
             assert found.loc[first, f"{name}_volume"] == pytest.approx(volume, rel=1e-6, nan_ok=True)
             assert found.loc[first, f"{name}_margin"] == pytest.approx(margin, rel=1e-5, nan_ok=True)
-    # A window says the same wherever adding began, to the last digit.
+    # A window has the same figures wherever adding began, to the last digit.
     later = rolling_balances(days[days["window_start"] >= edges[25]], edges[25:], 30, 0.2)
     pd.testing.assert_frame_equal(later, found[25:].reset_index(drop=True), check_exact=True)
 

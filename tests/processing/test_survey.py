@@ -352,7 +352,7 @@ def test_tanks_and_pressure_sensors_are_known_by_how_they_behave(surveyed: tuple
     believed = nodes["role_believed"].fillna("nothing").groupby(nodes.index.str.split("-").str[0]).agg(set)
     assert believed["tank"] == {"storage"}
     assert believed["pressure"] == {"monitoring"}
-    # Readings do not say who brings water, and who takes it.
+    # Readings do not show who brings water, and who takes it.
     assert believed["inlet"] == believed["customers"] == {"nothing"}
     assert nodes.loc["inlet-river", "why"] == [
         "5 nodes of its district measure flow: which of them bring water and which give it to customers, readings do "

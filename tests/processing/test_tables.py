@@ -143,7 +143,7 @@ def test_a_mapping_that_does_not_fit_is_refused_with_a_sentence(tmp_path: Path, 
 
 def test_files_with_the_same_headings_are_understood_together(tmp_path: Path):
     first, later = tmp_path / "a.csv", tmp_path / "b.csv"
-    # Alone, the first would not tell month from day, and be taken as the second of January.
+    # Alone, the first would not show which is the month, and be taken as the second of January.
     first.write_text("data;Portata A [l/s]\n02/01/2025 10:00;1\n")
     later.write_text("data;Portata A [l/s]\n02/13/2025 10:00;2\n02/14/2025 10:00;3\n")
     frame, _ = read(first, later)

@@ -89,7 +89,7 @@ def test_a_cadence_that_changes_at_noon_changes_no_volume():
 
 
 def test_what_a_logger_counted_while_it_was_away_belongs_to_the_days_it_was_away():
-    # Away for 35.5 hours, it tells in one volume what flowed meanwhile.
+    # Away for 35.5 hours, it sends in one volume what flowed meanwhile.
     times = instants(-2, 0, 5) + instants(35.5 / 24, 3, 5)
     away = 2 * 288
     days = days_of(times, flow_rate=lambda _: 10.0, volume=lambda k: 3.0 if k != away else 3.0 * (35.5 * 12 + 1))

@@ -1,4 +1,4 @@
-"""What the processing service concludes: anomalies, data quality, predictions, alerts; what people say of anomalies."""
+"""What the processing service concludes: anomalies and people's notes on them, data quality, predictions, alerts."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ async def _request_of_model(request: Request, action: str, model_id: UUID, remar
 async def _request_written(
     request: Request, action: str, model_type: str, scope: str | None, model_id: UUID | None, note: str | None
 ) -> Response:
-    """Writes the request down; one that says the same and is not decided yet stands for it."""
+    """Stores the request; an equal one that is not decided yet stands for it."""
     async with writing(request) as connection:
         await connection.execute(queries_models.ONE_REQUEST_AT_A_TIME)
         same = action, model_type, scope, model_id

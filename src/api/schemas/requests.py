@@ -1,4 +1,4 @@
-"""What people ask of models."""
+"""Requests about models."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def under_load(stack: Stack, report: Report, result: dict[str, object]) -> None:
 
 
 def ticks(stack: Stack, report: Report, result: dict[str, object]) -> None:
-    """What the logs of all replicas, and the database, say of the whole run."""
+    """What the logs of all replicas, and the database, show of the whole run."""
     stack.note_ticks()
     jobs = stack.sql(
         "SELECT count(DISTINCT scheduled_for), count(*) FROM water_infrastructure.processing_jobs "
