@@ -147,10 +147,10 @@ def import_nodes(connection: Connection, nodes: list[Node], now: datetime | None
     stored = tables.nodes.c
     # In one order, the one in which those that write windows lock nodes.
     for node in sorted(nodes, key=lambda node: node.node_id):
-        says = node.model_dump(exclude_none=True, exclude={"out_of_service", "out_of_service_since"})
+        stated = node.model_dump(exclude_none=True, exclude={"out_of_service", "out_of_service_since"})
         service = _service(node, now or datetime.now(UTC))
-        statement = insert(tables.nodes).values({"node_name": node.node_id} | says | service)
-        changed: dict[str, Any] = {name: statement.excluded[name] for name in (*says, *service)}
+        statement = insert(tables.nodes).values({"node_name": node.node_id} | stated | service)
+        changed: dict[str, Any] = {name: statement.excluded[name] for name in (*stated, *service)}
         if node.out_of_service and node.out_of_service_since is None:
             # Where it is stated again, the node is out of service since the first statement.
             is_by_hand = stored.out_of_service_reason == BY_HAND

@@ -101,14 +101,14 @@ def _register(database: Engine, described: Mapping[str, Mapping[str, str]], as_o
                 [
                     {
                         "node_id": node_id,
-                        "node_name": says.get("node_name", node_id),
-                        "node_type": says.get("node_type"),
-                        "district_id": says.get("district_id"),
+                        "node_name": description.get("node_name", node_id),
+                        "node_type": description.get("node_type"),
+                        "district_id": description.get("district_id"),
                         "metadata": {"registered_by": "readings"},
                         "created_at": as_of,
                         "updated_at": as_of,
                     }
-                    for node_id, says in described.items()
+                    for node_id, description in described.items()
                 ]
             )
             .on_conflict_do_nothing()
