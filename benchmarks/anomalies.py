@@ -1,7 +1,7 @@
 """What detection finds, how soon, and how often it cries wolf: on simulated networks and on ten real district inflows.
 
 Everything runs through the functions that the processing service runs, hour by hour as it would have come in. Seeds
-and a network that nothing was tuned on are reported apart, and are what the last line tells.
+and a network that nothing was tuned on are reported apart, and stand in the last line.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ KY4 = Network(
     ("J-1", "J-186", "J-272", "J-358", "J-529", "J-59s", "J-767", "J-852"),
     {"customers-east": "J-1", "customers-west": ""},
 )
-# The type of event each fault of a sensor must be told as.
+# The type of event as which each fault of a sensor must be reported.
 EXPECTED = {
     "stuck": "flat_line",
     "silent": "silent",
@@ -112,12 +112,12 @@ class Tally:
 @dataclass
 class Together:
     """The lives of a district's multivariate detectors, as the service leads them: learned every Monday, a day in
-    shadow, active where the record says so."""
+    shadow, active where the record is good enough."""
 
     district_id: str
     detectors: list[Detector] = field(default_factory=list)
     alarms: dict[tuple[str, datetime], list[Finding]] = field(default_factory=dict)
-    heard_since: datetime | None = None
+    watched_since: datetime | None = None
     active_since: datetime | None = None
 
     def learn(self, history: Signals, habits: Habits, stored: list[Stored], monday: datetime) -> None:
@@ -126,18 +126,20 @@ class Together:
         usable, cells = usable_hours(history, stored), cells_of(history.hours, ROME, COUNTRY)
         found = relations_of_district(history, scaled, usable, cells, self.district_id)
         if found is not None:
-            self.heard_since = self.heard_since or monday
+            self.watched_since = self.watched_since or monday
             new = Detector(f"{self.district_id} {monday:%Y-%m-%d}", self.district_id, found, is_active=False)
-            self.detectors = [*(own for own in self.detectors if own.is_active), new]
+            self.detectors = [*(detector for detector in self.detectors if detector.is_active), new]
 
     def review(self, stored: list[Stored], monday: datetime, now: datetime) -> None:
         """What becomes of them a day later."""
-        if self.heard_since is None:
+        if self.watched_since is None:
             return
         events = [event.finding for event in stored if event.district_id == self.district_id]
-        alarms = [alarm for own in self.alarms.values() for alarm in own]
-        record = record_of(alarms, events, self.heard_since, now)
-        active, shadow = ([own for own in self.detectors if own.is_active is wanted] for wanted in (True, False))
+        alarms = [alarm for of_model in self.alarms.values() for alarm in of_model]
+        record = record_of(alarms, events, self.watched_since, now)
+        active, shadow = (
+            [detector for detector in self.detectors if detector.is_active is wanted] for wanted in (True, False)
+        )
         if active and lifecycle.judge_active_detector(record).action == lifecycle.RETIRE:
             self.detectors, self.active_since = shadow, None
         elif shadow:
@@ -191,10 +193,10 @@ def watched(
                 continue
             detectors = [detector for district in districts for detector in district.detectors]
             circumstances = Circumstances(limits, rejections, detectors)
-            told = watch.judge(signals, habits, circumstances, ROME, COUNTRY, (begin, until))
+            alarms_of = watch.judge(signals, habits, circumstances, ROME, COUNTRY, (begin, until))
             for district in districts:
-                own = {detector.model_id for detector in district.detectors}
-                district.alarms |= {(name, monday): alarms for name, alarms in told.items() if name in own}
+                models = {detector.model_id for detector in district.detectors}
+                district.alarms |= {(name, monday): alarms for name, alarms in alarms_of.items() if name in models}
             if until == tuesday:
                 for district in districts:
                     district.review(watch.stored, monday, tuesday)
@@ -265,9 +267,9 @@ def balances_of(hours: pd.DataFrame, levels: pd.DataFrame, nodes: list[Node], ed
     grid = grid.assign(rest=grid["volume"] * (1 - known) / known, rest_deviation=np.nan)
     for node in nodes:
         if node.role == "storage":
-            own = levels[levels["node_id"] == node.node_id].set_index("window_start")["avg_pressure"] / BAR_PER_METRE
+            tank = levels[levels["node_id"] == node.node_id].set_index("window_start")["avg_pressure"] / BAR_PER_METRE
             area = float(node.metadata["tank_area_m2"])
-            change = efficiency.storage_change(own.to_frame("level").sort_index(), edges, area)
+            change = efficiency.storage_change(tank.to_frame("level").sort_index(), edges, area)
             grid.loc[grid["node_id"] == node.node_id, "storage_change"] = change.to_numpy()
     balance = efficiency.water_balance(grid)
     main = next(node.node_id for node in nodes if node.role == "inlet")
@@ -298,7 +300,7 @@ def simulated(arguments: tuple[Network, int]) -> Tally:
         if name not in readings:
             readings[name] = np.nan
     readings["timestamp"] = readings["timestamp"].astype("datetime64[us, UTC]")
-    # What is told twice for an instant is told later the second time.
+    # Of two readings of one instant the second is ingested later.
     readings["ingestion_timestamp"] = pd.Timestamp(scenario.start) + pd.to_timedelta(np.arange(len(readings)), unit="s")
     cleaned = clean(readings, end)
     start = day_start(scenario.start, ROME)
@@ -309,8 +311,8 @@ def simulated(arguments: tuple[Network, int]) -> Tally:
     rejections = cleaned.rejections.assign(quarter_start=cleaned.rejections["timestamp"].dt.floor("15min"))
     rejections = rejections.groupby(["node_id", "quarter_start", "reason"], observed=True).size()
     rejections = rejections.rename("readings").reset_index().astype({"node_id": str})
-    kept = hours[["node_id", "window_start", "cadence_seconds", *(c for cs in MEASURED.values() for c in cs)]]
-    signals = signals_of(kept, known.set_index("node_id"), scenario.start, end, balances_of(hours, fine, nodes, edges))
+    rows = hours[["node_id", "window_start", "cadence_seconds", *(c for cs in MEASURED.values() for c in cs)]]
+    signals = signals_of(rows, known.set_index("node_id"), scenario.start, end, balances_of(hours, fine, nodes, edges))
     district_of = {node.node_id: node.district_id for node in nodes}
     metadata = {node.node_id: dict(node.metadata) for node in nodes}
     events, districts, together = watched(signals, metadata, district_of, rejections)
@@ -323,27 +325,31 @@ def simulated(arguments: tuple[Network, int]) -> Tally:
 def tally_of_detectors(districts: Sequence[Together], scenario: Scenario) -> tuple[int, list[float]]:
     """How many districts there are, and after how many days with things happening a detector was active in them."""
     begun = scenario.start + timedelta(days=LEARNING)
-    active = [(own.active_since - begun) / timedelta(days=1) for own in districts if own.active_since is not None]
+    active = [
+        (district.active_since - begun) / timedelta(days=1)
+        for district in districts
+        if district.active_since is not None
+    ]
     return len(districts), active
 
 
 def hours_judged(scenario: Scenario, events: Sequence[Stored], together: pd.Series) -> dict[str, Counter[str]]:
-    """Hours in which something was wrong, and in which it was said; as SKAB scores detectors, without any tolerance."""
+    """Hours in which something was wrong, and in which an event said so; scored as SKAB does, without any tolerance."""
     hours = pd.DatetimeIndex(together.index)
     judged = hours >= pd.Timestamp(scenario.start + timedelta(days=LEARNING + 14))
     wrong = np.zeros(len(hours), dtype=bool)
     for trouble in (*scenario.leaks, *scenario.faults):
         wrong |= np.asarray((hours >= trouble.begin) & (hours < trouble.end))
-    said = np.zeros(len(hours), dtype=bool)
+    reported = np.zeros(len(hours), dtype=bool)
     for event in events:
-        # Limits that do not fit are told once, and say nothing of the hours.
+        # Limits that do not fit are reported once; the event does not mean that its hours are wrong.
         if event.finding.anomaly_type == UNFIT:
             continue
         end = event.finding.end or hours[-1] + HOUR
-        said |= np.asarray((hours >= event.finding.detected - HOUR) & (hours < end))
+        reported |= np.asarray((hours >= event.finding.detected - HOUR) & (hours < end))
     counts = {}
-    for method, told in (("events", said), ("multivariate", (together > 1).to_numpy())):
-        named = np.where(wrong, np.where(told, "hit", "missed"), np.where(told, "false", "calm"))
+    for method, is_raised in (("events", reported), ("multivariate", (together > 1).to_numpy())):
+        named = np.where(wrong, np.where(is_raised, "hit", "missed"), np.where(is_raised, "false", "calm"))
         counts[method] = Counter(named[judged].tolist())
     return counts
 
@@ -353,21 +359,21 @@ def tells_of_leak(event: Stored) -> bool:
 
 
 def tallied(scenario: Scenario, events: Sequence[Stored], sensors: int) -> Tally:
-    """Which of what happened was told, and which events tell of nothing that did."""
+    """Which of what happened was reported, and which events report nothing that did."""
     mean = simulation.mean_demand(scenario.network)
     tally = Tally(sensor_months=sensors * HAPPENING * 24 / MONTH)
     explained: set[object] = set()
     for leak in scenario.leaks:
         share = leak.flow / mean
         tail = timedelta(days=1)
-        own = [
+        of_leak = [
             event
             for event in events
             if tells_of_leak(event)
             and leak.begin < event.finding.detected <= leak.end
             and event.finding.begin >= leak.begin - timedelta(days=1)
         ]
-        explained |= {event.anomaly_id for event in own}
+        explained |= {event.anomaly_id for event in of_leak}
         # What a burst does to pressures and flows around it is no false alarm.
         explained |= {
             event.anomaly_id
@@ -376,7 +382,7 @@ def tallied(scenario: Scenario, events: Sequence[Stored], sensors: int) -> Tally
             and event.finding.begin <= leak.end + tail
             and (event.finding.end is None or event.finding.end >= leak.begin)
         }
-        hours = min(((event.finding.detected - leak.begin) / HOUR for event in own), default=None)
+        hours = min(((event.finding.detected - leak.begin) / HOUR for event in of_leak), default=None)
         if leak.growth:
             reached = leak.growth * min(0.10 / share, 1.0) / HOUR
             tally.found["slow leak before 10 %"].append(hours if hours is not None and hours <= reached else None)
@@ -400,7 +406,7 @@ def tallied(scenario: Scenario, events: Sequence[Stored], sensors: int) -> Tally
             and fault.node_id.startswith("inlet")
             and fault.begin <= event.finding.detected <= fault.end + timedelta(days=1)
         }
-        # So does a sensor that is wrong what all sensors tell together.
+        # A sensor that is wrong makes what all sensors show together wrong.
         explained |= {
             event.anomaly_id
             for event in events
@@ -408,8 +414,8 @@ def tallied(scenario: Scenario, events: Sequence[Stored], sensors: int) -> Tally
             and fault.begin <= event.finding.detected <= fault.end + timedelta(days=1)
             and fault.node_id in {one["node_id"] for one in event.finding.why["contributions"]}
         }
-        own = [event for event in near if event.finding.anomaly_type == EXPECTED[fault.kind]]
-        hours = min(((event.finding.detected - fault.begin) / HOUR for event in own), default=None)
+        of_fault = [event for event in near if event.finding.anomaly_type == EXPECTED[fault.kind]]
+        hours = min(((event.finding.detected - fault.begin) / HOUR for event in of_fault), default=None)
         tally.found[f"fault {fault.kind}"].append(hours)
     begun = scenario.start + timedelta(days=LEARNING)
     for event in events:
@@ -496,7 +502,7 @@ def real(arguments: tuple[str, int]) -> Tally:
     flows = real_flows()
     if not kind:
         tally = Tally(sensor_months=float(flows.notna().sum().sum()) / MONTH)
-        # A gap in the data is there to be seen: told of it is no false alarm, and is counted by itself.
+        # A gap in the data is real: an event about it is no false alarm, and is counted by itself.
         kinds = Counter(event.finding.anomaly_type for event in events_of(flows))
         tally.gaps = sum(kinds.pop(kind, 0) for kind in ("silent", "collection_outage"))
         tally.false_events = kinds
@@ -505,14 +511,14 @@ def real(arguments: tuple[str, int]) -> Tally:
     events = events_of(changed)
     tally = Tally()
     for node_id, begin, end in truth:
-        own = [
+        delays = [
             (event.finding.detected - begin) / HOUR
             for event in events
             if event.finding.node_id == node_id
             and event.finding.anomaly_type in LEAKS
             and begin < event.finding.detected <= end
         ]
-        tally.found[kind].append(min(own, default=None))
+        tally.found[kind].append(min(delays, default=None))
     return tally
 
 
@@ -544,12 +550,12 @@ def report(title: str, tally: Tally, goals: dict[str, tuple[float, float]]) -> N
         )
     console.print(table)
     if tally.sensor_months:
-        told = ", ".join(
+        listed = ", ".join(
             f"{kind} {count / tally.sensor_months:.3f}" for kind, count in tally.false_events.most_common()
         )
         console.print(
             f"events per sensor and month that tell of nothing injected: {tally.false_rate:.3f} (goal 1) "
-            f"in {tally.sensor_months:.0f} sensor-months: {told or 'none'}"
+            f"in {tally.sensor_months:.0f} sensor-months: {listed or 'none'}"
         )
         for method, counts in tally.hours.items():
             f1, false_alarms, missed = skab_scores(counts)

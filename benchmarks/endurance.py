@@ -412,7 +412,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     readings = readings_of(options.days, options.seed)
-    # Asked to end, it ends what it has started.
+    # On SIGTERM it ends what it has started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     # Alerts are logged where they are reviewed: here.
     configure_logging(Settings(log_level="ERROR"))

@@ -2,7 +2,7 @@
 
 Meters that report on change, lose readings or catch up, districts of lossy inlets, and channels that are dead, copies
 or in another unit, made by keyword, and where a folder of cases is there, its nodes as well: all go through the whole
-service at once, and what it says is put beside what truly was.
+service at once, and its figures are put beside what truly was.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rich.table import Table
 from sqlalchemy import Engine, inspect, text
 
 from benchmarks import field_events, field_folder
-from benchmarks.field_readings import ZONE, Habit, Meter, Wrong, own_meters
+from benchmarks.field_readings import ZONE, Habit, Meter, Wrong, generated_meters
 from benchmarks.system import database_of, system, worked_off
 from src.db.tables import SCHEMA
 from src.processing.nodes import Node, import_nodes
@@ -31,7 +31,7 @@ from src.processing.nodes import Node, import_nodes
 # The Monday before is the last that every case has seen.
 NOW = datetime(2025, 6, 24, tzinfo=UTC)
 MOST_SECONDS = 600
-# What a channel is said to be: by node and measurement the kinds, with what else is said of each.
+# What channels are judged to be: by node, measurement and kind, with further remarks.
 Judged = dict[tuple[str, str, str], str]
 GOALS: dict[Habit, float] = {"on change": 0.01, "sparse": 0.05, "catch-up": 0.01, "lost 10": 0.02, "lost 30": 0.02}
 MOST_HOUR_RATIO = 1.1
@@ -91,7 +91,7 @@ def balances_of(database: Engine) -> pd.DataFrame:
 
 
 def judged_channels(database: Engine) -> Judged | None:
-    """What the service says of channels; None where it keeps no book of them."""
+    """How the service judges channels; None where it has no table of them."""
     if not inspect(database).has_table("node_channels", SCHEMA):
         return None
     query = text(
@@ -110,7 +110,7 @@ def judged_channels(database: Engine) -> Judged | None:
     return judged
 
 
-# --- what it says beside what was
+# --- the service's figures beside what was
 
 
 def whole_days(hours: pd.Series) -> pd.Series:
@@ -176,12 +176,12 @@ def channel_rows(meters: Iterable[Meter], judged: Judged | None) -> list[Row]:
 
 
 def wrongly_judged_rows(meters: Iterable[Meter], judged: Judged) -> list[Row]:
-    """What is said of channels that are as they should be, or is another thing than what is wrong with them."""
+    """Judgements on channels that are as they should be, or that name another fault than the true one."""
     by_id = {meter.node_id: meter for meter in meters}
     rows = []
     for (node_id, measurement, what), more in sorted(judged.items()):
         meter = by_id[node_id]
-        # Of a channel that a node does not have, it may well be said that it is not connected.
+        # A channel that a node does not have may well be judged not connected.
         if measurement in meter.open or measurement not in meter.measured or meter.wrong.get(measurement) == what:
             continue
         rows.append(Row(node_id, f"{measurement}: {what}", "nothing said", f"said {more}".strip(), "", False, 1))
@@ -220,8 +220,8 @@ def figures_of(meters: Sequence[Meter], database: Engine) -> tuple[list[Row], di
     }
     channels = channel_rows(meters, judged)
     for wrong, name in FOUND.items():
-        own = [row for row in channels if row.what.endswith(f": {wrong}")]
-        result[name] = None if judged is None else int(sum(row.figure for row in own))
+        rows = [row for row in channels if row.what.endswith(f": {wrong}")]
+        result[name] = None if judged is None else int(sum(row.figure for row in rows))
     wrongly = [] if judged is None else wrongly_judged_rows(meters, judged)
     result["channels_wrongly_questioned"] = None if judged is None else len(wrongly)
     result |= {"balance_error_lost_10": _worst(lost_10), "balance_error_lost_30": _worst(lost_30)}
@@ -268,7 +268,7 @@ def events(folder: Path, seeds: list[int]) -> dict[str, float]:
 
 def volumes_and_channels(folder: Path, seed: int) -> dict[str, float | int | None]:
     """True volumes, balances and channels; prints a table, and returns the last line's figures."""
-    meters = list(own_meters())
+    meters = list(generated_meters())
     for name, meters_of in (
         (field_folder.MONTH, partial(field_folder.month, end=NOW)),
         (field_folder.MAKER, partial(field_folder.made, seed=seed)),
@@ -278,9 +278,9 @@ def volumes_and_channels(folder: Path, seed: int) -> dict[str, float | int | Non
         else:
             console.print(f"{folder / name} is not there: without its cases")
     frame = pd.concat([meter.readings for meter in meters], ignore_index=True)
-    # Of what is older than that, the service would keep nothing.
-    kept = (NOW - frame["timestamp"].min().to_pydatetime()) // timedelta(days=1) + 2
-    with system(frame, clock=f"frozen:{NOW.isoformat()}", retention_metrics_days=str(kept)) as environment:
+    # The service would delete what is older than that.
+    retention_days = (NOW - frame["timestamp"].min().to_pydatetime()) // timedelta(days=1) + 2
+    with system(frame, clock=f"frozen:{NOW.isoformat()}", retention_metrics_days=str(retention_days)) as environment:
         database = database_of(environment)
         serve(meters, environment, database)
         rows, result = figures_of(meters, database)

@@ -138,7 +138,7 @@ def utility_month(folder: Path) -> tuple[list[Outcome], dict[str, float]]:
 
 
 def at_most(number: int, kind: str | None = None) -> Callable[[pd.DataFrame, pd.Timestamp], bool]:
-    """Whether a node has no more events than that, of a kind (an anomaly type or a severity) where one is said."""
+    """Whether a node has no more events than that, of a kind (an anomaly type or a severity) where one is given."""
 
     def is_within(events: pd.DataFrame, changed: pd.Timestamp) -> bool:
         counted = events if kind is None else events[(events["anomaly_type"] == kind) | (events["severity"] == kind)]

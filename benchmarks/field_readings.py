@@ -32,11 +32,11 @@ class Meter:
 
     Attributes:
         readings: timestamp (aware), node_id, district_id and what is measured, as a collector writes them.
-        role: its part in the balance of its district; None: nobody said.
+        role: its part in the balance of its district; None: not stated.
         habit: what its volumes are an example of; None: they are not looked at.
         hours: m³ that truly flowed, by hour (UTC); empty: nobody knows.
         wrong: by measurement, what is to be found out about a channel.
-        open: measurements of which anything may be said: who looked at them would not be sure.
+        open: measurements for which any judgement may pass: a person who looked at them would not be sure.
     """
 
     readings: pd.DataFrame
@@ -60,7 +60,7 @@ class Meter:
         return {name for name in MEASURED if name in self.readings and self.readings[name].notna().any()}
 
 
-def own_meters() -> Iterator[Meter]:
+def generated_meters() -> Iterator[Meter]:
     """The cases that need no folder."""
     yield on_change("own-change-12", share=0.12, silent_hours=6, seed=11)
     yield on_change("own-change-05", share=0.05, silent_hours=12, seed=12)
@@ -80,7 +80,7 @@ def own_meters() -> Iterator[Meter]:
 
 
 def on_change(name: str, *, share: float, silent_hours: float, seed: int) -> Meter:
-    """A sensor that tells of its flow, which it takes each minute, where it moved by this share, or after hours."""
+    """A sensor that reports its flow, which it takes each minute, where it moved by this share, or after hours."""
     instants, random = _instants(1), np.random.default_rng(seed)
     # The water of a quarter of an hour, and what single minutes do around it.
     flow = np.repeat(demand(_instants(15), random), 15) * np.exp(random.normal(0, 0.004, len(instants)))
@@ -102,7 +102,7 @@ def sparse(name: str, *, lost: float, minutes: int, seed: int) -> Meter:
 
 
 def catching_up(name: str, *, away_hours: float, has_flow: bool, seed: int) -> Meter:
-    """A logger that is away every fifth day, and tells afterwards in one volume what flowed meanwhile."""
+    """A logger that is away every fifth day, and sends afterwards in one volume what flowed meanwhile."""
     instants, random = _instants(15), np.random.default_rng(seed)
     flow = demand(instants, random)
     counted = _counted(flow, 15)

@@ -57,8 +57,8 @@ class Scores:
     trainings: int = 0
 
     def means(self) -> dict[str, float]:
-        told = pd.concat(self.indicators).groupby(level=0)[INDICATORS].mean().mean()
-        return {name: float(told[name]) for name in INDICATORS}
+        mean = pd.concat(self.indicators).groupby(level=0)[INDICATORS].mean().mean()
+        return {name: float(mean[name]) for name in INDICATORS}
 
     @property
     def coverage(self) -> float:
@@ -102,7 +102,7 @@ def _large() -> dict[str, float]:
     flow = data["dma-inflows"].iloc[-2 * 365 * HOURS :]
     random = np.random.default_rng(1)
     noise = random.lognormal(0, 0.05, (10, *flow.shape))
-    wide = np.concatenate([flow.to_numpy() * random.uniform(0.2, 3) * own for own in noise], axis=1)
+    wide = np.concatenate([flow.to_numpy() * random.uniform(0.2, 3) * factor for factor in noise], axis=1)
     frame = pd.DataFrame(wide, flow.index, [f"node-{n}" for n in range(wide.shape[1])])
     holidays = set(data["calendar"].index[data["calendar"]["Holiday"]].date)
     history = history_of(frame, None, holidays, ROME)
@@ -138,17 +138,17 @@ def _forecast(scores: Scores, monday: date, origins: int) -> None:
         if day + 7 > whole.flow.shape[1]:
             break
         before = replace(whole, flow=whole.flow[:, :day])
-        told = trained.forecaster.forecast(before, day, 0)
-        _score(scores, told, whole, day, origin)
+        forecast = trained.forecaster.forecast(before, day, 0)
+        _score(scores, forecast, whole, day, origin)
 
 
-def _score(scores: Scores, told: pd.DataFrame, whole: History, day: int, origin: date) -> None:
+def _score(scores: Scores, forecast: pd.DataFrame, whole: History, day: int, origin: date) -> None:
     rows = []
     for number, node in enumerate(whole.nodes):
-        own = told[told["node_id"] == node].set_index("ahead").reindex(range(168))
+        of_node = forecast[forecast["node_id"] == node].set_index("ahead").reindex(range(168))
         measured = whole.flow[number, day : day + 7].reshape(-1)
-        error = np.abs(own["flow"].to_numpy() - measured)
-        inside = (measured >= own["lower"].to_numpy()) & (measured <= own["upper"].to_numpy())
+        error = np.abs(of_node["flow"].to_numpy() - measured)
+        inside = (measured >= of_node["lower"].to_numpy()) & (measured <= of_node["upper"].to_numpy())
         there = np.isfinite(error)
         scores.measured += int(there.sum())
         scores.covered += int(inside[there].sum())
@@ -166,20 +166,20 @@ def _report(scores: dict[str, Scores]) -> None:
     for name, indicators in PUBLISHED.items():
         table.add_row(name, *(f"{value:.3f}" for value in indicators))
     result: dict[str, float] = {}
-    for name, own in scores.items():
-        if own.indicators:
-            means = own.means()
+    for name, score in scores.items():
+        if score.indicators:
+            means = score.means()
             shown = "this, the battle's weeks" if name == "official" else "this, other weeks"
-            table.add_row(shown, *(f"{means[i]:.3f}" for i in INDICATORS), f"{own.coverage:.3f}", style="bold")
+            table.add_row(shown, *(f"{means[i]:.3f}" for i in INDICATORS), f"{score.coverage:.3f}", style="bold")
             prefix = "" if name == "official" else "rolling_"
             result |= {prefix + indicator: round(value, 4) for indicator, value in means.items()}
-            result[prefix + "coverage"] = round(own.coverage, 4)
-            result["seconds_per_dma"] = round(own.seconds_per_district, 1)
+            result[prefix + "coverage"] = round(score.coverage, 4)
+            result["seconds_per_dma"] = round(score.seconds_per_district, 1)
     console.print(table)
-    for name, own in scores.items():
-        if own.indicators:
+    for name, score in scores.items():
+        if score.indicators:
             each = Table("district", *INDICATORS, title="the battle's weeks" if name == "official" else "other weeks")
-            for node, row in pd.concat(own.indicators).groupby(level=0, sort=False)[INDICATORS].mean().iterrows():
+            for node, row in pd.concat(score.indicators).groupby(level=0, sort=False)[INDICATORS].mean().iterrows():
                 each.add_row(str(node), *(f"{row[i]:.3f}" for i in INDICATORS))
             console.print(each)
     result["peak_rss_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

@@ -50,14 +50,14 @@ class Replay:
 
     def __init__(self, environment: Mapping[str, str], log: Path) -> None:
         self._environment, self._log = dict(environment), log
-        kept = {name.lower(): value for name, value in environment.items() if name.lower() in Settings.model_fields}
-        self.settings = Settings(**kept)  # type: ignore[arg-type]
+        values = {name.lower(): value for name, value in environment.items() if name.lower() in Settings.model_fields}
+        self.settings = Settings(**values)  # type: ignore[arg-type]
         self.database: Engine = create_database_engine(self.settings)
         self.restarts = 0
         self._random = random.Random(1)
 
     def to(self, reached: datetime, until: datetime, progress: Progress, restarting: bool) -> None:
-        """Replays up to an instant; with restarts, the service is asked to end every few seconds."""
+        """Replays up to an instant; with restarts, the service gets a signal to end every few seconds."""
         task = progress.add_task(f"to {until:%Y-%m-%d}", total=(until - reached).total_seconds())
         patience = 1.0
         while True:
@@ -103,14 +103,14 @@ class Replay:
         """What a replay left, without what differs by nature: random ids and real instants."""
         models = self.table("ml_models").set_index("model_id")
         name = models["scope"] + " " + models["version"]
-        told = self.table("model_decisions").assign(model=lambda rows: rows["model_id"].map(name))
-        told["decided_by"] = told["decided_by"].str.split().str[0]
+        decisions = self.table("model_decisions").assign(model=lambda rows: rows["model_id"].map(name))
+        decisions["decided_by"] = decisions["decided_by"].str.split().str[0]
         forecasts = self.table("ml_predictions_cache").assign(model=lambda rows: rows["model_id"].map(name))
         metrics = self.table("computed_metrics").drop(columns="computed_at")
         keys = ["model", "node_id", "prediction_timestamp", "target_timestamp"]
         return {
             "models": models[["version", "status", "model_hash"]].sort_values("version").reset_index(drop=True),
-            "decisions": told[["model", "decided_at", "decision", "reason"]]
+            "decisions": decisions[["model", "decided_at", "decision", "reason"]]
             .sort_values(["decided_at", "model", "decision"])
             .reset_index(drop=True),
             "forecasts": forecasts.drop(columns=["model_id", "features_used"]).sort_values(keys, ignore_index=True),
@@ -134,11 +134,11 @@ def main() -> None:
     readings = readings[readings["node_id"].isin(DISTRICTS) & (readings["timestamp"] < pd.Timestamp(end))]
     grown = readings["timestamp"] >= pd.Timestamp(BEGIN + timedelta(days=DRIFT_DAY))
     readings = readings.assign(flow_rate=readings["flow_rate"].where(~grown, GROWTH * readings["flow_rate"]))
-    kept = {f"retention_{what}_days": "200" for what in ("jobs", "predictions", "metrics")}
+    retention = {f"retention_{what}_days": "200" for what in ("jobs", "predictions", "metrics")}
     begun = time.perf_counter()
     log = Path(tempfile.mkdtemp(prefix="lifecycle-")) / "service.log"
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
-    with system(readings, check_interval_minutes="360", **kept) as environment:
+    with system(readings, check_interval_minutes="360", **retention) as environment:
         with Progress(*columns, console=console, transient=True) as progress:
             replay = Replay(environment, log)
             first = BEGIN + timedelta(days=options.compared_days)
@@ -171,8 +171,8 @@ def _sabotaged(replay: Replay, readings: pd.DataFrame, now: datetime) -> UUID:
         examples = training_examples(history, history.flow.shape[1] * HOURS)
         wrong = replace(examples, target=3 * examples.usual - 2 * examples.target)
         artefact = replace(forecaster, boosters=boosted(wrong)).to_bytes()
-        told = {"validation_metrics": active.validation_metrics, "training_samples": len(wrong.target)}
-        model_id = registry.add(connection, registry.FLOW, active.scope, artefact, now, now, told)
+        metadata = {"validation_metrics": active.validation_metrics, "training_samples": len(wrong.target)}
+        model_id = registry.add(connection, registry.FLOW, active.scope, artefact, now, now, metadata)
         registry.send_to_shadow(connection, model_id, now, "saboteur", "made to be wrong")
     return model_id
 

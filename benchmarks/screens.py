@@ -27,7 +27,7 @@ from tests.browser.tab import Tab
 ROUNDS = 5
 KB = 1000
 YEAR = f"{PAGES['node']}?window=1hour&from=2022-06-15T00:00:00Z&to=2023-06-15T00:00:00Z"
-# What somebody waits for: milliseconds since the address was asked for, once it is there and painted.
+# What somebody waits for: milliseconds since the address was requested, once it is there and painted.
 _OVERVIEW = "() => document.querySelectorAll('main .card').length > 3 && performance.now()"
 _YEAR = """() => { const canvas = document.querySelector('main canvas'); if (!canvas?.width) return false;
     // Read from small copies, that waiting does not slow down what is waited for.

@@ -39,7 +39,7 @@ end
 
 @dataclass
 class Load:
-    """One thing to ask, and what came of it, round by round."""
+    """One kind of request, and its results, round by round."""
 
     name: str
     url: str
@@ -57,10 +57,10 @@ class Load:
                 script = Path(folder) / "load.lua"
                 script.write_text(self.script % (number * 1_000_000))
                 command += ["-s", str(script)]
-            told = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS + 30, check=True).stdout
-        assert "Non-2xx" not in told or "304" in self.name, told
-        self.rates.append(float(re.search(r"Requests/sec:\s+([\d.]+)", told)[1]))  # type: ignore[index]
-        value, unit = re.search(r"99%\s+([\d.]+)(us|ms|s)", told).groups()  # type: ignore[union-attr]
+            output = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS + 30, check=True).stdout
+        assert "Non-2xx" not in output or "304" in self.name, output
+        self.rates.append(float(re.search(r"Requests/sec:\s+([\d.]+)", output)[1]))  # type: ignore[index]
+        value, unit = re.search(r"99%\s+([\d.]+)(us|ms|s)", output).groups()  # type: ignore[union-attr]
         self.p99.append(float(value) * {"us": 0.001, "ms": 1, "s": 1000}[unit])
 
 

@@ -79,13 +79,13 @@ def system(frame: pd.DataFrame, **settings: str) -> Iterator[dict[str, str]]:
             engines.redis(folder / "redis") as cache,
             engines.bigquery(folder / "bigquery") as warehouse,
         ):
-            said = database | cache | warehouse | settings
-            loaded = Settings(**said)  # type: ignore[arg-type]
+            values = database | cache | warehouse | settings
+            loaded = Settings(**values)  # type: ignore[arg-type]
             load(loaded, Dataset(frame, [], START))
             migrate(create_database_engine(loaded), loaded)
             # As in the images.
             process = {"LOG_FORMAT": "json", "MALLOC_ARENA_MAX": "2"}
-            yield dict(os.environ) | {key.upper(): value for key, value in said.items()} | process
+            yield dict(os.environ) | {key.upper(): value for key, value in values.items()} | process
 
 
 def database_of(environment: dict[str, str]) -> Engine:
@@ -95,7 +95,7 @@ def database_of(environment: dict[str, str]) -> Engine:
 
 
 def worked_off(environment: dict[str, str], most_seconds: float) -> dict[str, Any]:
-    """What the job says by which the service works off everything, as on the day it is installed.
+    """The row of the job by which the service works off everything, as on the day it is installed.
 
     Raises:
         SystemExit: if it does not complete.

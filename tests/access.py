@@ -79,7 +79,7 @@ ASTRAY: dict[str, str | None] = {
     "GET /docs-files/%2e%2e/api/v1/keys": None,
     "GET /dashboard/%2e%2e/api/v1/keys": None,
 }
-# What a route cannot be asked without.
+# Query parameters that a route requires.
 QUERIES = {"GET /api/v1/series": "?node_id={node_id}"}
 NOTHING = "00000000-0000-0000-0000-000000000000"
 IDENTIFIERS = dict.fromkeys(("anomaly_id", "model_id", "session_id", "district_id", "node_id", "work_id"), NOTHING)
@@ -134,11 +134,11 @@ def everybody(client: httpx.Client, key_of: Callable[[str], str], sql: Callable[
         for kind, least, body in (("session", scope, {}), ("display", "read", {"is_display": True})):
             again = partial(opened, client, key, **body)
             found.append(Caller(f"{scope} {kind}", again(), least, key, again))
-    revoked, expired, kept = key_of("admin"), key_of("admin"), key_of("admin")
+    revoked, expired, valid = key_of("admin"), key_of("admin"), key_of("admin")
     gone = [
         *(Caller(name, key) for name, key in (("revoked", revoked), ("expired", expired))),
         *(Caller(f"{name} session", opened(client, key)) for name, key in (("revoked", revoked), ("expired", expired))),
-        Caller("ended session", opened(client, kept)),
+        Caller("ended session", opened(client, valid)),
     ]
     for caller in gone:
         assert client.get("/api/v1/keys", headers={"Authorization": f"Bearer {caller.credential}"}).status_code == 200
@@ -153,7 +153,7 @@ def everybody(client: httpx.Client, key_of: Callable[[str], str], sql: Callable[
 
 
 class Matrix:
-    """Asks an API as every caller, in every way, and knows what each should be told."""
+    """Sends requests to an API as every caller, in every way, and knows what each should be answered."""
 
     def __init__(self, client: httpx.Client, callers: dict[str, Caller], **identifiers: str) -> None:
         self._client, self._callers = client, callers
@@ -173,15 +173,17 @@ class Matrix:
     def wrong(self, route: str) -> list[str]:
         """What was answered otherwise than the rules say, a sentence each.
 
-        The admin asks first, so that whatever can be kept is; then everybody, beside another credential and alone.
+        The admin asks first, so that whatever can be cached is; then everybody, beside another credential and alone.
         """
         method, path = self._at(route)
-        kept = self.as_admin(route)
-        # Whoever writes without saying what is told so.
-        assert kept.status_code in (200, 201, 404, 405, 422), f"{route}: {kept.status_code} {kept.text[:300]}"
+        by_admin = self.as_admin(route)
+        # A write without a body is refused with 422.
+        assert by_admin.status_code in (200, 201, 404, 405, 422), (
+            f"{route}: {by_admin.status_code} {by_admin.text[:300]}"
+        )
         questions: list[tuple[str, dict[str, str]]] = [(method, {})]
         if method == "GET":
-            etag = kept.headers.get("etag", '"none"')
+            etag = by_admin.headers.get("etag", '"none"')
             questions += [("GET", {"If-None-Match": value}) for value in ("*", etag, f'"other", W/{etag}')]
             questions += [("HEAD", {})]
         alone = [[], *([(way, caller)] for way in self._ways for caller in self._callers.values())]
@@ -195,18 +197,18 @@ class Matrix:
                 if answer.status_code == 400 and [way for way, _ in headers] == ["Authorization", "Authorization"]:
                     # A server in front of the API refuses what HTTP does not allow.
                     continue
-                if told := self._complaint(route, who, kept.status_code, answer, bool(condition)):
+                if complaint := self._complaint(route, who, by_admin.status_code, answer, bool(condition)):
                     names = " and ".join(f"{caller.name} by {way}" for way, caller in presented)
-                    found.append(f"{verb} {path} {condition or ''} of {names}: {told}")
+                    found.append(f"{verb} {path} {condition or ''} of {names}: {complaint}")
                 self._tidied(answer, who)
         return found
 
     def _at(self, route: str) -> tuple[str, str]:
-        """The method and the path; what changes something is asked of what is not there."""
+        """The method and the path; requests that change something name what is not there."""
         method, _, path = route.partition(" ")
         identifiers = self._identifiers if method == "GET" else IDENTIFIERS
-        asked = path + QUERIES.get(route, "")
-        return method, asked.format(**{name: quote(identifier, safe="") for name, identifier in identifiers.items()})
+        template = path + QUERIES.get(route, "")
+        return method, template.format(**{name: quote(identifier, safe="") for name, identifier in identifiers.items()})
 
     def _pairs(self) -> Iterator[list[tuple[str, Caller]]]:
         """Two credentials at once, in either order and in every two ways: one of them the admin's."""
@@ -230,7 +232,7 @@ class Matrix:
         return answer
 
     def _complaint(
-        self, route: str, who: Caller | None, kept: int, answer: httpx.Response, is_conditional: bool
+        self, route: str, who: Caller | None, expected: int, answer: httpx.Response, is_conditional: bool
     ) -> str | None:
         """What is wrong with an answer; None where it is right."""
         least, scope = (LEAST | ASTRAY)[route], who.scope if who else None
@@ -241,12 +243,12 @@ class Matrix:
             by_key, by_session = (201, 401) if route.startswith("POST") else (404, 204)
             right = {by_session if who.opened_again else by_key}
         else:
-            right = {kept, 304} if is_conditional else {kept}
+            right = {expected, 304} if is_conditional else {expected}
         if answer.status_code not in right:
             return f"{answer.status_code}, not {right}"
         if who is not None and route == "GET /api/v1/session" and answer.content:
-            own = {c.credential.split("_")[1] for c in self._callers.values() if c.opened_again and c.key == who.key}
-            if own != {row["session_id"] for row in answer.json()}:
+            of_key = {c.credential.split("_")[1] for c in self._callers.values() if c.opened_again and c.key == who.key}
+            if of_key != {row["session_id"] for row in answer.json()}:
                 return "other sessions than those of its key"
         return None
 
@@ -273,9 +275,9 @@ def _unlike_a_refusal(answer: httpx.Response, status: int, least: str) -> str | 
     if status == 401 and not answer.headers["www-authenticate"].startswith("Bearer"):
         return "401 without its challenge"
     if answer.content:
-        told = answer.json()
-        if set(told) != {"type", "title", "status", "detail"}:
-            return f"{status} that tells {set(told)}"
-        if status == 403 and not told["detail"].startswith(f"This needs the scope {least}; "):
-            return f"403 that says {told['detail']!r}"
+        problem = answer.json()
+        if set(problem) != {"type", "title", "status", "detail"}:
+            return f"{status} that tells {set(problem)}"
+        if status == 403 and not problem["detail"].startswith(f"This needs the scope {least}; "):
+            return f"403 that says {problem['detail']!r}"
     return None

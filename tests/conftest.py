@@ -95,11 +95,11 @@ def stack(
     """Settings of a whole, empty system: a migrated database, Redis, and a warehouse without a table."""
     with redis.Redis(host=redis_address["redis_host"], port=int(redis_address["redis_port"])) as client:
         client.flushall()
-    kept = {
+    address = {
         name: str(getattr(settings, name))
         for name in ("postgres_host", "postgres_port", "postgres_user", "postgres_db")
     }
-    return Settings(**kept, **redis_address, **bigquery_address, clock=NOW)
+    return Settings(**address, **redis_address, **bigquery_address, clock=NOW)
 
 
 @pytest.fixture

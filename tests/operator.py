@@ -1,4 +1,4 @@
-"""An operator's machine, whose engine is a stand-in: the scripts in a copy of the project, and what they asked of it.
+"""An operator's machine, whose engine is a stand-in: the scripts in a copy of the project, and their calls to it.
 The real engine is used by ./scripts/test_stack.sh."""
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Machine:
     def answers(self, name: str, text: str = "") -> None:
         (self.fake / name).write_text(text)
 
-    def asked(self) -> list[str]:
+    def calls(self) -> list[str]:
         file = self.fake / "asked"
         return file.read_text().splitlines() if file.exists() else []
 

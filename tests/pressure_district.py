@@ -101,10 +101,10 @@ def readings_of(district: Simulated, seed: int = 1) -> tuple[pd.DataFrame, list[
     series |= {name: {"pressure": district.pressure[name]} for name in list(district.pressure)[::3]}
     parts, nodes = [], []
     for node_id, values in series.items():
-        told = pd.DataFrame(values).tz_convert("UTC")
-        told = told.loc[told.index.repeat(4)] * (1 + 0.002 * random.standard_normal((4 * len(told), len(values))))
-        told.index += pd.to_timedelta(np.tile([0, 15, 30, 45], len(told) // 4), unit="min")
-        parts.append(told.rename_axis("timestamp").reset_index().assign(node_id=node_id, district_id="hill"))
+        frame = pd.DataFrame(values).tz_convert("UTC")
+        frame = frame.loc[frame.index.repeat(4)] * (1 + 0.002 * random.standard_normal((4 * len(frame), len(values))))
+        frame.index += pd.to_timedelta(np.tile([0, 15, 30, 45], len(frame) // 4), unit="min")
+        parts.append(frame.rename_axis("timestamp").reset_index().assign(node_id=node_id, district_id="hill"))
         role = "inlet" if node_id == "valve" else "monitoring"
         nodes.append(Node(node_id=node_id, district_id="hill", role=role))
     end: datetime = district.inflow.index[-1].tz_convert("UTC").to_pydatetime() + timedelta(hours=1)

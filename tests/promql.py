@@ -145,8 +145,8 @@ class _Evaluation:
             return right | left
         if sign in _CALCULATE:
             return _joined(left, right, _CALCULATE[sign])
-        kept = _joined(left, right, _COMPARE[sign])
-        return {labels: left[labels] if isinstance(left, dict) else left for labels, holds in kept.items() if holds}
+        compared = _joined(left, right, _COMPARE[sign])
+        return {labels: left[labels] if isinstance(left, dict) else left for labels, holds in compared.items() if holds}
 
 
 def _joined(left: Any, right: Any, operation: Callable[[float, float], Any]) -> Any:

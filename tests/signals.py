@@ -84,7 +84,7 @@ def raised(signals: Signals, start: datetime, end: datetime, by: float, node_id:
 
 
 def without(signals: Signals, start: datetime, end: datetime, node_id: str = "inlet") -> Signals:
-    """The signals without what a node told within [start, end)."""
+    """The signals without what a node measured within [start, end)."""
     columns = np.flatnonzero(signals.listed["node_id"] == node_id)
     figures = {}
     for name in ("mean", "low", "high", "change", "spike", "cadence"):
@@ -115,7 +115,7 @@ def watch(
     metadata: dict | None = None,
     places: Places | None = None,
 ) -> Watch:
-    """The events of the hours from `start` (of all) to `until` (the end), on top of those a watch has kept.
+    """The events of the hours from `start` (of all) to `until` (the end), on top of those a watch has stored.
 
     Their figures are those that the API's documentation names.
     """
@@ -136,7 +136,7 @@ def watch(
     return watch
 
 
-def told(watch: Watch) -> list[tuple]:
+def reported(watch: Watch) -> list[tuple]:
     """What an operator reads of each event that was not withdrawn: node, type, begin, detection, end."""
     return sorted(
         (e.finding.node_id, e.finding.anomaly_type, e.finding.begin, e.finding.detected, e.finding.end)

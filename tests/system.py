@@ -91,12 +91,13 @@ def metrics(database: Engine) -> pd.DataFrame:
 
 def environment(settings: Settings, **changed: object) -> dict[str, str]:
     """The settings as a process gets them."""
-    said = settings.model_dump(exclude_unset=True, exclude={"postgres_password", "redis_password"}) | changed
-    own = {name: value for name, value in os.environ.items() if name.lower() not in Settings.model_fields}
+    values = settings.model_dump(exclude_unset=True, exclude={"postgres_password", "redis_password"}) | changed
+    inherited = {name: value for name, value in os.environ.items() if name.lower() not in Settings.model_fields}
     texts = {
-        name.upper(): value if isinstance(value, str) else orjson.dumps(value).decode() for name, value in said.items()
+        name.upper(): value if isinstance(value, str) else orjson.dumps(value).decode()
+        for name, value in values.items()
     }
-    return own | texts | {"LOG_FORMAT": "json"}
+    return inherited | texts | {"LOG_FORMAT": "json"}
 
 
 @contextmanager

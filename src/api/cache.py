@@ -1,7 +1,7 @@
-"""Answers kept as bytes: in the process, then in Redis, both named by the data generation, then computed once.
+"""Answers cached as bytes: in the process, then in Redis, both named by the data generation, then computed once.
 
-Redis has what was asked for twice: most questions with a span of time are asked once, and would push out of it what
-every replica is asked for.
+Redis has what was requested twice: most requests with a span of time come once, and would push out of it what every
+replica is asked for.
 
 An ETag is a digest of the body, so it is the same on every replica and outlives a generation that changed nothing of
 the answer. Without Redis nobody knows the generation: every answer then comes from the database.
@@ -29,7 +29,7 @@ from src.settings import Settings
 
 _MEMORY_BYTES = 64 * 1024 * 1024
 _POLL_SECONDS = 0.2
-# Told live, never kept.
+# Computed for each request, never cached.
 _UNCACHED = ("/api/v1/status",)
 # These depend on who asks.
 _PERSONAL = ("/api/v1/session", "/api/v1/keys")
@@ -230,7 +230,7 @@ class AnswerCache:
             self._memory.clear()
 
     async def publish(self, generation: int) -> None:
-        """Says that rows have changed: to this replica at once, to the others through Redis, never back to before."""
+        """Announces that rows have changed: to this replica at once, to the others through Redis, never an old one."""
         if self._generation is not None and generation > self._generation:
             self._follow(generation)
         try:

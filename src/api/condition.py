@@ -25,7 +25,7 @@ class Condition:
         replicas: of `queries.REPLICAS`.
         freshness: of `queries.FRESHNESS`.
         lag_seconds: age of the latest reading; None where there is none.
-        cache: what Redis says of itself: connected, memory_used, keys.
+        cache: the state of Redis: connected, memory_used, keys.
     """
 
     status: Literal["healthy", "degraded", "stale"]

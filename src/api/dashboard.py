@@ -1,6 +1,6 @@
 """The dashboard: one page, its scripts and styles, all served from here, for networks without internet.
 
-The files are read once, when the process starts; they say nothing of the network, so everybody may have them.
+The files are read once, when the process starts; they hold nothing about the network, so everybody may have them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from src.settings import Settings
 
 ROOT = "/dashboard"
 FOLDER = Path(__file__).parent / "dashboard"
-# What a browser may do on these pages: ask this server, and run what it got from there. nginx says the same.
+# What a browser may do on these pages: ask this server, and run what it got from there. nginx sends the same policy.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"

@@ -23,7 +23,7 @@ _POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 def create_pool(settings: Settings) -> asyncpg.Pool:
-    """A pool that connects when first asked: the service starts, and says so, while the database is away."""
+    """A pool that connects when first used: the service starts, and reports it, while the database is away."""
     return asyncpg.create_pool(
         host=settings.postgres_host,
         port=settings.postgres_port,

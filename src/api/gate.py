@@ -1,4 +1,4 @@
-"""The gate in front of everything: who may ask what, how often, and under which request id."""
+"""The gate in front of everything: who may request what, how often, and under which request id."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class Gate:
                 detail = f"This needs the scope {needed}; the key has {identity.scope}"
                 raise _Turned(403, "scope", detail, key_id=identity.key_id)
             of_key = self._admit(f"key:{identity.key_id}", self._per_key, now, added, identity.key_id)
-            # Of two limits the one closer to the caller is told.
+            # Of two limits the response's headers show the one closer to the caller.
             standing = of_key or standing
             self._usage.count(identity.key_id, address, refused=False)
         elif scope["method"] not in _SAFE and not self._is_from_our_pages(scope):
@@ -141,13 +141,13 @@ class Gate:
         return standing
 
     def _is_from_our_pages(self, scope: Scope) -> bool:
-        """Whether a browser says that the request comes from a page that may use the session's cookie.
+        """Whether a browser confirms that the request comes from a page that may use the session's cookie.
 
-        What is no browser says nothing of it, and sends what somebody has it send.
+        Other clients send no such header, and no cookie that somebody did not give them.
         """
         origins = values(scope, b"origin")
         if origins:
-            return all(origin == _own_origin(scope) or origin in self._origins for origin in origins)
+            return all(origin == _origin_of(scope) or origin in self._origins for origin in origins)
         return all(site in ("same-origin", "none") for site in values(scope, b"sec-fetch-site"))
 
     async def _identity(self, scope: Scope) -> Identity:
@@ -170,26 +170,26 @@ class Gate:
             raise _Turned(503, "no database", problems.DATABASE_AWAY_DETAIL, {"Retry-After": "5"}) from None
 
 
-def _own_origin(scope: Scope) -> str:
+def _origin_of(scope: Scope) -> str:
     host = next(iter(values(scope, b"host")), "")
     return f"{scope['scheme']}://{host}"
 
 
 def client_address(scope: Scope) -> str:
-    """The caller's address; uvicorn has put in what a trusted proxy said."""
+    """The caller's address; uvicorn has put in what a trusted proxy forwarded."""
     client = scope.get("client")
     return client[0] if client else "unknown"
 
 
 def _needed(scope: Scope) -> str:
     """The least scope that may send a request; some of the routes ask for more themselves."""
-    if scope["method"] in _SAFE or _own_session(scope):
+    if scope["method"] in _SAFE or _is_for_session(scope):
         return "read"
     # Who changes which model is in use changes what everybody is shown from then on.
     return "admin" if scope["path"].startswith("/api/v1/models/") else "write"
 
 
-def _own_session(scope: Scope) -> bool:
+def _is_for_session(scope: Scope) -> bool:
     """Opening and ending one's own session changes nothing of the network."""
     path: str = scope["path"]
     return path == "/api/v1/session" or path.startswith("/api/v1/session/")

@@ -131,7 +131,7 @@ class Identities:
 
     async def _key(self, key_id: str, digest: bytes | None, database: asyncpg.Pool) -> Identity:
         row = await database.fetchrow(queries.API_KEY, key_id)
-        # Compared also where there is no such key, so that the time it takes tells nothing.
+        # Compared also where there is no such key, so that the time it takes reveals nothing.
         known = hmac.compare_digest(bytes(32) if row is None else row["digest"], digest or bytes(32))
         if row is None or (digest is not None and not known):
             raise Refused("The API key is not known")

@@ -33,12 +33,12 @@ class Standing(NamedTuple):
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """RateLimit-* as draft-ietf-httpapi-ratelimit-headers had them, and Retry-After where it is refused."""
-        told = [
+        fields = [
             *_of_limit(self.limit),
             (b"ratelimit-remaining", b"%d" % self.remaining),
             (b"ratelimit-reset", b"%d" % self.reset),
         ]
-        return told if self.admitted else [*told, (b"retry-after", b"%d" % self.retry_after)]
+        return fields if self.admitted else [*fields, (b"retry-after", b"%d" % self.retry_after)]
 
 
 @lru_cache
@@ -48,7 +48,7 @@ def _of_limit(limit: int) -> tuple[tuple[bytes, bytes], ...]:
 
 @dataclass(slots=True)
 class _Count:
-    """Requests of one caller: those of the window before, those of this one, and which Redis has not heard of."""
+    """Requests of one caller: those of the window before, those of this one, and which are not yet counted in Redis."""
 
     window: int
     before: int = 0
@@ -62,7 +62,7 @@ class RateLimiter:
     def __init__(self, cache: redis.asyncio.Redis) -> None:
         self._redis = cache
         self._counts: dict[str, _Count] = {}
-        self._heard_of: set[str] = set()
+        self._unshared: set[str] = set()
 
     def admit(self, caller: str, limit: int, now: float) -> Standing:
         """Counts a request at `now` (seconds since 1970), unless it is over the limit per minute.
@@ -78,34 +78,34 @@ class RateLimiter:
             return Standing(False, limit, 0, reset, _seconds_until_room(count, limit, fraction))
         count.current += 1
         count.unshared += 1
-        self._heard_of.add(caller)
+        self._unshared.add(caller)
         return Standing(True, limit, max(0, int(limit - used - 1)), reset)
 
     async def share(self, now: float) -> None:
         """Adds this replica's counts to those in Redis, and learns the sums.
 
         Raises:
-            redis.RedisError: if Redis does not answer; the counts are kept for the next time.
+            redis.RedisError: if Redis does not answer; the counts are added the next time.
         """
         window = int(now // WINDOW_SECONDS)
         for caller in [name for name, count in self._counts.items() if count.window < window - 1]:
             del self._counts[caller]
-        callers = [name for name in self._heard_of if name in self._counts]
-        self._heard_of.clear()
+        callers = [name for name in self._unshared if name in self._counts]
+        self._unshared.clear()
         if not callers:
             return
-        told = {name: (self._counts[name], self._counts[name].window, self._counts[name].unshared) for name in callers}
+        sent = {name: (self._counts[name], self._counts[name].window, self._counts[name].unshared) for name in callers}
         try:
             async with self._redis.pipeline(transaction=False) as pipe:
-                for name, (_, of_window, unshared) in told.items():
+                for name, (_, of_window, unshared) in sent.items():
                     key = f"abbanoa:rate:{of_window}:{name}"
                     pipe.incrby(key, unshared)
                     pipe.expire(key, int(3 * WINDOW_SECONDS))
                 answers = await pipe.execute()
         except (redis.RedisError, OSError):
-            self._heard_of.update(callers)
+            self._unshared.update(callers)
             raise
-        for (count, of_window, unshared), total in zip(told.values(), answers[::2], strict=True):
+        for (count, of_window, unshared), total in zip(sent.values(), answers[::2], strict=True):
             # What was counted while Redis answered stays on top.
             if count.window == of_window:
                 count.unshared -= unshared

@@ -111,7 +111,7 @@ def create_service(settings: Settings) -> ASGIApp:
 
 
 def _cross_origin(app: ASGIApp, settings: Settings) -> ASGIApp:
-    """Lets pages of the origins in API_CORS_ORIGINS ask, if there are any; a preflight needs no key."""
+    """Lets pages of the origins in API_CORS_ORIGINS send requests, if there are any; a preflight needs no key."""
     if not settings.allowed_origins:
         return app
     return CORSMiddleware(
@@ -128,7 +128,7 @@ def _cross_origin(app: ASGIApp, settings: Settings) -> ASGIApp:
 
 
 def _describe_access(schema: dict[str, Any]) -> None:
-    """Says in OpenAPI who may ask what."""
+    """Writes into OpenAPI who may request what."""
     schema["components"]["securitySchemes"] = {
         "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
         "bearer": {"type": "http", "scheme": "bearer", "description": "an API key or a session's token"},

@@ -153,7 +153,7 @@ def _storable_cursor(text: str) -> str:
 def next_link(request: Request, cursor: str) -> dict[str, str]:
     """The header that leads to the next page (RFC 8288)."""
     query = request.url.include_query_params(cursor=cursor).query
-    # The path as it was asked for: a name such as ../.. would be taken for another path without its escapes. A header
+    # The path as it was requested: a name such as ../.. would be taken for another path without its escapes. A header
     # holds ASCII only, and a reference no blanks.
     return {"Link": f'<{quote(request.scope["raw_path"], safe="/%")}?{query}>; rel="next"'}
 

@@ -79,8 +79,8 @@ def install(app: FastAPI, routes: Routes) -> None:
         errors = [
             {"field": str(e["loc"][-1]), "in": str(e["loc"][0]), "message": str(e["msg"])} for e in error.errors()
         ]
-        told = "; ".join(f"{e['field']}: {e['message']}" for e in errors)
-        return problem(422, told, errors=errors)
+        detail = "; ".join(f"{e['field']}: {e['message']}" for e in errors)
+        return problem(422, detail, errors=errors)
 
     async def away(request: Request, error: Exception) -> Response:
         logger(__name__).error("the database does not answer", error=f"{type(error).__name__}: {error}")

@@ -82,8 +82,8 @@ NETWORK_METRICS = """
     WHERE time_range = $1 ORDER BY computation_timestamp DESC LIMIT 1
 """
 
-# Newest first, from before the cursor ($4); of one district ($5) where one is named, with what it says of itself. Which
-# windows lie in a span is said by the condition.
+# Newest first, from before the cursor ($4); of one district ($5) where one is named, with its description. The
+# condition selects the windows of a span.
 _NETWORK_EFFICIENCY = """
     SELECT computation_timestamp, window_start, window_end, total_input_volume, total_output_volume,
         total_loss_volume, efficiency_percentage, method, coverage, reason, active_nodes, total_nodes,
@@ -362,7 +362,7 @@ MODEL_PERFORMANCE = """
     WHERE model_id = $1 ORDER BY evaluation_timestamp DESC LIMIT 30
 """
 
-# The largest saving first, from after as many as the cursor ($3) says: there is one row a district.
+# The largest saving first, after as many rows as the cursor ($3) counts: there is one row a district.
 RECOMMENDATIONS = bounded(
     """
     SELECT district_id, computed_at, outcome, reason, model_id, inlet_node_id, critical_node_id, minimum_pressure,
@@ -396,7 +396,7 @@ SURVEYED_DISTRICTS = bounded(
     "lacking",
 )
 
-# Every row of a survey says when it was made.
+# Every row of a survey holds when it was made.
 SURVEYED_AT = "SELECT surveyed_at FROM water_infrastructure.node_survey LIMIT 1"
 
 FRESHNESS = """

@@ -1,4 +1,4 @@
-"""SQL of what people ask of models."""
+"""SQL of requests about models."""
 
 from __future__ import annotations
 

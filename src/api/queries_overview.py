@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # Nodes in use as they are now: $1 now, $2 since when a window or a reading is of now, $3 the least pressure where a
-# node has no limit of its own. A tank's pressure is its level, and a channel that is not counted measures no pressure.
+# node has none itself. A tank's pressure is its level, and a channel that is not counted measures no pressure.
 _PRESENT = """
     WITH latest AS MATERIALIZED (
         SELECT DISTINCT ON (node_id COLLATE "C") node_id, window_end, avg_pressure, quality_score

@@ -8,7 +8,7 @@ from functools import lru_cache
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Scope
 
-# Answered to everybody: they say nothing of the network.
+# Answered to everybody: they reveal nothing about the network.
 OPEN = frozenset({"/health", "/ready", "/docs", "/redoc", "/openapi.json", "/dashboard"})
 _OPEN_FILES = ("/docs-files/", "/dashboard/")
 # What no route answers.

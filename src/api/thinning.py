@@ -23,7 +23,7 @@ _LEAST = 3
 
 @dataclass(frozen=True)
 class Thinned:
-    """Which windows are kept, in order, and how they were picked, in words."""
+    """Which windows are selected, in order, and how they were picked, in words."""
 
     places: Places
     method: Literal["none", "lttb"]
@@ -33,8 +33,8 @@ class Thinned:
 def thinned(lines: Sequence[Floats], windows: int, points: int) -> Thinned:
     """Picks about as many windows as are wanted, never more where each line gets three of them.
 
-    The first and the last window are kept, and of each gap in a line its edges with the values beside them; where gaps
-    are too many for half of the points, those of the longest.
+    The first and the last window are selected, and of each gap in a line its edges with the values beside them; where
+    gaps are too many for half of the points, those of the longest.
 
     Args:
         lines: values of one axis each, NaN where there is none.

@@ -26,7 +26,7 @@ class Usage:
         (self._refused if refused else self._requests)[key_id, address] += 1
 
     async def write(self, database: asyncpg.Pool) -> None:
-        """Adds what was counted since the last time to the database; what cannot be written is kept."""
+        """Adds what was counted since the last time to the database; what cannot be written stays for the next time."""
         requests, refused = self._requests, self._refused
         if not requests and not refused:
             return
@@ -34,7 +34,7 @@ class Usage:
         rows = [(*who, requests[who], refused[who]) for who in requests.keys() | refused.keys()]
         try:
             async with database.acquire() as connection, connection.transaction():
-                # Connections read only, unless they say otherwise.
+                # Connections only read, unless they are set to write.
                 await connection.execute("SET TRANSACTION READ WRITE")
                 await connection.executemany(queries.ADD_USAGE, sorted(rows))
         except Exception:

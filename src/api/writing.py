@@ -21,7 +21,7 @@ def who(request: Request) -> str:
 
 @asynccontextmanager
 async def writing(request: Request) -> AsyncIterator[asyncpg.Connection]:
-    """A connection in a transaction that may write; once it is committed, every replica hears of the change."""
+    """A connection in a transaction that may write; once it is committed, the change is announced to every replica."""
     async with database_of(request).acquire() as connection:
         async with connection.transaction():
             await connection.execute("SET TRANSACTION READ WRITE")

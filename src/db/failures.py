@@ -10,10 +10,10 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 
 # A lock held by others for too long, a deadlock, two transactions that cannot be put in an order.
 _CONFLICTS = frozenset({"55P03", "40P01", "40001"})
-# The server was told to stop, crashed, or is still starting.
+# The server was stopped, crashed, or is still starting.
 _SERVER_AWAY = frozenset({"57P01", "57P02", "57P03"})
 _CONNECTION_EXCEPTION = "08"
-# Of those exceptions the one that says that rows are not of the columns' kinds.
+# Of those exceptions the one for rows that are not of the columns' types.
 _PROTOCOL_VIOLATION = "08P01"
 # Values too large for a limit of the server's, a view's own check, and what a trigger objects to.
 _OF_VALUES = ("54", "44", "P0")
@@ -44,7 +44,7 @@ def is_passing(error: BaseException) -> bool:
         return False
     state: str | None = cause.pgcode
     if state is None:
-        # The server did not say it: it was not reached, or it vanished in the middle of an answer.
+        # Without a code it is not the server's error: it was not reached, or vanished in the middle of an answer.
         return isinstance(cause, (psycopg2.OperationalError, psycopg2.InterfaceError))
     is_of_connection = state.startswith(_CONNECTION_EXCEPTION) and state != _PROTOCOL_VIOLATION
     return state in _CONFLICTS or state in _SERVER_AWAY or is_of_connection

@@ -15,7 +15,8 @@ def advance(connection: Connection) -> None:
 
 
 def publish(connection: Connection, cache: redis.Redis) -> None:
-    """Tells the API's replicas. The database is the truth: repeating this heals a Redis that was away or emptied.
+    """Puts the generation into Redis, for the API's replicas. The database is the truth: repeating this heals a Redis
+    that was away or emptied.
 
     Raises:
         redis.RedisError: if Redis does not answer.

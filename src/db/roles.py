@@ -87,7 +87,7 @@ def _rights(role: str) -> list[str]:
             'GRANT INSERT (work_id, kind, node_id, district_id, begin, "end", note, created_at, created_by) '
             "ON {schema}.works TO {role}",
             "GRANT UPDATE (deleted_at, deleted_by, changed_at) ON {schema}.works TO {role}",
-            # What is asked of models; the processing service decides on it.
+            # Requests about models; the processing service decides on them.
             "GRANT INSERT (action, model_type, scope, model_id, requested_at, requested_by, note) "
             "ON {schema}.model_requests TO {role}",
             "GRANT UPDATE (generation) ON {schema}.data_generation TO {role}",

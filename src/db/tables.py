@@ -53,7 +53,7 @@ nodes = Table(
     Column("longitude", Double),
     Column("installation_date", Date),
     Column("is_active", Boolean, nullable=False, server_default=text("true")),
-    # Since when nothing is concluded of it, and whether somebody said so or nothing was heard of it.
+    # Since when nothing is concluded of it, and whether somebody declared that or it sent no readings.
     _instant("out_of_service_since"),
     Column("out_of_service_reason", Text),
     _json("metadata"),
@@ -237,7 +237,7 @@ works = Table(
     # One that was deleted stays until nothing is attached to it any more, and somebody may still want to know who did.
     _instant("deleted_at"),
     Column("deleted_by", Text),
-    # When it last came to say something else, and the same once events say what it says.
+    # When it was last changed, and the same instant once it is attached to events as it is.
     _now("changed_at"),
     _instant("attached_at"),
     CheckConstraint("kind IN ('works', 'meter_exchange', 'closure', 'network_change')", name="works_kind_is_known"),
@@ -305,7 +305,7 @@ model_decisions = Table(
     Index("model_decisions_by_model", "model_id", "decided_at"),
 )
 
-# What people ask of models through the API, until the processing service has decided on it and after.
+# Requests about models through the API, before and after the processing service has decided on them.
 model_requests = Table(
     "model_requests",
     metadata,
@@ -363,7 +363,7 @@ ml_predictions_cache = Table(
     Index("ml_predictions_cache_by_node", "node_id", "prediction_timestamp"),
 )
 
-# What districts' multivariate detectors said, whether or not it became an event.
+# Alarms of districts' multivariate detectors, whether or not they became events.
 detector_alarms = Table(
     "detector_alarms",
     metadata,
@@ -376,7 +376,7 @@ detector_alarms = Table(
     _json("metadata"),
 )
 
-# The latest word on each district's pressure set-points, or why there is none.
+# The latest recommendation for each district's pressure set-points, or why there is none.
 recommendations = Table(
     "recommendations",
     metadata,
@@ -446,7 +446,7 @@ job_chunks = Table(
     _instant("read_start", nullable=False),
     _instant("read_end", nullable=False),
     Column("expected_readings", BigInteger, nullable=False),
-    # node_id -> what its watermark says of arrivals when the chunk is done: [instant, recent rows].
+    # node_id -> its watermark's arrivals when the chunk is done: [instant, recent rows].
     Column("latest_arrivals", JSONB, nullable=False),
     # Which districts the nodes' rows are stored under ("": none); null where the warehouse knows none.
     Column("districts", JSONB(none_as_null=True)),
@@ -488,7 +488,7 @@ node_channels = Table(
     # Null: not learned yet.
     _instant("valid_from"),
     _instant("learned_at"),
-    # Hours looked at; of too few nothing is said.
+    # Hours looked at; where they are too few, nothing else is known.
     Column("hours", Integer, nullable=False, server_default=text("0")),
     # Whether it enters averages, limits and quality.
     Column("is_counted", Boolean, nullable=False, server_default=text("true")),
@@ -517,7 +517,7 @@ node_survey = Table(
     _instant("surveyed_at", nullable=False),
     # When what people state of the node had last changed: another instant calls for another survey.
     _instant("described_at", nullable=False),
-    # {"value", "why"}; null: the district is stated, or nothing speaks for one.
+    # {"value", "why"}; null: the district is stated, or there is no evidence for one.
     Column("district_believed", JSONB(none_as_null=True)),
     Column("role_believed", Text),
     Column("why", JSONB, nullable=False, server_default=text("'[]'")),
@@ -586,7 +586,7 @@ alerts = Table(
     Column("rule", Text, nullable=False),
     Column("subject", Text, nullable=False),
     Column("severity", Text, nullable=False),
-    # Pending: seen, but not for as long as its rule asks.
+    # Pending: seen, but not for as long as its rule demands.
     Column("state", Text, nullable=False),
     Column("summary", Text, nullable=False),
     _json("details"),
@@ -600,7 +600,7 @@ alerts = Table(
     Index("alerts_by_time", "since", "alert_id"),
 )
 
-# Messages about alerts, one per channel, kept until they are delivered or given up; real time, whatever clock is
+# Messages about alerts, one per channel, stored until they are delivered or given up; real time, whatever clock is
 # injected.
 alert_deliveries = Table(
     "alert_deliveries",

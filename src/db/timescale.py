@@ -57,7 +57,7 @@ def apply_policies(connection: Connection, settings: Settings) -> None:
     """
     retention = {
         "computed_metrics": settings.retention_metrics_days,
-        # What is kept for less is deleted by the daily retention; a year's balance begins a year before its day.
+        # What is retained for less is deleted by the daily retention; a year's balance begins a year before its day.
         "network_efficiency": settings.retention_balances_days + 366,
         "data_quality_metrics": settings.retention_metrics_days,
         "ml_predictions_cache": settings.retention_predictions_days,

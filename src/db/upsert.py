@@ -1,4 +1,4 @@
-"""Bulk writes: windows by COPY, so that the table says exactly that; other rows where they say something else."""
+"""Bulk writes: windows by COPY, which replace what is stored; other rows where they differ from what is stored."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _STAGED = "staged_rows"
 
 @dataclass(frozen=True)
 class Replaced:
-    """How many rows were inserted, changed or deleted; of each node concerned, its first hour of which they say more or
-    something else (days are made of hours, and count for nothing here)."""
+    """How many rows were inserted, changed or deleted; of each node concerned, the first hour that is new or different
+    (days are made of hours, and count for nothing here)."""
 
     rows: int
     first_hours: dict[str, datetime]
@@ -34,11 +34,11 @@ def write_changed(
     timestamps: Sequence[str] = (),
     unless_null: Sequence[str] = (),
 ) -> None:
-    """Inserts rows, and replaces those that are stored and say something else.
+    """Inserts rows, and replaces those that are stored and differ.
 
     Args:
         rows: all with the same columns, among them the primary key.
-        timestamps: columns that say when something was computed, which is no change of what was computed.
+        timestamps: columns that hold when something was computed, which is no change of what was computed.
         unless_null: columns in which null replaces nothing.
     """
     if not rows:
@@ -62,7 +62,7 @@ def replace_metrics(
 ) -> Replaced:
     """Makes the windows of these nodes within `spans[time_window]` exactly `rows`.
 
-    Rows that already say the same are left untouched, those that no reading supports any more are deleted. Runs in the
+    Equal rows are left untouched, those that no reading supports any more are deleted. Runs in the
     caller's transaction.
 
     Args:

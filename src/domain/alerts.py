@@ -1,4 +1,4 @@
-"""Alerts: what is wrong now, against what has been told already."""
+"""Alerts: what is wrong now, compared with what somebody was notified of already."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PENDING, FIRING, RESOLVED = "pending", "firing", "resolved"
 
 @dataclass(frozen=True)
 class Condition:
-    """Something that a rule finds wrong: `subject` is what tells it from others of the rule."""
+    """Something that a rule finds wrong: `subject` distinguishes it from others of the rule."""
 
     rule: str
     subject: str
@@ -24,7 +24,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Standing:
-    """An alert that is pending or firing; `notified_at` when somebody was last told of it."""
+    """An alert that is pending or firing; `notified_at` when somebody was last notified of it."""
 
     alert_id: UUID
     rule: str
@@ -37,7 +37,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class Decision:
-    """What becomes of an alert: its new state, and whether somebody is to be told.
+    """What becomes of an alert: its new state, and whether to notify somebody.
 
     `alert` is None where the condition is new, `condition` where it no longer holds.
     """
@@ -45,7 +45,7 @@ class Decision:
     alert: Standing | None
     condition: Condition | None
     state: str
-    is_told: bool
+    notify: bool
 
 
 def decide(
@@ -57,9 +57,9 @@ def decide(
 ) -> list[Decision]:
     """One decision per condition and per standing alert.
 
-    A condition fires when it has held for as long as its rule asks, is told once, again every `again_after` while it
-    lasts or when it gets worse, and when it is over. One that goes away before it fired was never told and is
-    forgotten, which is a decision for resolved without telling.
+    A condition fires when it has held for as long as its rule demands. Somebody is notified of it once, again every
+    `again_after` while it lasts or when it gets worse, and when it is over. Nobody is notified of one that goes away
+    before it fired: it is resolved and forgotten.
 
     Args:
         hold: rule -> how long its conditions must hold; at once where it is missing.

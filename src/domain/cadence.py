@@ -99,21 +99,21 @@ def _cadence_by_day(day: Integers, seconds: Floats) -> tuple[Integers, Floats, I
     """As `cadence_by_day`, with the number of intervals within each node-day and the share of the most frequent."""
     overnight = np.concatenate([[True], day[1:] != day[:-1]])[: len(day)]
     days = day[overnight]
-    own = np.isfinite(seconds) & (seconds > 0) & ~overnight
+    within = np.isfinite(seconds) & (seconds > 0) & ~overnight
     crossing = np.isfinite(seconds) & (seconds > 0) & overnight
 
-    own_days, own_mode, own_count, own_share = _modes(day[own], seconds[own])
+    measured_days, modes, counts, shares = _modes(day[within], seconds[within])
     count = np.zeros(len(days), dtype=np.int64)
     cadence, share = np.full(len(days), np.nan), np.zeros(len(days))
-    at = np.searchsorted(days, own_days)
-    count[at], cadence[at], share[at] = own_count, own_mode, own_share
+    at = np.searchsorted(days, measured_days)
+    count[at], cadence[at], share[at] = counts, modes, shares
 
     sparse = np.flatnonzero(count < ENOUGH_INTERVALS)
     if len(sparse):
         cadence[sparse] = np.nan
         sparse_days = days[sparse]
-        borrowed_day = np.concatenate([day[own], day[crossing], day[own] + 1])
-        borrowed = np.concatenate([seconds[own], seconds[crossing], seconds[own]])
+        borrowed_day = np.concatenate([day[within], day[crossing], day[within] + 1])
+        borrowed = np.concatenate([seconds[within], seconds[crossing], seconds[within]])
         relevant = np.isin(borrowed_day, sparse_days)
         two_days, mode, intervals, _ = _modes(borrowed_day[relevant], borrowed[relevant])
         known = intervals >= 2

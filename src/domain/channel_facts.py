@@ -18,14 +18,14 @@ from src.domain.anomalies.signals import Floats, Signals
 
 Flags = npt.NDArray[np.bool_]
 
-# Fewer hours say nothing of a channel; that it kept another figure than nothing means something after two weeks.
+# Fewer hours prove nothing about a channel; standing still at another figure than zero does after two weeks.
 LEAST_HOURS, _LONG = 48, 14 * 24
 # Of two measurements that are the same in every hour, the later one here is the copy: a meter is there for its flow.
 _ORDER = ("flow_rate", "pressure", "temperature")
 # Figures agree to this share where one is the other, and hours' means where one is a multiple of the other: readings
 # are rounded to their last digit.
 _SAME, _PROPORTIONAL = 1e-9, 0.005
-# A channel that stands as still as this says nothing about a multiple of another.
+# A channel that stands as still as this cannot be compared with a multiple of another.
 _LEAST_SPREAD = 0.05
 # Mains bear 16 bar where they are not made for more. In one that carries so much pressure hardly moves: half of it and
 # a swing like that of a street's pressure is another unit.
@@ -49,8 +49,8 @@ class Facts:
     """What a channel is.
 
     Attributes:
-        hours: how many of its hours were looked at; of fewer than `LEAST_HOURS` nothing more is said.
-        is_connected: whether anything is measured; None: that cannot be told.
+        hours: how many of its hours were looked at; of fewer than `LEAST_HOURS` nothing more is known.
+        is_connected: whether anything is measured; None: that is not known.
         copy_of: the measurement whose figures it repeats.
         unit_questioned: its figures are hardly in the unit for which they are taken.
         likely_unit: the one that would fit.
@@ -93,7 +93,7 @@ class _Judging:
     found: dict[str, Any] = field(default_factory=dict)
     evidence: list[str] = field(default_factory=list)
 
-    def say(self, sentence: str, **facts: Any) -> None:
+    def add(self, sentence: str, **facts: Any) -> None:
         self.evidence.append(sentence)
         self.found |= facts
 
@@ -158,7 +158,7 @@ def facts_of(
             if stood := placeholders.get((node_id, name)):
                 figures = tuple(sorted({edge for edge in (stood.lowest, stood.highest) if np.isfinite(edge)}))
                 named = " and ".join(f"{figure:.10g}" for figure in figures) or "a figure"
-                channel.say(f"{named} stood {stood.readings:.0f} times for no measurement", placeholders=figures)
+                channel.add(f"{named} stood {stood.readings:.0f} times for no measurement", placeholders=figures)
             facts[node_id, name] = Facts(int(channel.known.sum()), **channel.found, evidence=tuple(channel.evidence))
     return facts
 
@@ -181,12 +181,12 @@ def _judge_movement(signals: Signals, columns: Mapping[str, int], channels: Mapp
         # A meter may count evenly, and a slow sensor keep its figure for some days.
         is_telling = low[name] == 0 or (name != "flow_rate" and hours >= _LONG)
         if others and is_telling:
-            channel.say(f"{stood}, while {' and '.join(others)} moved", is_connected=False)
+            channel.add(f"{stood}, while {' and '.join(others)} moved", is_connected=False)
         elif name == "pressure" and low[name] == 0:
             # Even an empty pipe's sensor trembles in its last digit.
-            channel.say(f"{stood}: no sensor stands so still", is_connected=False)
+            channel.add(f"{stood}: no sensor stands so still", is_connected=False)
         elif not moved and len(columns) > 1 and all(value == 0 for value in low.values()):
-            channel.say(f"{stood}, like everything else of this node: it is not in service", is_connected=False)
+            channel.add(f"{stood}, like everything else of this node: it is not in service", is_connected=False)
 
 
 def _judge_copies(signals: Signals, columns: Mapping[str, int], channels: Mapping[str, _Judging]) -> None:
@@ -204,7 +204,7 @@ def _judge_copies(signals: Signals, columns: Mapping[str, int], channels: Mappin
                 (figures[both, columns[name]], figures[both, columns[other]]) for figures in (signals.low, signals.high)
             ]
             if all(np.allclose(a, b, rtol=_SAME, atol=0, equal_nan=True) for a, b in [(one, two), *edges]):
-                channels[name].say(f"the same figure as {other} in every one of {int(both.sum())} hours", copy_of=other)
+                channels[name].add(f"the same figure as {other} in every one of {int(both.sum())} hours", copy_of=other)
                 break
             running = np.abs(two) > 0.1 * np.abs(two).max()
             with np.errstate(divide="ignore", invalid="ignore"):
@@ -213,7 +213,7 @@ def _judge_copies(signals: Signals, columns: Mapping[str, int], channels: Mappin
             # Where one stands still, so does the other.
             alike = np.abs(one - factor * two).max() <= _PROPORTIONAL * np.abs(one).max()
             if factor > 0 and alike and np.ptp(two[running]) > _LEAST_SPREAD * np.abs(two).mean():
-                channels[name].say(
+                channels[name].add(
                     f"{factor:.3g} times {other} in every one of {int(both.sum())} hours: this is another scale of "
                     f"{other}, or computed from it, and no measurement of {name}",
                     unit_questioned=True,
@@ -246,7 +246,7 @@ def _judge_unit(signals: Signals, column: int, name: str, channel: _Judging, bey
         share = beyond.readings / (beyond.readings + values)
         if share > _MOST_BEYOND and beyond.readings >= LEAST_HOURS:
             typical = float(np.sqrt(beyond.lowest * beyond.highest)) if beyond.lowest > 0 else typical
-            channel.say(
+            channel.add(
                 f"{beyond.readings:.0f} values from {beyond.lowest:.4g} to {beyond.highest:.4g} are beyond what is "
                 f"possible, {100 * share:.0f} % of all",
                 unit_questioned=True,
@@ -255,16 +255,16 @@ def _judge_unit(signals: Signals, column: int, name: str, channel: _Judging, bey
         low, high = np.percentile(running, [5, 95])
         swing = (high - low) / typical
         if name == "pressure" and (typical > _MOST_BAR or (typical > _HIGH_BAR and swing > _STEADY)):
-            channel.say(
+            channel.add(
                 f"{low:.3g} to {high:.3g} in nine of ten hours, {typical:.3g} in the middle: too much, or too much in "
                 "motion, for bar",
                 unit_questioned=True,
             )
         elif name == "temperature" and typical > _MOST_CELSIUS:
-            channel.say(f"{typical:.3g} in the middle of its hours: too warm for °C", unit_questioned=True)
+            channel.add(f"{typical:.3g} in the middle of its hours: too warm for °C", unit_questioned=True)
     if channel.found.get("unit_questioned") and np.isfinite(typical):
         if name == "pressure":
             unit = min(_BAR, key=lambda unit: abs(np.log(typical * _BAR[unit] / _USUAL_BAR)))
-            channel.say(f"in {unit} it would be {typical * _BAR[unit]:.2g} bar", likely_unit=unit)
+            channel.add(f"in {unit} it would be {typical * _BAR[unit]:.2g} bar", likely_unit=unit)
         elif name == "temperature" and 0 <= (typical - 32) / 1.8 <= _MOST_CELSIUS:
-            channel.say(f"in °F it would be {(typical - 32) / 1.8:.3g} °C", likely_unit="°F")
+            channel.add(f"in °F it would be {(typical - 32) / 1.8:.3g} °C", likely_unit="°F")

@@ -21,7 +21,7 @@ _BACK = {"flow_rate": -VALID_RANGE["flow_rate"][1], "volume": -1e9}
 
 @dataclass(frozen=True)
 class Conventions:
-    """What holds for every node of which nothing else is said.
+    """What holds for every node for which nothing else is stated.
 
     Attributes:
         units: measurement -> unit in which the warehouse has it; not named: the product's.
@@ -77,7 +77,7 @@ def channels_of(
 def unusable(
     node_ids: Sequence[str], stated: Mapping[str, Mapping[str, Any]], conventions: Conventions
 ) -> dict[str, str]:
-    """The nodes whose statements `channels_of` refuses, with what it says of each."""
+    """The nodes whose statements `channels_of` refuses, with its reason for each."""
     problems = {}
     for node_id in node_ids:
         try:

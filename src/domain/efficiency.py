@@ -45,7 +45,7 @@ def water_balance(meters: pd.DataFrame) -> pd.DataFrame:
     `MOST_EXTENDED`); where that is too much, the figures that need it are unknown, and the reason names it.
 
     Margins are half of 95 % intervals: meters err each by itself, and so do estimates (AWWA M36, 4th edition, on how
-    errors of a water audit add up). The part that meters make is told besides (`METER_MARGINS`).
+    errors of a water audit add up). The meters' part of it stands in columns of its own (`METER_MARGINS`).
 
     Args:
         meters: a row per window and meter, also of those that reported nothing: window_start, district_id, node_id,
@@ -229,7 +229,7 @@ def network_balance(districts: pd.DataFrame) -> pd.DataFrame:
     guessed = shares.groupby("window_start")["guessed"].sum()
     network["estimated_share"] = guessed / network["metered_volume"].where(network["metered_volume"] > 0)
     network["method"] = pd.Series({window: _common(methods) for window, methods in grouped["method"]}, dtype=object)
-    reasons = {window: "; ".join(sorted(set(told.dropna()))) or None for window, told in grouped["reason"]}
+    reasons = {window: "; ".join(sorted(set(texts.dropna()))) or None for window, texts in grouped["reason"]}
     network["reason"] = pd.Series(reasons, dtype=object)
     is_impossible = network["loss_volume"] < -network["loss_margin"].fillna(0.0)
     network["reason"] = network["reason"].where(~is_impossible | network["reason"].notna(), impossible(()))

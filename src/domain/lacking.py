@@ -56,7 +56,7 @@ class District:
 
     Attributes:
         connections: service connections.
-        has_day: whether the loss of the last balanced day is known, `day` that day, `reason` what is said of it.
+        has_day: whether the loss of the last balanced day is known, `day` that day, `reason` the remark on it.
         known_days: balanced ones of the last `MONTH`; None: nothing was balanced.
         detector: "active", "shadow" or None, and since when it has been in shadow.
         recommendation: "recommended", "refused" or None, and why.

@@ -24,9 +24,9 @@ SIGNIFICANCE = 0.05
 SIGNIFICANCE_OF_A_LOOK = 0.002
 # An error this many times that of validation calls for a new model; that of the fallback, for the fallback.
 DEGRADED = 1.2
-# Models are compared by forecasts this near: within a day both have told of each hour as often.
+# Models are compared by forecasts this near: within a day both have forecast each hour as often.
 JUDGED_HOURS = 24
-# Fewer compared hours say nothing, whatever they say.
+# Fewer compared hours prove nothing, whatever they show.
 FEWEST_HOURS = 20
 # Detectors are judged by their alarms of so many days. More false ones than the budget are put down to chance, where it
 # is likelier than this.
@@ -99,32 +99,32 @@ def judge_first(mae: float, usual_mae: float) -> Verdict:
 
 
 def judge_baseline(reason: str) -> Verdict:
-    """The usual flow forecasts where nothing better does, and says so."""
+    """The usual flow forecasts where nothing better does, under a method of its own."""
     return Verdict(PROMOTE, f"the usual flow of the hour until a model is better: {reason}")
 
 
 def judge_shadow(comparison: Comparison, since: datetime, now: datetime) -> Verdict:
     """What becomes of a shadow (the comparison's first) beside its active model."""
     beside = now - since
-    told = (
+    evidence = (
         f"over {comparison.hours} hours its error is {comparison.error:.3g} L/s, the active model's "
         f"{comparison.other_error:.3g} L/s (p = {comparison.p_value:.2g})"
     )
     if beside < SHADOW_FOR:
         return Verdict(WAIT, f"it has run beside the active model for {_hours(beside)} of {_hours(SHADOW_FOR)}")
     if comparison.hours >= FEWEST_HOURS and comparison.p_value < SIGNIFICANCE_OF_A_LOOK:
-        return Verdict(PROMOTE, told)
+        return Verdict(PROMOTE, evidence)
     if beside >= SHADOW_AT_MOST:
-        return Verdict(RETIRE, f"not shown to be better within {SHADOW_AT_MOST.days} days: {told}")
-    return Verdict(WAIT, f"not shown to be better yet: {told}")
+        return Verdict(RETIRE, f"not shown to be better within {SHADOW_AT_MOST.days} days: {evidence}")
+    return Verdict(WAIT, f"not shown to be better yet: {evidence}")
 
 
 def judge_active(comparison: Comparison, promoted: datetime, now: datetime) -> Verdict:
     """Whether an active model (the comparison's first) gives way to the one it replaced, its fallback."""
     if now - promoted > FALLBACK_FOR:
         return Verdict(KEEP, f"its fallback ended {FALLBACK_FOR.days} days after its promotion")
-    told = f"over {comparison.hours} hours its error is {comparison.error:.3g} L/s, its fallback's "
-    told += f"{comparison.other_error:.3g} L/s"
+    evidence = f"over {comparison.hours} hours its error is {comparison.error:.3g} L/s, its fallback's "
+    evidence += f"{comparison.other_error:.3g} L/s"
     enough = comparison.hours >= FEWEST_HOURS
     plainly_worse = (
         comparison.hours >= FEWEST_HOURS_OF_PLAINLY_WORSE
@@ -132,8 +132,8 @@ def judge_active(comparison: Comparison, promoted: datetime, now: datetime) -> V
         and comparison.p_value > 1 - SIGNIFICANCE
     )
     if plainly_worse or (enough and comparison.error > DEGRADED * comparison.other_error):
-        return Verdict(ROLL_BACK, told)
-    return Verdict(KEEP, told if enough else f"only {comparison.hours} hours were compared with its fallback")
+        return Verdict(ROLL_BACK, evidence)
+    return Verdict(KEEP, evidence if enough else f"only {comparison.hours} hours were compared with its fallback")
 
 
 def judge_training(error: float, validation_error: float, hours: int) -> Verdict | None:
@@ -149,10 +149,10 @@ def judge_training(error: float, validation_error: float, hours: int) -> Verdict
 
 @dataclass(frozen=True)
 class Record:
-    """What a district's multivariate detector did in the `days` since it was first heard, `RECORD_DAYS` at most.
+    """What a district's multivariate detector did in the `days` since it began to watch, `RECORD_DAYS` at most.
 
-    `seen` of the `leaks` that were told of by anything raised its alarm too, `earlier` of them before any other
-    detector, by a median of `hours_earlier`. Of its `alarms`, `alone` were beside nothing else that was told.
+    `seen` of the `leaks` that anything found raised its alarm too, `earlier` of them before any other detector, by a
+    median of `hours_earlier`. Of its `alarms`, `alone` had no other event beside them.
     """
 
     days: float
@@ -169,7 +169,7 @@ class Record:
         return int(np.ceil(special.pdtrik(1 - CHANCE, BUDGET * self.days / DAYS_PER_MONTH)))
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """In words."""
         before = f" by a median of {self.hours_earlier:.0f} h" if self.earlier else ""
         return (
@@ -189,18 +189,18 @@ def judge_detector(record: Record, since: datetime, now: datetime, has_active: b
     if now - since < SHADOW_FOR:
         return Verdict(WAIT, f"it has been in shadow for {_hours(now - since)} of {_hours(SHADOW_FOR)}")
     if record.alone > record.allowed:
-        return Verdict(WAIT, f"too many false alarms: {record.told}")
+        return Verdict(WAIT, f"too many false alarms: {record.summary}")
     sees = record.leaks >= FEWEST_LEAKS and record.seen >= SEEN_SHARE * record.leaks
     if record.earlier or sees or has_active:
-        return Verdict(PROMOTE, record.told)
-    return Verdict(WAIT, f"not shown to see leaks yet: {record.told}")
+        return Verdict(PROMOTE, record.summary)
+    return Verdict(WAIT, f"not shown to see leaks yet: {record.summary}")
 
 
 def judge_active_detector(record: Record) -> Verdict:
     """Whether a detector whose findings are events goes back to where it can do no harm."""
     if record.alone > record.allowed:
-        return Verdict(RETIRE, f"too many false alarms: {record.told}")
-    return Verdict(KEEP, record.told)
+        return Verdict(RETIRE, f"too many false alarms: {record.summary}")
+    return Verdict(KEEP, record.summary)
 
 
 def _hours(span: timedelta) -> str:

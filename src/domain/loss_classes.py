@@ -9,7 +9,7 @@ from pathlib import Path
 from src.vocabulary import LossClass
 
 _TABLE = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
-# Of the table that classes are told by.
+# Of the table by which losses are classified.
 YEAR: int = _TABLE["year"]
 _CLASSES: tuple[LossClass, ...] = ("A", "B", "C", "D", "E")
 

@@ -60,7 +60,7 @@ def night_flow_loss(
     excess = (nights["flow"] - connections * use_per_connection / 3600).clip(lower=0)
     latest = pd.DataFrame({"excess": excess, "pressure": nights["pressure"]})
     latest = latest.reindex(latest.index.union(hours)).ffill().reindex(hours)
-    # A night of throttled or failed pressure says nothing of the day's leakage.
+    # A night of throttled or failed pressure does not show the day's leakage.
     ratio = (inflow["pressure"] / latest["pressure"].where(latest["pressure"] > 0)).clip(1 / _MOST_RATIO, _MOST_RATIO)
     factor = ratio**exponent
     return latest["excess"] * 3.6 * factor.fillna(1.0)
@@ -104,7 +104,7 @@ def pipes_together(districts: Sequence[Pipes]) -> Pipes:
 def indicators(
     loss_per_day: float, real_loss_per_day: float, loss_percentage: float, pipes: Pipes, *, with_class: bool
 ) -> dict[str, float | str | None]:
-    """Indicators of the losses of a month or a year; null where they cannot be told.
+    """Indicators of the losses of a month or a year; null where they are not known.
 
     Args:
         loss_per_day: water losses, m³ a day; NaN where unknown.

@@ -1,7 +1,7 @@
 """Window metrics: 5min from readings; 1hour and 1day merged exactly from the 5min rows, their volume and coverage from
 the time that readings vouch for.
 
-Everything is computed over all nodes at once. What a window says depends only on the readings of the local days around
+Everything is computed over all nodes at once. A window's figures depend only on the readings of the local days around
 it (see `vouching`), never on how many were read together, so that any chunking and any re-run gives the same bits.
 """
 
@@ -163,16 +163,16 @@ def _five_minute(rows: Rows, values: Mapping[str, Floats], spans: Mapping[str, S
     for stem, covered in coverage(spans, result["node"], result["window_start"], FIVE_MINUTES).items():
         result[f"{stem}_coverage"] = covered
     for measurement, stem in _MEASURED.items():
-        own = values[measurement]
-        present = ~np.isnan(own)
-        zeroed = np.where(present, own, 0.0)
+        measured = values[measurement]
+        present = ~np.isnan(measured)
+        zeroed = np.where(present, measured, 0.0)
         count = _per_group(np.add, present.astype(np.int64), starts)
         with np.errstate(invalid="ignore"):
             mean = _per_group(np.add, zeroed, starts) / np.where(count, count, np.nan)
-        deviation = np.where(present, own - np.repeat(mean, sizes), 0.0)
+        deviation = np.where(present, measured - np.repeat(mean, sizes), 0.0)
         result |= _statistics(
             measurement, stem, count, mean, _per_group(np.add, deviation * deviation, starts),
-            _per_group(np.fmin, own, starts), _per_group(np.fmax, own, starts),
+            _per_group(np.fmin, measured, starts), _per_group(np.fmax, measured, starts),
         )  # fmt: skip
     return result
 
@@ -243,10 +243,10 @@ def _with_vouched(result: Arrays, vouched: Mapping[str, Vouched], rows: Rows, ed
     result["total_volume"][at], result["estimated_volume"][at] = vouched["flow"].amount, vouched["flow"].estimated
     if len(every) == len(key):
         return result
-    # Of days after a node's last reading nothing is told yet, whatever others have told of them.
+    # Days after a node's last reading have no windows yet, even where other nodes have reported them.
     last = rows.day[np.searchsorted(rows.node, result["node"], side="right") - 1]
-    is_told = (result["reading_count"] > 0) | (result["window_start"] < rows.starts[last + 1])
-    return {name: values[is_told] for name, values in result.items()}
+    is_reported = (result["reading_count"] > 0) | (result["window_start"] < rows.starts[last + 1])
+    return {name: values[is_reported] for name, values in result.items()}
 
 
 def _steps(

@@ -1,6 +1,6 @@
 """Placeholder values: figures that a device writes where it has measured nothing.
 
-A placeholder is told by its figure alone, as the device wrote it and before any conversion, so that it is the same
+A placeholder is recognised by its figure alone, as the device wrote it before any conversion, so that it is the same
 whatever else was read with it. A figure that a measurement might also have counts only where it is impossible.
 """
 

@@ -17,9 +17,9 @@ import pandas as pd
 from scipy import special
 
 Numbers = npt.NDArray[np.float64]
-# Fewer nights do not tell leakage from use.
+# Fewer nights do not separate leakage from use.
 FEWEST_NIGHTS = 21
-# A wider interval, as a share of the exponent, does not tell a saving, which is about proportional to it.
+# A wider interval, as a share of the exponent, does not determine a saving, which is about proportional to it.
 WIDEST_INTERVAL = 1.2
 CONFIDENCE = 0.95
 # What holes and cracks in pipes can do; an interval wholly outside is something else than leakage.
@@ -51,7 +51,7 @@ def no_set_point(inlet: str) -> str:
 
 
 class NotKnown(ValueError):
-    """What the history does not tell, with the reason."""
+    """What the history does not show, with the reason."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,9 @@ def leakage_relation(nights: pd.DataFrame, use_is_metered: bool, pressure_error:
     factors = (1.0,) if use_is_metered else (1.0, 1 - USE_UNCERTAINTY, 1 + USE_UNCERTAINTY)
     fitted = [_exponent(known, known["inflow"] - factor * known["use"], varied) for factor in factors]
     exponent = fitted[0][0]
-    reaches = [float(np.hypot(reach, pressure_error * own)) for own, reach in fitted]
-    lower = min(own - reach for (own, _), reach in zip(fitted, reaches, strict=True))
-    upper = max(own + reach for (own, _), reach in zip(fitted, reaches, strict=True))
+    reaches = [float(np.hypot(reach, pressure_error * value)) for value, reach in fitted]
+    lower = min(value - reach for (value, _), reach in zip(fitted, reaches, strict=True))
+    upper = max(value + reach for (value, _), reach in zip(fitted, reaches, strict=True))
     if not upper - lower <= WIDEST_INTERVAL * exponent:
         raise NotKnown(f"{varied}, too little to know: the exponent would lie between {lower:.2f} and {upper:.2f}")
     if upper < POSSIBLE_EXPONENT[0] or lower > POSSIBLE_EXPONENT[1]:
@@ -125,23 +125,23 @@ def _exponent(nights: pd.DataFrame, leakage: pd.Series, varied: str) -> tuple[fl
     )
     if instrument.std() < 1e-6:
         raise NotKnown(f"{varied}, too little to know")
-    kept, memory = np.ones(len(day), dtype=bool), 0.0
+    used, memory = np.ones(len(day), dtype=bool), 0.0
     for _ in range(20):
-        told = _instrumented(day[kept], flow[kept], pressure[kept], instrument[kept], memory)
-        residual = flow - told.constant - told.exponent * pressure
+        fit = _instrumented(day[used], flow[used], pressure[used], instrument[used], memory)
+        residual = flow - fit.constant - fit.exponent * pressure
         before = memory
-        memory = _memory(day[kept], residual[kept])
+        memory = _memory(day[used], residual[used])
         innovation = _innovations(day, residual, memory)
         spread = 1.4826 * float(np.median(np.abs(innovation - np.median(innovation)))) + 1e-12
         still = np.abs(innovation - np.median(innovation)) <= _OUTLYING * spread
-        if (still == kept).all() and abs(memory - before) < 1e-3:
+        if (still == used).all() and abs(memory - before) < 1e-3:
             break
         if still.sum() < FEWEST_NIGHTS // 2:
             break
-        kept = still
-    told = _instrumented(day[kept], flow[kept], pressure[kept], instrument[kept], memory)
-    reach = float(special.stdtrit(max(int(kept.sum()) - 3, 1), (1 + CONFIDENCE) / 2)) * told.error
-    return told.exponent, float(reach)
+        used = still
+    fit = _instrumented(day[used], flow[used], pressure[used], instrument[used], memory)
+    reach = float(special.stdtrit(max(int(used.sum()) - 3, 1), (1 + CONFIDENCE) / 2)) * fit.error
+    return fit.exponent, float(reach)
 
 
 @dataclass(frozen=True)
@@ -154,15 +154,15 @@ class _Fit:
 def _instrumented(day: Numbers, flow: Numbers, pressure: Numbers, instrument: Numbers, memory: float) -> _Fit:
     """Two-stage least squares of flow on a constant and pressure, whitened by the autoregression."""
     one = _whitened(day, np.ones(len(day)), memory)
-    told = np.column_stack([one, _whitened(day, pressure, memory)])
+    regressors = np.column_stack([one, _whitened(day, pressure, memory)])
     means = np.column_stack([one, _whitened(day, instrument, memory)])
     target = _whitened(day, flow, memory)
-    cross = means.T @ told
+    cross = means.T @ regressors
     if abs(np.linalg.det(cross)) < 1e-12:
         raise NotKnown("the pressure in the district does not follow the set-point of its inlet")
     inverse = np.linalg.inv(cross)
     constant, exponent = inverse @ (means.T @ target)
-    residual = target - told @ np.array([constant, exponent])
+    residual = target - regressors @ np.array([constant, exponent])
     variance = residual @ residual / max(len(day) - 3, 1)
     covariance = variance * inverse @ (means.T @ means) @ inverse.T
     return _Fit(float(constant), float(exponent), float(np.sqrt(covariance[1, 1])))
@@ -171,9 +171,9 @@ def _instrumented(day: Numbers, flow: Numbers, pressure: Numbers, instrument: Nu
 def _whitened(day: Numbers, values: Numbers, memory: float) -> Numbers:
     """Values whose errors are independent and alike, if they remember a share `memory` from one day to the next."""
     carried = memory ** np.diff(day)
-    told = values.copy()
-    told[1:] = (values[1:] - carried * values[:-1]) / np.sqrt(1 - carried**2)
-    return told
+    whitened = values.copy()
+    whitened[1:] = (values[1:] - carried * values[:-1]) / np.sqrt(1 - carried**2)
+    return whitened
 
 
 def _innovations(day: Numbers, residual: Numbers, memory: float) -> Numbers:
@@ -191,7 +191,7 @@ def _memory(day: Numbers, residual: Numbers) -> float:
 
 
 def mean_pressure(pressures: pd.DataFrame) -> tuple[pd.Series, float]:
-    """The district's mean pressure, told by some of its nodes, of which some are missing at times.
+    """The district's mean pressure from some of its nodes, of which some are missing at times.
 
     Args:
         pressures: a column per node, bar, NaN where unknown.

@@ -1,6 +1,6 @@
 """How far a node's data can be trusted: complete, valid, consistent. Every score is a share of readings or hours.
 
-Overall is the mean of the three, weighted 50 : 30 : 20, over those that can be told: a gap hides water, an impossible
+Overall is the mean of the three, weighted 50 : 30 : 20, over those that are known: a gap hides water, an impossible
 value is at least known to be wrong, and what contradicts a node's habits may still be true.
 """
 
@@ -90,7 +90,7 @@ def _validity(readings: Floats, counts: Mapping[str, Floats], set_aside: Mapping
     """The share of values that were not set aside, as a mean over the measurements that there are; NaN: nothing came.
 
     A measurement has lost its own values set aside, and one with every row that was set aside as a whole: a bad
-    pressure says nothing of the flow beside it.
+    pressure does not make the flow beside it invalid.
 
     Args:
         readings: rows with at least one valid value.
@@ -126,7 +126,7 @@ def node_quality(
     reports is missed. Of a channel that measures nothing, or repeats another, no value is valid.
 
     Args:
-        nodes: index node_id; cadence_seconds, the last one known (NaN: the node never told enough).
+        nodes: index node_id; cadence_seconds, the last one known (NaN: the node never reported enough).
         hours: 1hour windows of the span: node_id, window_start, reading_count, cadence_seconds, data_completeness (%),
             flow_coverage, pressure_coverage, temperature_coverage (0..1; NaN where it was not known yet),
             avg_flow_rate (L/s), flow_count, pressure_count, temperature_count, total_volume (m³).
@@ -137,7 +137,7 @@ def node_quality(
 
     Returns:
         Index node_id; completeness_score, validity_score, consistency_score, overall_quality_score (0..1; NaN where
-        nothing can be told), missing_data_points (NaN: cadence unknown), invalid_values (values and whole rows set
+        nothing is known), missing_data_points (NaN: cadence unknown), invalid_values (values and whole rows set
         aside, but what was delivered twice or filled in), outliers_detected and
         quality_issues: a list of type, severity, count, first and last instant.
     """
@@ -146,13 +146,13 @@ def node_quality(
     of_channels = _coverage_by_measurement(nodes.index, hours, channels, length)
     # An hour without a reading of its own, which others vouch for, reported nothing.
     hours = hours[hours["reading_count"] > 0]
-    told = hours.assign(mismatch=_volume_mismatch(hours))
-    by_node = told.groupby("node_id", observed=True)
+    checked = hours.assign(mismatch=_volume_mismatch(hours))
+    by_node = checked.groupby("node_id", observed=True)
     scores = pd.DataFrame(index=nodes.index)
     present = by_node["reading_count"].sum().reindex(nodes.index, fill_value=0).astype("float64")
     cadence = by_node["cadence_seconds"].median().reindex(nodes.index).fillna(nodes["cadence_seconds"])
     promised = length * 3600 / cadence
-    promised_now = (3600 / told["cadence_seconds"]).groupby(told["node_id"], observed=True).sum()
+    promised_now = (3600 / checked["cadence_seconds"]).groupby(checked["node_id"], observed=True).sum()
     reported = by_node.size().reindex(nodes.index, fill_value=0)
     # Hours that reported promise by their own cadence, the others by the usual one.
     silent = (length - reported).clip(lower=0) * 3600 / cadence
@@ -181,7 +181,7 @@ def node_quality(
         {name: np.asarray(count - worthless[name], dtype=np.float64) for name, count in counts.items()},
         {name: np.asarray(count + worthless.get(name, 0), dtype=np.float64) for name, count in set_aside.items()},
     )
-    marked = _contradictions(told, events, start, end)
+    marked = _contradictions(checked, events, start, end)
     wrong = (marked["contradicts"] | marked["mismatch"]).groupby(marked["node_id"], observed=True).mean()
     scores["consistency_score"] = (1 - wrong.astype("float64")).reindex(nodes.index)
     parts = scores[[f"{name}_score" for name in WEIGHTS]]
@@ -194,7 +194,7 @@ def node_quality(
     scores["outliers_detected"] = (
         marked["is_outlier"].groupby(marked["node_id"], observed=True).sum().reindex(nodes.index, fill_value=0)
     )
-    issues = _issues(nodes, told, rejections, events, channels, of_channels, scores, (start, end))
+    issues = _issues(nodes, checked, rejections, events, channels, of_channels, scores, (start, end))
     scores["quality_issues"] = pd.Series([issues.get(str(node_id), []) for node_id in nodes.index], nodes.index)
     return scores
 
@@ -265,8 +265,8 @@ def _issues(
     issues: dict[str, list[dict[str, Any]]] = {}
 
     def add(node_id: object, kind: str, severity: str, count: float, first: pd.Timestamp, last: pd.Timestamp) -> None:
-        told = {"type": kind, "severity": severity, "count": int(count), "first": _text(first), "last": _text(last)}
-        issues.setdefault(str(node_id), []).append(told)
+        issue = {"type": kind, "severity": severity, "count": int(count), "first": _text(first), "last": _text(last)}
+        issues.setdefault(str(node_id), []).append(issue)
 
     start, end = span
     complete: dict[Any, float] = scores["completeness_score"].to_dict()
@@ -286,20 +286,20 @@ def _issues(
     for node_id, name, fault in zip(listed["node_id"], listed["measurement"], listed["fault"], strict=True):
         add(node_id, f"{name}_{fault}", "warning", 1, start, end)
     quarter = pd.Timedelta(minutes=15)
-    own: Any
-    for (node_id, reason), own in rejections[rejections["node_id"].isin(nodes.index)].groupby(["node_id", "reason"]):
-        first, last = own["quarter_start"].min(), own["quarter_start"].max() + quarter
-        add(node_id, str(reason), _severity(1 - valid[node_id]), own["readings"].sum(), first, min(last, end))
+    group: Any
+    for (node_id, reason), group in rejections[rejections["node_id"].isin(nodes.index)].groupby(["node_id", "reason"]):
+        first, last = group["quarter_start"].min(), group["quarter_start"].max() + quarter
+        add(node_id, str(reason), _severity(1 - valid[node_id]), group["readings"].sum(), first, min(last, end))
     for node_id, kind, severity, begin, over in zip(
         events["node_id"], events["anomaly_type"], events["severity"], events["begin"], events["end"].fillna(end),
         strict=True,
     ):  # fmt: skip
         if kind in CONTRADICTING or kind == "silent":
             add(node_id, kind, severity, 1, max(begin, start), min(over, end))
-    for node_id, own in hours[hours["mismatch"]].groupby("node_id", observed=True):
-        first, last = own["window_start"].min(), own["window_start"].max() + _HOUR
-        share = len(own) * _HOUR / (end - start)
-        add(node_id, "volume_against_flow", _severity(share), len(own), first, last)
+    for node_id, group in hours[hours["mismatch"]].groupby("node_id", observed=True):
+        first, last = group["window_start"].min(), group["window_start"].max() + _HOUR
+        share = len(group) * _HOUR / (end - start)
+        add(node_id, "volume_against_flow", _severity(share), len(group), first, last)
     return issues
 
 

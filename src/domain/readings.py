@@ -98,7 +98,7 @@ def clean(
     )
     frame = _without(frame, row_checks, rejected)
     frame = _one_per_instant(frame, rejected)
-    # Of an instant the last word counts: what the collector took back does not come to life again.
+    # The latest row of an instant counts: what the collector took back does not come to life again.
     collected: tuple[tuple[str, str, Callable[[pd.DataFrame], pd.Series[bool]]], ...] = (
         ("interpolated", "is_interpolated", lambda f: f["is_interpolated"]),
         ("low_quality_score", "data_quality_score", lambda f: f["data_quality_score"] < least_score),

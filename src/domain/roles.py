@@ -1,6 +1,6 @@
 """What nodes and their channels are taken for: by what people state, and where they state nothing by how it behaves.
 
-A belief rests on evidence that stands beside it in words; where nothing speaks for one, there is none, and the reason
+A belief rests on evidence that stands beside it in words; without evidence there is none, and the reason
 says what is missing. Nothing is concluded from a belief: it is there to be confirmed in the node file.
 """
 
@@ -18,7 +18,7 @@ from src.domain.names import listed
 from src.vocabulary import OutOfServiceReason, Role
 
 # A tank's level crosses its day's swing in many readings; in a street a pump or a hydrant moves the pressure at once.
-# With readings further apart than this that cannot be told (s); a swing of less (bar) is a sensor's noise.
+# With readings further apart than this both look alike (s); a swing of less (bar) is a sensor's noise.
 LEVEL_STEP, LEVEL_CADENCE, LEVEL_SWING = 0.1, 900, 0.02
 # A flow that takes two values only has the largest variance that is possible between them (Bhatia and Davis, "A better
 # bound on the variance", American Mathematical Monthly, 2000); a pump's has so much of it, and stands at no more than
@@ -81,7 +81,7 @@ class Channel:
 
     @property
     def is_measured(self) -> bool:
-        """Whether it is recorded, and measures what it says."""
+        """Whether it is recorded, and measures what its name says."""
         return self.days > 0 and self.is_counted
 
     def is_habit(self, days: int) -> bool:
@@ -121,7 +121,7 @@ class Node:
     has_forecast: bool = False
 
     def measures(self, *measurements: str) -> bool:
-        """Whether any of these is recorded, and is what it says."""
+        """Whether any of these is recorded, and is what its name says."""
         return any(name in self.channels and self.channels[name].is_measured for name in measurements)
 
     @property
@@ -140,7 +140,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Belief:
-    """A value, None where nothing speaks for one, and why, in sentences."""
+    """A value, None where there is no evidence for one, and why, in sentences."""
 
     value: str | None
     why: tuple[str, ...]
@@ -215,7 +215,7 @@ def _of_pressure(node: Node, named: Role | None) -> Belief:
 
 
 def believed_districts(nodes: Sequence[Node]) -> dict[str, Belief]:
-    """Of nodes that are in no district, the one that their name or their place speaks for; others are left out."""
+    """Of nodes that are in no district, the one that their name or their place suggests; others are left out."""
     districts = {node.district_id for node in nodes if node.district_id}
     without = [node for node in nodes if not node.district_id]
     found: dict[str, Belief] = {}

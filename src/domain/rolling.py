@@ -1,7 +1,7 @@
 """Balances of the last so many local days, put together from those of the days.
 
 What is not known of a few days is taken to have been as on the others, and counted as estimated; where more than a
-tenth of them is not known, nothing is said.
+tenth of them is not known, the figure is null.
 
 Margins: a meter errs alike day by day, so what meters make of the days' margins is added up as it is (JCGM 100:2008,
 5.2.2, note 1: correlated quantities). What was estimated errs each day by itself, and is added up in squares. Days that
@@ -23,8 +23,8 @@ from src.vocabulary import BalanceMethod
 
 # The shorter of the windows; at least this share of the days of any must be known.
 MONTH, LEAST_KNOWN = 30, 0.9
-# Figures are added up exactly, in multiples of 2 ** -20: a window's sum is the same wherever adding began, so that what
-# says the same is not written again.
+# Figures are added up exactly, in multiples of 2 ** -20: a window's sum is the same wherever adding began, so that
+# equal rows are not written again.
 _QUANTA = 2.0**20
 _MIXED: BalanceMethod = "mixed"
 
@@ -65,11 +65,11 @@ def _of_district(daily: pd.DataFrame, edges: pd.DatetimeIndex, days: int, appare
             daily[f"{name}_margin"].to_numpy("float64"),
             daily[f"{name}_meter_margin"].to_numpy("float64"),
         )
-        own_days = _Known(np.isfinite(values), length, days)
-        # A loss is a difference: where it is known, both its sides are told of the days on which both are known.
+        known_days = _Known(np.isfinite(values), length, days)
+        # A loss is a difference: where it is known, both its sides cover the days on which both are known.
         for figure, paired, alone in (
-            ("volume", balanced.total(values), own_days.total(values)),
-            ("margin", balanced.margin(values, margin, of_meters), own_days.margin(values, margin, of_meters)),
+            ("volume", balanced.total(values), known_days.total(values)),
+            ("margin", balanced.margin(values, margin, of_meters), known_days.margin(values, margin, of_meters)),
         ):
             found[f"{name}_{figure}"] = np.where(balanced.is_enough, paired, alone)
     found["efficiency_percentage"] = (
@@ -79,8 +79,8 @@ def _of_district(daily: pd.DataFrame, edges: pd.DatetimeIndex, days: int, appare
     found["coverage"] = _sums(np.nan_to_num(coverage) * length, days) / _sums(length, days)
     either = _Known(np.isfinite(volumes["input"]) | np.isfinite(volumes["output"]), length, days)
     estimated = (_estimated(daily, volumes, of, days) for of in (balanced, either))
-    is_told = found[["input_volume", "output_volume"]].notna().any(axis=1)
-    found["estimated_share"] = pd.Series(np.where(balanced.is_enough, *estimated)).where(is_told)
+    is_known = found[["input_volume", "output_volume"]].notna().any(axis=1)
+    found["estimated_share"] = pd.Series(np.where(balanced.is_enough, *estimated)).where(is_known)
     found["metered_volume"] = either.total(daily["metered_volume"].fillna(0.0).to_numpy("float64"))
     found["method"] = pd.Series(_methods(daily["method"], days), dtype=object)
     is_metered = (daily["method"] == METERED).to_numpy()
@@ -111,7 +111,7 @@ class _Known:
 
     def margin(self, values: Numbers, margin: Numbers, of_meters: Numbers) -> Numbers:
         """Of that total, at 95 %; NaN where that of a day is not known."""
-        # What of a margin is the meters' was not always told: then all of it is taken to be.
+        # Older rows do not state the meters' part of a margin: then all of it is taken to be theirs.
         of_meters = np.where(np.isfinite(of_meters), of_meters, margin)
         systematic = self._sum(of_meters)
         by_itself = self._sum(np.maximum(margin**2 - of_meters**2, 0.0))
@@ -137,7 +137,7 @@ def _sums(values: Numbers, days: int) -> Numbers:
 
 
 def _estimated(daily: pd.DataFrame, volumes: dict[str, Numbers], known: _Known, days: int) -> Numbers:
-    """The share of the water that was estimated: on known days as these say, of missing ones all."""
+    """The share of the water that was estimated: on known days their estimated share, of missing ones all."""
     share = daily["estimated_share"].to_numpy("float64")
     has_share = known.mask & np.isfinite(share)
     water = np.where(has_share, np.nan_to_num(volumes["input"]) + np.nan_to_num(volumes["output"]), 0.0)

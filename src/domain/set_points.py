@@ -18,7 +18,7 @@ from src.domain.pressure import NotKnown, Relation
 from src.vocabulary import MINIMUM_PRESSURE
 
 Numbers = npt.NDArray[np.float64]
-# What is kept above the least pressure that every customer is owed, for what sensors and hours do not show.
+# The reserve above the least pressure that every customer is owed, for what sensors and hours do not show.
 MARGIN = 0.2
 # Valves are set in such steps; less of a gain than this is none.
 STEP = 0.1

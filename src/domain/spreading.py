@@ -1,4 +1,4 @@
-"""Spans spread over windows: the time of each window that readings vouch for, and what they say of it.
+"""Spans spread over windows: the time of each window that readings vouch for, and their figures for it.
 
 Measurements that are reported together have the same spans, which are cut and compared with windows once for all.
 """
@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Vouched:
-    """What spans say of windows, one entry per node and window with any vouched time, in that order.
+    """Figures of windows from spans, one entry per node and window with any vouched time, in that order.
 
     `seconds` of the window that are vouched for; `amount` m³ (NaN: no water measured) and how much of it is
     `estimated`; `mean`, `low` and `high` by time, NaN where means go by readings; `reading`, a row whose span lies in
@@ -99,8 +99,8 @@ def _cut(spans: Spans, edges: Integers) -> _Pieces:
     end = np.minimum(spans.end[span], edges[window + 1])
     node = spans.node[span]
     # Amounts counted backward and samples held forward may lie in each other where a meter changes between both.
-    order_is_kept = ((node[1:] > node[:-1]) | ((node[1:] == node[:-1]) & (window[1:] >= window[:-1]))).all()
-    if not order_is_kept:
+    is_ordered = ((node[1:] > node[:-1]) | ((node[1:] == node[:-1]) & (window[1:] >= window[:-1]))).all()
+    if not is_ordered:
         order = np.lexsort((window, node))
         span, window, begin, end, node = span[order], window[order], begin[order], end[order], node[order]
     if not len(node):
@@ -113,7 +113,7 @@ def _cut(spans: Spans, edges: Integers) -> _Pieces:
 
 
 def _summed(spans: Spans, pieces: _Pieces) -> Vouched:
-    """What the pieces of each node and window say together."""
+    """The pieces of each node and window added up."""
     starts, span, seconds = pieces.starts, pieces.span, pieces.seconds
     nothing = np.full(len(starts), np.nan)
     total, estimated, mean, low, high = (nothing,) * 5

@@ -20,15 +20,15 @@ Integers = npt.NDArray[np.int64]
 Booleans = npt.NDArray[np.bool_]
 
 SECOND = 1_000_000
-# Local days before and after a window on which it may depend: a logger that was away for a day and a half tells what
-# flowed meanwhile.
+# Local days before and after a window on which it may depend: a logger that was away for a day and a half counts
+# what flowed meanwhile.
 LEAD_DAYS = LAG_DAYS = 2
 _NEVER = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
 class Spans:
-    """Spans [begin, end) (epoch µs) in order of node and begin, each with what its reading says of it.
+    """Spans [begin, end) (epoch µs) in order of node and begin, each with the figures of its reading.
 
     `value` is the mean over the span (of a volume: the rate, L/s), `amount` m³ (NaN where no water is measured),
     `weighted` whether means go by time and not by readings, `stretched` whether the span is longer than the sensor's
@@ -89,7 +89,7 @@ class Rows:
 
     def signal(self, present: Booleans) -> Signal:
         """The rows in which something is there, with its own pace: others may report more often, or go on while it is
-        dead. Where too few tell, the pace is that of all rows."""
+        dead. Where they are too few, the pace is that of all rows."""
         row = np.flatnonzero(present)
         if len(row) == len(self.node):
             return Signal(row, self.node, self.instant, self.day, self.pace)
@@ -177,7 +177,7 @@ def together(one: Spans, other: Spans) -> Spans:
 def counted(signal: Signal, amounts: Floats, rates: Floats, starts: Integers) -> tuple[Spans, Integers]:
     """Amounts that were counted since the previous reading, or, where others were lost on the way, since one cadence.
 
-    Which of both it is, the rate says: an amount that fits the meter's rate over one cadence was not counted over ten.
+    The rate decides which it is: an amount that fits the meter's rate over one cadence was not counted over ten.
 
     Args:
         amounts: m³, aligned with the signal's rows; NaN in rows that are samples.
@@ -200,7 +200,7 @@ def counted(signal: Signal, amounts: Floats, rates: Floats, starts: Integers) ->
     begin = signal.instant - np.rint(np.nan_to_num(seconds) * SECOND).astype(np.int64)
     with np.errstate(invalid="ignore", divide="ignore"):
         rate = amounts * 1000 / seconds
-    # What was counted says the mean over its time, and nothing of its instant.
+    # What was counted gives the mean over its time, and nothing about its instant.
     weighted = pace.is_irregular | stretched | np.isnan(rates)
     everything = Spans(
         signal.node, begin, signal.instant, rate, amounts, weighted, (since > pace.limit) & ~alone, signal.row

@@ -81,16 +81,16 @@ def beyond_retention(start: datetime, now: datetime, days: int, zone: ZoneInfo) 
     """Why a backfill from `start` on would not last, or None where it does.
 
     Args:
-        days: how long windows are kept.
+        days: how long windows are retained.
     """
-    kept_from = day_start(now - timedelta(days=days), zone)
-    if start >= kept_from:
+    retained_from = day_start(now - timedelta(days=days), zone)
+    if start >= retained_from:
         return None
     needed = math.ceil((now - start) / timedelta(days=1))
     return (
-        f"--start lies before {kept_from.astimezone(zone):%Y-%m-%d}, and RETENTION_METRICS_DAYS={days} deletes what is "
-        f"older the next morning. Begin there, or set RETENTION_METRICS_DAYS to at least {needed} for every service "
-        "(and run python -m src.db.migrate, for TimescaleDB's policies)"
+        f"--start lies before {retained_from.astimezone(zone):%Y-%m-%d}, and RETENTION_METRICS_DAYS={days} deletes "
+        f"what is older the next morning. Begin there, or set RETENTION_METRICS_DAYS to at least {needed} for every "
+        "service (and run python -m src.db.migrate, for TimescaleDB's policies)"
     )
 
 
@@ -127,16 +127,16 @@ def backfill(runtime: Runtime, start: datetime, end: datetime, node_ids: Sequenc
         sys.stderr.write(f"{why}; the same command goes on from here.\n")
         return 130 if runtime.stopping.is_set() else 1
     job = jobs.describe(runtime.database, job_id)
-    told = {name: job[name] for name in ("job_id", "status", "total_items", "failed_items", "error_message")}
-    sys.stdout.write(orjson.dumps(told | dict(job["result_summary"]), default=str).decode() + "\n")
+    summary = {name: job[name] for name in ("job_id", "status", "total_items", "failed_items", "error_message")}
+    sys.stdout.write(orjson.dumps(summary | dict(job["result_summary"]), default=str).decode() + "\n")
     return 0 if job["status"] == "completed" and not job["failed_items"] else 1
 
 
 def _resumed(runtime: Runtime, name: str) -> UUID | None:
     """The same backfill, interrupted earlier and now running again, to be gone on with.
 
-    A service that saw it fall silent has called it failed meanwhile; its chunks say what is left. Whoever interrupts it
-    often does not use its chunks' attempts up.
+    A service that saw it fall silent has called it failed meanwhile; its chunks show what is left. Frequent
+    interruptions do not use its chunks' attempts up.
     """
     row, chunk = processing_jobs.c, job_chunks.c
     has_chunks_left = exists().where(chunk.job_id == row.job_id, chunk.status == "queued")

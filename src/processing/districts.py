@@ -35,11 +35,11 @@ class District(BaseModel):
 
 
 def import_districts(connection: Connection, districts: list[District]) -> None:
-    """Adds the districts or changes what the file says of them; what it leaves empty stays as it is."""
+    """Adds the districts or changes what the file states of them; what it leaves empty stays as it is."""
     for district in districts:
-        says = district.model_dump(exclude_none=True)
-        statement = insert(tables.districts).values(says)
-        changed = {name: statement.excluded[name] for name in says} | {"updated_at": func.now()}
+        stated = district.model_dump(exclude_none=True)
+        statement = insert(tables.districts).values(stated)
+        changed = {name: statement.excluded[name] for name in stated} | {"updated_at": func.now()}
         connection.execute(statement.on_conflict_do_update(index_elements=["district_id"], set_=changed))
     generation.advance(connection)
 

@@ -48,12 +48,12 @@ def main(arguments: list[str] | None = None) -> int:
         "recommend",
         help="relate leakage to pressure and renew what is recommended for every district, now, in this process",
     )
-    for name, told in (
+    for name, purpose in (
         ("promote", "make a model the active one of its scope"),
         ("roll-back", "put back the model that an active one replaced"),
         ("retire", "take a model out of use"),
     ):
-        command = commands.add_parser(name, help=told)
+        command = commands.add_parser(name, help=purpose)
         command.add_argument("model_id", type=UUID)
         command.add_argument("--reason", required=True, help="why; kept with the decision")
     for command in commands.choices.values():

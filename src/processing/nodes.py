@@ -139,20 +139,20 @@ class Node(BaseModel):
 
 
 def import_nodes(connection: Connection, nodes: list[Node], now: datetime | None = None) -> None:
-    """Adds the nodes or changes what the file says of them; what it leaves empty stays as it is.
+    """Adds the nodes or changes what the file states of them; what it leaves empty stays as it is.
 
     Args:
-        now: by the service's clock: since when those are out of service of which the file does not say it.
+        now: by the service's clock: since then those are out of service for which the file gives no instant.
     """
     stored = tables.nodes.c
     # In one order, the one in which those that write windows lock nodes.
     for node in sorted(nodes, key=lambda node: node.node_id):
-        says = node.model_dump(exclude_none=True, exclude={"out_of_service", "out_of_service_since"})
+        stated = node.model_dump(exclude_none=True, exclude={"out_of_service", "out_of_service_since"})
         service = _service(node, now or datetime.now(UTC))
-        statement = insert(tables.nodes).values({"node_name": node.node_id} | says | service)
-        changed: dict[str, Any] = {name: statement.excluded[name] for name in (*says, *service)}
+        statement = insert(tables.nodes).values({"node_name": node.node_id} | stated | service)
+        changed: dict[str, Any] = {name: statement.excluded[name] for name in (*stated, *service)}
         if node.out_of_service and node.out_of_service_since is None:
-            # Said again, it is out since it was said first.
+            # Where it is stated again, the node is out of service since the first statement.
             is_by_hand = stored.out_of_service_reason == BY_HAND
             since = case((is_by_hand, stored.out_of_service_since), else_=changed["out_of_service_since"])
             changed["out_of_service_since"] = since
@@ -170,7 +170,7 @@ def import_nodes(connection: Connection, nodes: list[Node], now: datetime | None
 
 
 def _service(node: Node, now: datetime) -> dict[str, Any]:
-    """What the file says of a node's service, as it is stored; nothing where it says nothing."""
+    """What the file states of a node's service, as it is stored; empty where it states nothing."""
     if node.out_of_service is None:
         return {}
     if not node.out_of_service:
@@ -179,7 +179,7 @@ def _service(node: Node, now: datetime) -> dict[str, Any]:
 
 
 def _imported(connection: Connection, nodes: list[Node]) -> str | None:
-    """Imports the nodes; a sentence where windows of theirs are stored that say something in another unit or range."""
+    """Imports the nodes; a sentence where windows of theirs are stored that were computed by other units or ranges."""
     settings = load_settings()
     import_nodes(connection, nodes, settings.running_clock.now())
     outdated = find_outdated(

@@ -16,7 +16,7 @@ from src.processing.imports.instants import LocalInstant
 from src.vocabulary import WorkKind
 from src.work_spans import problem_of_span
 
-# Who has stated what a file says.
+# Who has stated the works of a file.
 BY_FILE = "works.csv"
 _NAMESPACE = UUID("6f1b4f0e-6c0f-5d0a-9a55-6a6f2b1f7c11")
 _STATED = ("kind", "node_id", "district_id", "begin", "end", "note")
@@ -26,8 +26,8 @@ class Work(BaseModel):
     """One line of the file: columns by name in any order, empty means unknown.
 
     Times are local times of the utility, or have an offset; end is needed for works and closure, and empty where the
-    work is an instant. A node_id, a district_id or both say where; a meter's exchange names the meter. Without a
-    work_id, a line with the same kind, place and begin is the same work, whatever else it says.
+    work is an instant. A node_id, a district_id or both name the place; a meter's exchange names the meter. Without a
+    work_id, a line with the same kind, place and begin is the same work, whatever else it states.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -60,7 +60,7 @@ class Work(BaseModel):
 
 
 def import_works(connection: Connection, works: list[Work]) -> None:
-    """Adds the works or changes what the file says of them otherwise; one that was deleted is there again.
+    """Adds the works or changes those that the file states differently; one that was deleted is there again.
 
     Raises:
         Refused: naming the nodes and districts that do not exist.

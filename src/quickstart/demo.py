@@ -65,7 +65,7 @@ def serve(settings: Settings, folder: Path) -> int:
         signal.signal(number, stop)
     clock = settings.running_clock
     simulated, _, _ = simulation.simulate()
-    # A restart tells the same story.
+    # After a restart the same story goes on.
     begun = folder / "begun.json"
     if not begun.exists():
         begun.write_bytes(orjson.dumps({"offset": offset_at(clock.now()).total_seconds()}))
@@ -73,22 +73,22 @@ def serve(settings: Settings, folder: Path) -> int:
     ready = folder / "ready"
     ready.unlink(missing_ok=True)
     with engines.bigquery(folder, "0.0.0.0", PORTS) as address:
-        own = Settings(**address)  # type: ignore[arg-type]
+        stand_in = Settings(**address)  # type: ignore[arg-type]
         fed = clock.now()
-        load(own, Dataset(between(simulated, offset, simulation.START + offset, fed), [], fed))
+        load(stand_in, Dataset(between(simulated, offset, simulation.START + offset, fed), [], fed))
         ready.touch()
         logger(__name__).info("the stand-in has its readings", until=fed.isoformat())
         while not stopping.wait(_FEED_SECONDS):
             now = clock.now()
             rows = between(simulated, offset, fed, now)
             if len(rows):
-                append(own, rows)
+                append(stand_in, rows)
             fed = now
     return 0
 
 
 def add_nodes(settings: Settings) -> int:
-    """Tells the database what the simulated utility knows about its nodes."""
+    """Writes into the database what the simulated utility knows about its nodes."""
     database = create_database_engine(settings)
     if problem := wait_for_schema(database, seconds=60):
         sys.stderr.write(problem + "\n")

@@ -90,9 +90,9 @@ class Cycle:
         assert self._service is not None
         code = self._service.poll()
         column = processing_jobs.c
-        own = select(processing_jobs).where(column.job_type == jobs.CYCLE, column.job_id.not_in(self._earlier))
+        cycle = select(processing_jobs).where(column.job_type == jobs.CYCLE, column.job_id.not_in(self._earlier))
         with self._database.connect() as connection:
-            job = connection.execute(own.order_by(column.created_at.desc()).limit(1)).one_or_none()
+            job = connection.execute(cycle.order_by(column.created_at.desc()).limit(1)).one_or_none()
         if code is not None:
             if code or job is None:
                 raise Trouble(f"Processing failed: {job.error_message if job else ''} See {self._log}")

@@ -69,7 +69,7 @@ def _run(options: argparse.Namespace, started: ExitStack) -> None:
     started.enter_context(only_user_of(folder))
     source, named = DATASETS[options.dataset], options.dataset
     if options.readings:
-        source, named = _own_readings(options, folder), "readings"
+        source, named = _readings_of_files(options, folder), "readings"
     with _progress() as progress:
         with _step(progress, "Starting PostgreSQL, Redis and the BigQuery stand-in"):
             addresses = started.enter_context(engines.postgres(folder / "postgres"))
@@ -90,7 +90,7 @@ def _run(options: argparse.Namespace, started: ExitStack) -> None:
             wait_until_ready(url, api, folder / "api.log")
     print_urls(console, url, key)
     # Who looks sees the data come in; nobody waits for what takes minutes.
-    # What is left is only told where what was done so far tells it.
+    # The time that is left is shown only where it can be estimated from what was done so far.
     with _progress(TextColumn("left"), TimeRemainingColumn()) as progress:
         process_and_train(progress, database, environment, folder, not options.no_models)
     console.print(table_of_nodes(url, key))
@@ -114,8 +114,8 @@ def _progress(*more: ProgressColumn) -> Progress:
     return Progress(*columns, TimeElapsedColumn(), *more, console=console, speed_estimate_period=120)
 
 
-def _own_readings(options: argparse.Namespace, folder: Path) -> Callable[[], Dataset]:
-    """The files that were named as a data set; asked about now, before anything is started, unless they are loaded."""
+def _readings_of_files(options: argparse.Namespace, folder: Path) -> Callable[[], Dataset]:
+    """The named files as a data set; questions come now, before anything is started, unless they are loaded."""
     if (folder / "loaded.json").exists():
         return DATASETS[options.dataset]
     zone = ZoneInfo(Settings().utility_timezone)
@@ -134,7 +134,7 @@ def _step(progress: Progress, name: str) -> Iterator[None]:
 
 
 def _api_key(database: Engine, file: Path) -> str:
-    """The key of this quickstart: made once, kept beside its data for its owner's eyes only."""
+    """The key of this quickstart: made once, stored beside its data for its owner's eyes only."""
     if not file.exists():
         with database.begin() as connection:
             key = api_keys.create(connection, "quickstart", "admin", None, "quickstart")

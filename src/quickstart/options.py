@@ -1,4 +1,4 @@
-"""What the quickstart is asked for on its command line."""
+"""The command line of the quickstart."""
 
 from __future__ import annotations
 

@@ -29,11 +29,11 @@ def dataset_of(
 ) -> Dataset:
     """The readings in these files, once somebody has found right what they are taken for.
 
-    Of the nodes only what the files say is known: names and districts, and which volumes are registers.
+    Of the nodes only what the files hold is known: names and districts, and which volumes are registers.
 
     Args:
         zone: the utility's.
-        keep_in: the folder in which the mapping is kept.
+        keep_in: the folder in which the mapping is stored.
 
     Raises:
         Refusal: with a sentence, where nothing was taken.

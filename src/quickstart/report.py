@@ -138,16 +138,16 @@ def _reason(connection: Connection, model_id: Any) -> str:
 
 def _latest_forecasts() -> Select[Any]:
     """The rows of the latest forecasts by active models."""
-    own = ml_predictions_cache.c
+    forecast = ml_predictions_cache.c
     latest = (
-        select(own.model_id, func.max(own.prediction_timestamp).label("made_at"))
-        .join(ml_models, ml_models.c.model_id == own.model_id)
+        select(forecast.model_id, func.max(forecast.prediction_timestamp).label("made_at"))
+        .join(ml_models, ml_models.c.model_id == forecast.model_id)
         .where(ml_models.c.is_active)
-        .group_by(own.model_id)
+        .group_by(forecast.model_id)
         .subquery()
     )
-    return select(own.node_id, own.target_timestamp).join(
-        latest, (latest.c.model_id == own.model_id) & (latest.c.made_at == own.prediction_timestamp)
+    return select(forecast.node_id, forecast.target_timestamp).join(
+        latest, (latest.c.model_id == forecast.model_id) & (latest.c.made_at == forecast.prediction_timestamp)
     )
 
 

@@ -77,5 +77,5 @@ def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> N
 
 def _environment(settings: dict[str, str]) -> dict[str, str]:
     """This process's environment with the settings of the quickstart, which win."""
-    own = {name: value for name, value in os.environ.items() if name.lower() not in Settings.model_fields}
-    return own | {name.upper(): value for name, value in settings.items()} | {"LOG_FORMAT": "json"}
+    inherited = {name: value for name, value in os.environ.items() if name.lower() not in Settings.model_fields}
+    return inherited | {name.upper(): value for name, value in settings.items()} | {"LOG_FORMAT": "json"}

@@ -78,7 +78,7 @@ class Leak:
 class Fault:
     """What a sensor reports instead of the truth: stuck (its last value), silent (nothing), spikes (of every fourth
     reading ten times the flow, or half as much again of the pressure), negative (the flow with the wrong sign), clock
-    (an hour behind: what it tells comes twice)."""
+    (an hour behind: its readings of that hour come twice)."""
 
     node_id: str
     kind: str
@@ -187,10 +187,10 @@ def simulate(seed: int = 3, scenario: Scenario = QUICKSTART) -> tuple[pd.DataFra
     groups = _customers(model, scenario) if scenario.has_customer_meters else {}
     hour = np.floor(instants / 3600) * 3600
     for node_id, junctions in groups.items():
-        own = demand[junctions].sum(axis=1)
-        own -= sum((leak.at(hour) for leak in scenario.leaks if leak.junction in junctions), 0.0)
+        metered = demand[junctions].sum(axis=1)
+        metered -= sum((leak.at(hour) for leak in scenario.leaks if leak.junction in junctions), 0.0)
         name = node_id.replace("-", " ").capitalize()
-        sensor(node_id, name, ("consumption", "consumption"), junctions, flow_rate=own.to_numpy())
+        sensor(node_id, name, ("consumption", "consumption"), junctions, flow_rate=metered.to_numpy())
     for junction in scenario.network.pressure_sensors:
         sensor(
             f"pressure-{junction}",
@@ -246,8 +246,8 @@ def _model(noise: np.random.Generator, scenario: Scenario) -> wntr.network.Water
     for day, times in scenario.unusual_days.items():
         day_factor[day] *= times
     for _, pattern in list(model.patterns()):
-        own = np.repeat(pattern.multipliers, max(1, 24 // len(pattern.multipliers)))
-        daily = np.tile(own, hours // len(own) + 1)[:hours]
+        multipliers = np.repeat(pattern.multipliers, max(1, 24 // len(pattern.multipliers)))
+        daily = np.tile(multipliers, hours // len(multipliers) + 1)[:hours]
         pattern.multipliers = daily * np.repeat(day_factor, 24) * (1 + 0.04 * noise.standard_normal(hours))
     if scenario.network.pump_hours:
         for name in [name for name, control in list(model.controls()) if "SYSTEM TIME" in str(control)]:
@@ -303,7 +303,7 @@ def _faulty(readings: pd.DataFrame, fault: Fault) -> pd.DataFrame:
     elif fault.kind == "negative":
         readings.loc[concerned, column] *= -1
     elif fault.kind == "clock":
-        # Until it is set right, each reading is told for the hour before, for which others were told already.
+        # Until it is set right, each reading is sent with an instant an hour before, at which others were sent already.
         late = readings[concerned]
         late = late.assign(timestamp=late["timestamp"] - pd.Timedelta(hours=1))
         readings = pd.concat([readings[~concerned], late], ignore_index=True)

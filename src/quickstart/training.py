@@ -80,7 +80,7 @@ class _Training:
             if not self._is_over:
                 self._is_over = True
                 self._progress.update(self._bar, total=100, completed=100)
-                _say_where_it_failed(self._progress, code, self._log)
+                _print_failure(self._progress, code, self._log)
             return True
         query = select(processing_jobs.c.progress_percentage)
         query = query.where(processing_jobs.c.job_type == jobs.TRAINING, processing_jobs.c.status == "running")
@@ -99,10 +99,10 @@ def _recommend(progress: Progress, environment: dict[str, str], folder: Path) ->
     with running(_COMMAND, environment, log, "recommend", "--by", "quickstart") as command:
         code = command.wait()
     progress.update(bar, total=1, completed=1)
-    _say_where_it_failed(progress, code, log)
+    _print_failure(progress, code, log)
 
 
-def _say_where_it_failed(progress: Progress, code: int, log: Path) -> None:
+def _print_failure(progress: Progress, code: int, log: Path) -> None:
     if code:
         progress.console.print(f"Not everything could be learned: {log} says why.", highlight=False, soft_wrap=True)
 

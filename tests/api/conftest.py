@@ -28,9 +28,9 @@ def served(
 ) -> Iterator[Settings]:
     """Three nodes over eight days, processed by a real cycle; `silent` is registered and has no readings."""
     with fresh_database(server) as settings:
-        kept = {name: str(getattr(settings, name)) for name in ("postgres_host", "postgres_port", "postgres_user")}
+        address = {name: str(getattr(settings, name)) for name in ("postgres_host", "postgres_port", "postgres_user")}
         full = Settings(
-            **kept,
+            **address,
             **redis_address,
             **bigquery_address,
             postgres_db=settings.postgres_db,

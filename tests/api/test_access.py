@@ -30,7 +30,7 @@ def asking(api: httpx.Client, key: str | None = None, **headers: str) -> httpx.C
     return httpx.Client(base_url=api.base_url, timeout=10, headers=({"X-API-Key": key} if key else {}) | headers)
 
 
-def test_a_key_that_is_wrong_expired_or_revoked_is_refused_and_told_why(
+def test_a_key_that_is_wrong_expired_or_revoked_is_refused_with_the_reason(
     api: httpx.Client, key_of: KeyOf, database_of_api: Engine, served: Settings
 ):
     good, expired = key_of(), key_of(lasts=timedelta(seconds=-1))
@@ -52,11 +52,13 @@ def test_each_of_many_who_wait_for_the_same_error_gets_its_own_headers(api: http
     async def ask() -> list[httpx.Response]:
         headers = {"X-API-Key": api.headers["X-API-Key"]}
         async with httpx.AsyncClient(base_url=str(api.base_url), headers=headers) as client:
-            asked = (client.get("/api/v1/nodes/nobody/metrics", headers={"X-Request-ID": f"r{n}"}) for n in range(20))
-            return await asyncio.gather(*asked)
+            requests = (
+                client.get("/api/v1/nodes/nobody/metrics", headers={"X-Request-ID": f"r{n}"}) for n in range(20)
+            )
+            return await asyncio.gather(*requests)
 
-    told = [answer.headers.get_list("x-request-id") for answer in asyncio.run(ask())]
-    assert told == [[f"r{n}"] for n in range(20)]
+    ids = [answer.headers.get_list("x-request-id") for answer in asyncio.run(ask())]
+    assert ids == [[f"r{n}"] for n in range(20)]
 
 
 def test_only_digests_of_keys_are_stored(key_of: KeyOf, database_of_api: Engine):

@@ -55,7 +55,7 @@ def test_new_rows_are_seen_when_the_generation_moves_and_not_before(
     runtime.database.dispose()
 
 
-def test_redis_has_what_was_asked_for_twice(api: httpx.Client, served: Settings, cache: redis.Redis):
+def test_redis_has_what_was_requested_twice(api: httpx.Client, served: Settings, cache: redis.Redis):
     runtime = create_runtime(served)
     announce(runtime)
     runtime.database.dispose()
@@ -98,11 +98,11 @@ def test_without_redis_rows_come_from_the_database_and_the_status_says_degraded(
         with process("src.api.main", settings=served, **address, api_port=port, api_auth="off"):
             client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10)
             eventually(lambda: ready(client), seconds=30)
-            with redis.Redis(host="127.0.0.1", port=int(address["redis_port"])) as own:
-                own.set("abbanoa:generation", 1)
+            with redis.Redis(host="127.0.0.1", port=int(address["redis_port"])) as server:
+                server.set("abbanoa:generation", 1)
                 time.sleep(0.5)
                 etag = client.get(HISTORY).headers["etag"]
-                own.shutdown(nosave=True)
+                server.shutdown(nosave=True)
             eventually(lambda: client.get("/api/v1/status").json()["redis_status"]["connected"] is False, seconds=10)
             answer = client.get(HISTORY)
             assert (answer.status_code, answer.headers["etag"]) == (200, etag)

@@ -24,7 +24,7 @@ SCRIPTS = sorted((dashboard.FOLDER / "js").rglob("*.js"))
 OURS = sorted(path for path in dashboard.FOLDER.rglob("*") if path.is_file())
 # Of a slow line: all scripts and styles of ours together, as they go over it.
 MOST_COMPRESSED_BYTES = 100_000
-# Addresses that name something and are asked for nothing.
+# Addresses that name something and from which nothing is loaded.
 NAMES = {"http://www.w3.org/2000/svg"}
 # t("key"), and "key" where one of two is chosen.
 KEY = re.compile(r"""\bt\(\s*"([^"]+)"|[?:]\s"([a-z_]+\.[a-z_0-9]+)"[ ,):;]""")

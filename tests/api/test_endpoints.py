@@ -1,4 +1,4 @@
-"""What the API answers, asked over HTTP."""
+"""What the API answers over HTTP."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def z(instant) -> str:
     return instant.isoformat().replace("+00:00", "Z")
 
 
-def test_nodes_page_by_their_link_until_all_are_told_once(api: httpx.Client):
+def test_nodes_page_by_their_link_until_all_are_listed_once(api: httpx.Client):
     seen, url = [], "/api/v1/nodes?limit=2"
     while url:
         answer = api.get(url)
@@ -127,7 +127,7 @@ def test_the_network_and_the_dashboard_add_up(api: httpx.Client, database_of_api
     assert summary["last_update"] == z(NOW)
 
 
-def test_events_are_told_newest_first_and_open_ones_by_default(api: httpx.Client, database_of_api: Engine, cache):
+def test_events_are_listed_newest_first_and_open_ones_by_default(api: httpx.Client, database_of_api: Engine, cache):
     insert = text(
         "INSERT INTO water_infrastructure.anomalies (timestamp, node_id, anomaly_type, severity, detection_method, "
         "resolved_at) VALUES (:at, 'n1', 'burst', :severity, 'night_flow', :resolved)"
@@ -205,9 +205,9 @@ def test_models_are_listed_with_what_was_decided_of_them_and_how_they_did(api: h
         (listed,) = api.get("/api/v1/models?status=active&limit=77").json()
         assert (listed["model_id"], listed["scope"], listed["is_active"]) == (str(model_id), "inlet", True)
         assert listed["latest_performance"]["mae"] == 0.6
-        told = api.get(f"/api/v1/models/{model_id}").json()
-        assert [d["reason"] for d in told["decisions"]] == ["it is better"]
-        assert [p["predictions_count"] for p in told["performance"]] == [72]
+        detail = api.get(f"/api/v1/models/{model_id}").json()
+        assert [d["reason"] for d in detail["decisions"]] == ["it is better"]
+        assert [p["predictions_count"] for p in detail["performance"]] == [72]
         assert api.get("/api/v1/models/00000000-0000-0000-0000-000000000000").status_code == 404
         assert api.get("/api/v1/models?status=odd").status_code == 422
     finally:
@@ -216,7 +216,7 @@ def test_models_are_listed_with_what_was_decided_of_them_and_how_they_did(api: h
             connection.execute(text("TRUNCATE water_infrastructure.model_performance"))
 
 
-def test_recommendations_are_told_with_their_intervals_and_refusals_with_their_reason(
+def test_recommendations_are_shown_with_their_intervals_and_refusals_with_their_reason(
     api: httpx.Client, database_of_api: Engine
 ):
     schedule = [{"from": "00:00", "to": "05:00", "set_point": 3.4, "present_set_point": 4.4}]

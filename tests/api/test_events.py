@@ -45,11 +45,11 @@ def test_an_event_is_acknowledged_then_resolved_by_whom_the_key_names(
     seen = writer.post(f"{path}/acknowledge", json={"note": "crew sent"})
     assert seen.status_code == 200
     assert seen.headers["cache-control"] == "no-store"
-    told = seen.json()
-    assert (told["acknowledged_by"], told["acknowledged_at"], told["note"]) == ("Anna", Z, "crew sent")
-    assert (told["resolved_at"], told["node_name"], told["metadata"]) == (None, "n1", {"explanation": "a lasting step"})
-    # Whoever lists events hears of it, though answers are cached.
-    eventually(lambda: api.get("/api/v1/anomalies").json() == [told], seconds=5)
+    row = seen.json()
+    assert (row["acknowledged_by"], row["acknowledged_at"], row["note"]) == ("Anna", Z, "crew sent")
+    assert (row["resolved_at"], row["node_name"], row["metadata"]) == (None, "n1", {"explanation": "a lasting step"})
+    # Whoever lists events sees it, though answers are cached.
+    eventually(lambda: api.get("/api/v1/anomalies").json() == [row], seconds=5)
     over = writer.post(f"{path}/resolve", json={"is_confirmed": True}).json()
     assert (over["resolved_by"], over["resolved_at"], over["is_confirmed"]) == ("Anna", Z, True)
     assert (over["note"], over["end"]) == ("crew sent", None)

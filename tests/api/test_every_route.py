@@ -1,4 +1,4 @@
-"""What holds for every route: who may ask it, and that it answers as documented whatever it is asked."""
+"""What holds for every route: who may call it, and that it answers every request as documented."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ IS_THOROUGH = settings.get_current_profile_name() == "thorough"
 @pytest.mark.parametrize("scope", SCOPES)
 @schema.parametrize()
 @settings(max_examples=CASES, derandomize=not IS_THOROUGH, suppress_health_check=list(HealthCheck))
-def test_answers_are_as_documented_whatever_is_asked(case, scope: str, visitor: httpx.Client, keys: dict[str, str]):
+def test_answers_are_as_documented_whatever_is_requested(case, scope: str, visitor: httpx.Client, keys: dict[str, str]):
     token = keys[scope]
     if case.method == "DELETE":
         token = opened(visitor, token)
@@ -83,7 +83,7 @@ def test_answers_are_as_documented_whatever_is_asked(case, scope: str, visitor: 
     case.call_and_validate(
         base_url=str(visitor.base_url),
         headers={"X-API-Key": token},
-        # That start_time lies before end_time, and that a cursor came from here, OpenAPI cannot say; who may ask is
-        # told above.
+        # That start_time lies before end_time, and that a cursor came from here, OpenAPI cannot express; who may
+        # call a route is tested above.
         excluded_checks=[positive_data_acceptance, ignored_auth],
     )

@@ -93,7 +93,7 @@ def test_a_list_of_any_length_is_shown_whole_in_pages_of_bounded_size(grown: htt
 
 
 @pytest.mark.parametrize("path", LISTS)
-def test_a_limit_is_kept_and_leads_on(grown: httpx.Client, path: str):
+def test_a_limit_is_respected_and_leads_on(grown: httpx.Client, path: str):
     answer = grown.get(f"{path}{'&' if '?' in path else '?'}limit=3")
     assert len(answer.json()) == 3
     following = grown.get(answer.links["next"]["url"]).json()

@@ -1,4 +1,4 @@
-"""What is asked of models over the API: by admins only, written down once, and told with what became of it."""
+"""Requests about models over the API: by admins only, written down once, and listed with what became of them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def admin(api: httpx.Client, key_of: Callable[..., str], database_of_api: Engine
         yield client
 
 
-def test_what_is_asked_is_queued_in_the_name_of_the_key_and_asked_twice_is_one(admin: httpx.Client):
+def test_a_request_is_queued_in_the_name_of_the_key_and_the_same_twice_is_one(admin: httpx.Client):
     first = admin.post(f"/api/v1/models/{MODEL}/promote", json={"note": "it knows the new inlet"})
     again = admin.post(f"/api/v1/models/{MODEL}/promote")
     training = admin.post("/api/v1/models/train", json={"model_type": "flow_prediction", "scope": "inlet"})
@@ -76,7 +76,7 @@ def test_who_may_write_but_is_no_admin_asks_nothing_of_models(api: httpx.Client,
         (f"/api/v1/models/{MODEL}/promote", {"note": "a", "because": "b"}, 422),
     ],
 )
-def test_what_cannot_be_asked_is_refused_at_once(admin: httpx.Client, path: str, body: dict[str, str], status: int):
+def test_what_cannot_be_requested_is_refused_at_once(admin: httpx.Client, path: str, body: dict[str, str], status: int):
     assert admin.post(path, json=body).status_code == status
 
 

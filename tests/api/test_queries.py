@@ -91,7 +91,7 @@ NOW = START
 DAY, RECENT = NOW - timedelta(days=1), NOW - timedelta(hours=3)
 ANYTHING = UUID(int=1)
 EVENTS = (DAY, NOW, None, None, None, None, None, None, 20)
-ASKED: list[tuple[str, str, tuple[Any, ...]]] = [
+EXPLAINED: list[tuple[str, str, tuple[Any, ...]]] = [
     ("ready", queries.READY, ()),
     ("node exists", queries.NODE_EXISTS, ("n1",)),
     ("nodes", queries.NODES, ("", None, None, None, 100)),
@@ -175,8 +175,8 @@ ASKED: list[tuple[str, str, tuple[Any, ...]]] = [
 
 
 def scans(plan: dict[str, Any]) -> set[str]:
-    own = {plan["Relation Name"]} if plan["Node Type"] == "Seq Scan" else set()
-    return own.union(*(scans(child) for child in plan.get("Plans", [])))
+    scanned = {plan["Relation Name"]} if plan["Node Type"] == "Seq Scan" else set()
+    return scanned.union(*(scans(child) for child in plan.get("Plans", [])))
 
 
 def _unbounded(scanned: set[str]) -> set[str]:
@@ -199,7 +199,7 @@ def test_every_query_is_served_by_an_index(database: Engine, settings: Settings)
         try:
             return {
                 name: orjson.loads(await client.fetchval(f"EXPLAIN (FORMAT JSON) {query}", *arguments))[0]["Plan"]
-                for name, query, arguments in ASKED
+                for name, query, arguments in EXPLAINED
             }
         finally:
             await client.close()
@@ -209,7 +209,7 @@ def test_every_query_is_served_by_an_index(database: Engine, settings: Settings)
 
 
 def test_every_query_is_among_those_explained():
-    known = {query for _, query, _ in ASKED}
+    known = {query for _, query, _ in EXPLAINED}
     modules = (queries, queries_incidents, queries_models, queries_overview, queries_series)
     named = [item for module in modules for item in vars(module).items()]
     defined = [value for name, value in named if name.isupper() and not name.startswith("_")]

@@ -1,4 +1,4 @@
-"""What a request says is read once, and in one way: identities, formats, parameters, methods."""
+"""Requests are read once, and in one way: identities, formats, parameters, methods."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def measured(api: httpx.Client) -> list[str]:
     return api.get("/metrics").text.splitlines()
 
 
-def test_whatever_is_asked_for_the_measures_stay_as_many(api: httpx.Client):
+def test_whatever_is_requested_the_measures_stay_as_many(api: httpx.Client):
     def ask(number: int) -> None:
         anonymous = asking(api)
         for path in (f"/{number}", f"/api/v1/nodes/node-{number}/history", f"/api/v1/models/{number}"):
@@ -136,15 +136,15 @@ def test_cookies_of_others_log_nobody_out(api: httpx.Client, session: Callable[.
 def test_a_page_of_another_origin_cannot_act_with_a_session(api: httpx.Client, session: Callable[..., str]):
     cookie = ("Cookie", f"{SESSION_COOKIE}={session(scope='write')}")
     path = "/api/v1/anomalies/00000000-0000-0000-0000-000000000000/acknowledge"
-    own = str(api.base_url).rstrip("/")
+    origin = str(api.base_url).rstrip("/")
     for headers, status in (
         ([("Origin", "https://evil.example.org")], 403),
         ([("Origin", "null")], 403),
-        ([("Origin", own.replace("127.0.0.1", "sibling.127.0.0.1"))], 403),
+        ([("Origin", origin.replace("127.0.0.1", "sibling.127.0.0.1"))], 403),
         ([("Sec-Fetch-Site", "same-site")], 403),
         ([("Sec-Fetch-Site", "cross-site")], 403),
-        ([("Origin", own), ("Origin", "https://evil.example.org")], 403),
-        ([("Origin", own)], 404),
+        ([("Origin", origin), ("Origin", "https://evil.example.org")], 403),
+        ([("Origin", origin)], 404),
         ([("Sec-Fetch-Site", "same-origin")], 404),
         # No browser.
         ([], 404),

@@ -65,7 +65,7 @@ def filled(api: httpx.Client, database_of_api: Engine) -> httpx.Client:
     return api
 
 
-def asked(api: httpx.Client, **parameters: Any) -> dict[str, Any]:
+def series_of(api: httpx.Client, **parameters: Any) -> dict[str, Any]:
     answer = api.get("/api/v1/series", params=parameters)
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
@@ -79,7 +79,9 @@ def line(found: dict[str, Any], kind: str, node_id: str = "n1") -> dict[str, Any
 
 
 def test_history_stands_on_an_axis_of_every_window_of_the_span(filled: httpx.Client):
-    found = asked(filled, node_id=["n1", ODD], start_time=(START - DAY).isoformat(), end_time=(START + DAY).isoformat())
+    found = series_of(
+        filled, node_id=["n1", ODD], start_time=(START - DAY).isoformat(), end_time=(START + DAY).isoformat()
+    )
     assert found["timestamps"] == [int((START - DAY).timestamp()) + 3600 * hour for hour in range(48)]
     assert found["thinning"]["method"] == "none"
     for node_id in ("n1", ODD):
@@ -94,24 +96,24 @@ def test_history_stands_on_an_axis_of_every_window_of_the_span(filled: httpx.Cli
 
 def test_of_each_hour_the_last_forecast_made_before_it_is_shown(filled: httpx.Client):
     span = {"start_time": (NOW - 5 * HOUR).isoformat(), "end_time": (NOW + 7 * HOUR).isoformat()}
-    found = line(asked(filled, node_id="n1", **span), "forecast")
+    found = line(series_of(filled, node_id="n1", **span), "forecast")
     assert found["values"] == [None, 10, 10, 20, 20, 20, 20, 20, 20, 20, 20, None]
     assert (found["lower"][1], found["upper"][4], found["model_version"]) == (9, 21, "v1")
     assert found["made_at"] == (NOW - 2 * HOUR).isoformat().replace("+00:00", "Z")
-    nothing = line(asked(filled, node_id="n2", **span), "forecast", "n2")
+    nothing = line(series_of(filled, node_id="n2", **span), "forecast", "n2")
     assert set(nothing["values"]) == {None}
     assert nothing["reason"]
 
 
 def test_what_was_expected_is_shown_or_why_it_is_not(filled: httpx.Client):
     span = {"start_time": (NOW - 3 * HOUR).isoformat(), "end_time": NOW.isoformat()}
-    found = line(asked(filled, node_id="n1", **span), "expected")
+    found = line(series_of(filled, node_id="n1", **span), "expected")
     assert (found["values"], found["reason"]) == ([None, 7, 6], None)
-    assert "two weeks" in line(asked(filled, node_id="n2", **span), "expected", "n2")["reason"]
+    assert "two weeks" in line(series_of(filled, node_id="n2", **span), "expected", "n2")["reason"]
 
 
 def test_other_windows_and_measurements_have_history_alone(filled: httpx.Client):
-    found = asked(filled, node_id="n1", measurement=["pressure", "volume"], time_window="1day")
+    found = series_of(filled, node_id="n1", measurement=["pressure", "volume"], time_window="1day")
     assert [(line["kind"], line["unit"]) for line in found["series"]] == [("history", "bar"), ("history", "m³")]
     # Days of the utility begin at its midnight.
     assert {datetime.fromtimestamp(at, UTC).hour for at in found["timestamps"]} == {22}
@@ -119,14 +121,14 @@ def test_other_windows_and_measurements_have_history_alone(filled: httpx.Client)
 
 
 def test_events_of_the_span_come_with_it(filled: httpx.Client):
-    (event,) = asked(filled, node_id="n1", include="history")["events"]
+    (event,) = series_of(filled, node_id="n1", include="history")["events"]
     assert (event["node_id"], event["explanation"]) == ("n1", "why")
-    before = asked(filled, node_id="n1", include="history", end_time=(NOW - 2 * DAY).isoformat())
+    before = series_of(filled, node_id="n1", include="history", end_time=(NOW - 2 * DAY).isoformat())
     assert before["events"] == []
 
 
 def test_a_long_span_is_thinned_and_says_so(filled: httpx.Client):
-    found = asked(filled, node_id="n1", time_window="5min", points=200)
+    found = series_of(filled, node_id="n1", time_window="5min", points=200)
     assert found["thinning"]["method"] == "lttb"
     assert found["thinning"]["windows"] == 7 * 288
     assert 150 <= found["thinning"]["points"] == len(found["timestamps"]) <= 200
@@ -171,15 +173,15 @@ def test_thinning_keeps_order_ends_and_the_edges_of_gaps(drawn: list[list[float]
     windows = max(map(len, drawn))
     lines = [np.array(line + [np.nan] * (windows - len(line))) for line in drawn]
     found = thinned(lines, windows, points)
-    kept = found.places.tolist()
-    assert kept == sorted(set(kept))
-    assert (kept[0], kept[-1]) == (0, windows - 1)
-    assert len(kept) <= max(points, 1)
+    places = found.places.tolist()
+    assert places == sorted(set(places))
+    assert (places[0], places[-1]) == (0, windows - 1)
+    assert len(places) <= max(points, 1)
     if windows <= points:
-        assert len(kept) == windows
+        assert len(places) == windows
     elif "do not show" not in found.statement:
         for line in lines:
-            assert {edge for gap in gaps_of(line) for edge in gap} <= set(kept)
+            assert {edge for gap in gaps_of(line) for edge in gap} <= set(places)
 
 
 def test_the_axis_of_days_has_the_days_on_which_clocks_change():

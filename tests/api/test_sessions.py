@@ -91,7 +91,7 @@ def test_answers_without_end_evict_no_session(
             eventually(lambda: client.get(NODES).status_code == 200, seconds=5)
             for number in range(150):
                 path = f"/api/v1/nodes/n1/history?time_window=5min&limit={1000 + number}"
-                # What is asked for twice goes to Redis.
+                # What is requested twice goes to Redis.
                 assert [client.get(path).status_code for _ in range(2)] == [200, 200]
             assert cache.info("stats")["evicted_keys"] > 0
             for token in tokens:

@@ -52,7 +52,7 @@ def test_a_work_is_stated_listed_at_once_and_taken_back_by_whom_the_key_names(
     assert {name: work[name] for name in values} == values
     assert (work["created_by"], work["created_at"]) == ("Anna", at(0))
     assert writer.get(PATH).json() == [work]
-    # Whoever only reads hears of it, though answers are cached.
+    # Whoever only reads sees it, though answers are cached.
     eventually(lambda: api.get(PATH).json() == [work], seconds=5)
     gone = writer.delete(f"{PATH}/{work['work_id']}")
     assert (gone.status_code, gone.content) == (204, b"")
@@ -109,7 +109,7 @@ def test_works_are_listed_by_place_and_span_in_pages(writer: httpx.Client):
         ({"created_by": "Bruno"}, "created_by", "not permitted"),
     ],
 )
-def test_what_is_wrong_with_a_work_is_said_and_nothing_stated(
+def test_what_is_wrong_with_a_work_is_explained_and_nothing_stated(
     writer: httpx.Client, database_of_api: Engine, changed: dict[str, Any], field: str, message: str
 ):
     values = {"kind": "closure", "node_id": "n1", "begin": at(0), "end": at(2)} | changed

@@ -61,7 +61,7 @@ def large_site(browser: Browser, server: dict[str, str], tmp_path_factory: pytes
 
 @pytest.fixture
 def tab(browser: Browser) -> Iterator[Callable[..., Tab]]:
-    """Opens tabs by keyword; each must have asked no other host, and said no error but those that were expected."""
+    """Opens tabs by keyword; each must have called no other host, and logged no error but those that were expected."""
     opened: list[Tab] = []
 
     def made(site: Site, *path: str, **how: object) -> Tab:

@@ -116,8 +116,12 @@ def _add_models(connection: Connection) -> None:
         trained = {"training_data_start": NOW - 120 * DAY, "training_data_end": NOW - 10 * DAY}
         stood = {"created_at": NOW - 10 * DAY, "training_duration_seconds": 41.2, "training_samples": 81_000}
         named = {"model_id": number, "model_name": f"{kind} of {scope}", "model_type": kind, "version": "2023.06.05"}
-        kept = {"model_size_bytes": 420_000, "model_hash": "0" * 64, "metrics": {"days": 110.0, "rows_read": 81_000}}
-        return named | trained | stood | kept | {"scope": scope, "status": status} | more
+        artefact = {
+            "model_size_bytes": 420_000,
+            "model_hash": "0" * 64,
+            "metrics": {"days": 110.0, "rows_read": 81_000},
+        }
+        return named | trained | stood | artefact | {"scope": scope, "status": status} | more
 
     _put_each(
         connection,
@@ -153,14 +157,14 @@ def _add_models(connection: Connection) -> None:
             )
         ),
     )
-    asked = {"requested_by": "A. Melis", "scope": None, "model_id": None, "note": None}
+    request = {"requested_by": "A. Melis", "scope": None, "model_id": None, "note": None}
     _put(
         connection,
         tables.model_requests,
-        asked
+        request
         | {"action": "train", "model_type": "flow_prediction", "requested_at": NOW - HOUR, "status": "running",
            "decided_at": None, "outcome": None},
-        asked
+        request
         | {"action": "promote", "model_type": "anomaly_detection", "model_id": DETECTOR, "requested_at": NOW - DAY,
            "note": "It saw the leak of May first", "status": "refused", "decided_at": NOW - DAY,
            "outcome": "it has been in shadow for 8 of 56 days"},

@@ -102,7 +102,7 @@ def add_network(connection: Connection) -> None:
 
 
 def add_nodes(connection: Connection, network: pd.DataFrame) -> None:
-    """Puts in nodes, and when each was last heard of."""
+    """Puts in nodes, and the last reading of each."""
     rows = network.drop(columns="flow").to_dict("records")
     connection.execute(
         insert(tables.nodes),
@@ -116,8 +116,10 @@ def add_nodes(connection: Connection, network: pd.DataFrame) -> None:
             for row in rows
         ],
     )
-    heard = [NOW - 9 * HOUR if name == SILENT else NOW - timedelta(minutes=4) for name in network["node_id"]]
-    marks = pd.DataFrame({"node_id": network["node_id"], "last_reading": heard, "last_row": heard, "updated_at": NOW})
+    last_reading = [NOW - 9 * HOUR if name == SILENT else NOW - timedelta(minutes=4) for name in network["node_id"]]
+    marks = pd.DataFrame(
+        {"node_id": network["node_id"], "last_reading": last_reading, "last_row": last_reading, "updated_at": NOW}
+    )
     copy_rows(connection, tables.ingestion_watermarks, marks)
 
 

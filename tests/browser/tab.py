@@ -90,7 +90,7 @@ class Tab:
         self.page.wait_for_timeout(1000 * seconds)
 
     def poll(self, path: str) -> None:
-        """Lets the page's clock run until it has asked for a path again, and been answered."""
+        """Lets the page's clock run until it has requested a path again, and been answered."""
         with self.page.expect_response(lambda answer: urlsplit(answer.url).path == path):
             self.page.clock.fast_forward(65_000)
         self.settled()

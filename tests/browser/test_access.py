@@ -11,7 +11,7 @@ from tests.browser.addresses import PAGES
 from tests.browser.site import Site
 from tests.browser.tab import Tab
 
-# The browser itself says so in its console.
+# The browser itself logs this in its console.
 REFUSED = ("401",)
 
 

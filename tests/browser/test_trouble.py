@@ -12,7 +12,7 @@ from tests.browser.large import DISTRICT, MARKUP, NODE
 from tests.browser.site import Site
 from tests.browser.tab import Tab
 
-# What the browser itself says of an answer that is no answer.
+# What the browser itself logs of an answer that is no answer.
 NO_ANSWER = ("Failed to load resource", "ERR_CONNECTION")
 
 
@@ -86,7 +86,7 @@ def test_a_page_that_was_left_before_it_came_takes_nothing_from_the_one_that_is_
     with page.expect_response("**/api/v1/jobs*"):
         page.clock.fast_forward(65_000)
     page.wait_for_timeout(300)
-    # What is no longer shown is no longer asked for.
+    # What is no longer shown is no longer requested.
     assert [url for url in requested if "/api/v1/alerts" in url or "/api/v1/nodes" in url] == []
 
 

@@ -78,13 +78,13 @@ def docker(*arguments: str) -> list[str]:
 
 def remove_what_an_ended_test_left() -> None:
     """A test that was killed takes nothing down; what it started bears the name of the test's own project."""
-    own = f"label=com.docker.compose.project={PROJECT}"
+    label = f"label=com.docker.compose.project={PROJECT}"
     for listed, removed in (
         (("ps", "-aq"), ("rm", "-f", "-v")),
         (("volume", "ls", "-q"), ("volume", "rm", "-f")),
         (("network", "ls", "-q"), ("network", "rm")),
     ):
-        if left := docker(*listed, "-f", own):
+        if left := docker(*listed, "-f", label):
             docker(*removed, *left)
 
 
@@ -110,8 +110,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("./scripts/test_stack.sh", description=__doc__)
     parser.add_argument("images", type=Path, help="a file of NAME=image lines: the base images")
     parser.add_argument("--soak", type=float, metavar="MINUTES", help="mixed load for so long, and nothing else")
-    asked = parser.parse_args(arguments)
-    images = asked.images.read_text() + ("" if asked.soak else UNLIMITED)
+    options = parser.parse_args(arguments)
+    images = options.images.read_text() + ("" if options.soak else UNLIMITED)
     begun = time.monotonic()
     # Begun in the background by a script, Ctrl-C would be ignored here and by all that is started from here.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -129,7 +129,7 @@ def main(arguments: list[str] | None = None) -> int:
         copy_of(Path.cwd(), stack.folder)
         settings = SETTINGS + images
         try:
-            if not asked.soak:
+            if not options.soak:
                 starting.refused_starts(stack, report, settings)
             example = (stack.folder / ".env.processing.example").read_text()
             (stack.folder / ".env.processing").write_text(example + settings + "COMPOSE_PROFILES=demo\n")
@@ -139,8 +139,8 @@ def main(arguments: list[str] | None = None) -> int:
                 // 1_000_000
                 for service in ("processing", "api")
             }
-            if asked.soak:
-                soaking.soak(stack, report, result, asked.soak)
+            if options.soak:
+                soaking.soak(stack, report, result, options.soak)
             else:
                 everything(stack, report, result)
         except BaseException as error:
@@ -155,7 +155,7 @@ def main(arguments: list[str] | None = None) -> int:
             stack.run(
                 "docker-compose --profile demo --profile observability down -v --remove-orphans", 200, expect=None
             )
-            # The versions that were kept; the images themselves serve the next test.
+            # The tags of earlier versions; the images themselves serve the next test.
             stack.run(
                 "docker images --format '{{.Repository}}:{{.Tag}}' | "
                 f"grep -E '^{PROJECT}-[a-z_]+:(pinned|image-|[0-9a-f]{{12}})' | xargs -r docker rmi",

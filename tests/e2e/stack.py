@@ -41,7 +41,7 @@ class Stack:
     folder: Path
     project: str
     keys: dict[str, str] = field(default_factory=dict)
-    # What happened to which tick -> the log lines that tell it, by container.
+    # What happened to which tick -> the log lines about it, by container.
     ticks: dict[str, set[str]] = field(default_factory=dict)
     # When the database was taken back to an earlier state: ticks since then are claimed again, and rightly.
     restores: list[tuple[str, str]] = field(default_factory=list)
@@ -96,11 +96,11 @@ class Stack:
         for name in self.containers("processing"):
             container = self.run(f"docker inspect -f '{{{{.Id}}}}' {name}").stdout.strip()
             for line in self.run(f"docker logs {name} 2>&1").stdout.splitlines():
-                told = json.loads(line) if line.startswith("{") else {}
-                if told.get("event") == "tick claimed":
-                    self.ticks.setdefault(f"tick claimed {told['as_of']}", set()).add(container + line)
-                elif told.get("event") == "job ended" and told.get("job_type") == "processing_cycle":
-                    self.ticks.setdefault(f"job ended {told['scheduled_for']}", set()).add(container + line)
+                entry = json.loads(line) if line.startswith("{") else {}
+                if entry.get("event") == "tick claimed":
+                    self.ticks.setdefault(f"tick claimed {entry['as_of']}", set()).add(container + line)
+                elif entry.get("event") == "job ended" and entry.get("job_type") == "processing_cycle":
+                    self.ticks.setdefault(f"job ended {entry['scheduled_for']}", set()).add(container + line)
 
     @contextmanager
     def restoring(self) -> Iterator[None]:
@@ -116,14 +116,14 @@ class Stack:
             return sorted(json.loads(line[line.index("{") :])["timestamp"] for line in lines)
 
         return {
-            told
-            for told, lines in self.ticks.items()
+            tick
+            for tick, lines in self.ticks.items()
             for first, second in itertools.pairwise(instants(lines))
             if not any(first <= end and second >= begun for begun, end in self.restores)
         }
 
     def crash(self, container: str) -> None:
-        """Ends its first process as the kernel would, so that nobody asked for it."""
+        """Ends its first process as the kernel would, which the engine takes for a crash."""
         pid = self.run(f"docker inspect -f '{{{{.State.Pid}}}}' {container}").stdout.strip()
         assert int(pid) > 1
         self.run(f"kill -9 {pid}")

@@ -13,7 +13,7 @@ from tests.operator import Machine, machine_in
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
-    """Its scripts find an engine that notes what it is asked."""
+    """Its scripts find an engine that notes how it is called."""
     return machine_in(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Alerts: who is told what, once; delivered to real receivers, however often they fail."""
+"""Alerts: who is notified of what, once; delivered to real receivers, however often they fail."""
 
 from __future__ import annotations
 
@@ -34,22 +34,24 @@ NOW = datetime(2023, 5, 10, tzinfo=UTC)
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 
 
-def standing(condition: Condition, state: str = FIRING, since: datetime = NOW, told: datetime | None = NOW) -> Standing:
-    return Standing(uuid4(), condition.rule, condition.subject, state, condition.severity, since, told)
+def standing(
+    condition: Condition, state: str = FIRING, since: datetime = NOW, notified_at: datetime | None = NOW
+) -> Standing:
+    return Standing(uuid4(), condition.rule, condition.subject, state, condition.severity, since, notified_at)
 
 
 STALE = Condition("stale", "network", "warning", "nothing heard")
 
 
-def test_a_condition_fires_once_it_has_held_is_told_again_and_then_is_over():
+def test_a_condition_fires_once_it_has_held_is_notified_again_and_then_is_over():
     hold, again = {"stale": 10 * MINUTE}, 4 * HOUR
 
     def decided(conditions: list[Condition], alerts: list[Standing], at: datetime) -> tuple[str, bool]:
         (decision,) = decide(conditions, alerts, at, hold, again)
-        return decision.state, decision.is_told
+        return decision.state, decision.notify
 
     assert decided([STALE], [], NOW) == (PENDING, False)
-    pending = standing(STALE, PENDING, told=None)
+    pending = standing(STALE, PENDING, notified_at=None)
     assert decided([STALE], [pending], NOW + 9 * MINUTE) == (PENDING, False)
     assert decided([STALE], [pending], NOW + 10 * MINUTE) == (FIRING, True)
     assert decided([], [pending], NOW + 9 * MINUTE) == (RESOLVED, False)
@@ -65,22 +67,22 @@ def test_a_condition_fires_once_it_has_held_is_told_again_and_then_is_over():
 def test_whoever_reads_the_messages_knows_what_goes_on(steps: list[set[str]], hold: int):
     """Firing and resolved alternate for each subject, whatever comes and goes."""
     alerts: dict[str, Standing] = {}
-    heard: dict[str, bool] = {}
+    announced: dict[str, bool] = {}
     for number, subjects in enumerate(steps):
         now = NOW + number * MINUTE
         found = [Condition("rule", subject, "info", "x") for subject in sorted(subjects)]
         for decision in decide(found, list(alerts.values()), now, {"rule": hold * MINUTE}, timedelta(days=1)):
             subject = decision.condition.subject if decision.condition else decision.alert.subject
-            if decision.is_told:
-                assert heard.get(subject, False) != (decision.state == FIRING)
-                heard[subject] = decision.state == FIRING
+            if decision.notify:
+                assert announced.get(subject, False) != (decision.state == FIRING)
+                announced[subject] = decision.state == FIRING
             if decision.state == RESOLVED:
                 del alerts[subject]
             else:
                 since = decision.alert.since if decision.alert else now
-                told = now if decision.is_told else decision.alert.notified_at if decision.alert else None
-                alerts[subject] = standing(decision.condition, decision.state, since, told)
-        assert {s for s, is_firing in heard.items() if is_firing} == {
+                notified_at = now if decision.notify else decision.alert.notified_at if decision.alert else None
+                alerts[subject] = standing(decision.condition, decision.state, since, notified_at)
+        assert {s for s, is_firing in announced.items() if is_firing} == {
             s for s, alert in alerts.items() if alert.state == FIRING
         }
 
@@ -93,7 +95,7 @@ def test_the_rules_that_come_with_the_product_are_good():
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("content", "message"),
     [
         ("rules: [{name: x, when: stale_data, severity: critical}]", "rules.0.stale_data.minutes: Field required"),
         ("rules: [{name: x, when: full_moon, severity: critical}]", "rules.0: Input tag 'full_moon'"),
@@ -107,18 +109,18 @@ def test_the_rules_that_come_with_the_product_are_good():
         ),
     ],
 )
-def test_a_file_of_rules_that_is_wrong_is_refused_with_the_place(tmp_path: Path, said: str, told: str):
+def test_a_file_of_rules_that_is_wrong_is_refused_with_the_place(tmp_path: Path, content: str, message: str):
     path = tmp_path / "rules.yml"
-    path.write_text(said)
+    path.write_text(content)
     with pytest.raises(RulesError) as refused:
         load_rules(path)
-    assert told in str(refused.value).replace("is wrong at ", "")
+    assert message in str(refused.value).replace("is wrong at ", "")
     with pytest.raises(RulesError, match="cannot be read"):
         load_rules(tmp_path / "nowhere.yml")
 
 
 class Receiver:
-    """An HTTP server that notes what it gets, and fails as often as it is told to."""
+    """An HTTP server that notes what it gets, and fails as often as a test wants."""
 
     def __init__(self) -> None:
         self.got: list[tuple[str, Any]] = []
@@ -151,7 +153,7 @@ def receiver() -> Iterator[Receiver]:
     receiver.server.shutdown()
 
 
-def told(runtime: Runtime, **settings: object) -> Runtime:
+def with_settings(runtime: Runtime, **settings: object) -> Runtime:
     """The same process with other settings of alerts."""
     runtime.settings = runtime.settings.model_copy(update=settings)
     return runtime
@@ -169,13 +171,13 @@ def secret(value: str) -> Any:
     return SecretStr(value)
 
 
-def test_stale_readings_are_told_to_every_receiver_once_and_when_they_are_over(
+def test_every_receiver_is_notified_of_stale_readings_once_and_when_they_are_over(
     runtime: Runtime, database: Engine, stack: Settings, receiver: Receiver
 ):
     put(stack, readings_of(["n"], days=2, minutes=60))
     last = datetime(2023, 5, 2, 23, tzinfo=UTC)
     run_cycle(stack, last)
-    told(
+    with_settings(
         runtime,
         alert_webhook_url=secret(receiver.url + "/hook?token=s3cret"),
         alert_alertmanager_url=receiver.url + "/",
@@ -210,7 +212,7 @@ def test_stale_readings_are_told_to_every_receiver_once_and_when_they_are_over(
 def test_a_receiver_that_fails_is_tried_again_in_order_and_at_last_given_up(
     runtime: Runtime, database: Engine, receiver: Receiver, capsys: pytest.CaptureFixture[str]
 ):
-    told(runtime, alert_webhook_url=secret(receiver.url + "/s3cret"))
+    with_settings(runtime, alert_webhook_url=secret(receiver.url + "/s3cret"))
     receiver.failures = 2
     # Nobody processes in this test: the service is not well.
     for minutes in (0, 5):
@@ -225,7 +227,7 @@ def test_a_receiver_that_fails_is_tried_again_in_order_and_at_last_given_up(
             )
         )
     run_alerts(runtime, NOW + 6 * MINUTE)
-    # It is over before anybody heard of it; what came first is still told first.
+    # It is over before anybody was notified; what came first is still sent first.
     assert run_delivery(runtime) == 0
     for _ in range(2):
         due_at_once(database)
@@ -250,7 +252,7 @@ def test_a_receiver_that_fails_is_tried_again_in_order_and_at_last_given_up(
 
 
 def test_a_receiver_that_is_not_there_is_no_obstacle_and_its_address_no_news(runtime: Runtime, database: Engine):
-    told(runtime, alert_webhook_url=secret(f"http://127.0.0.1:{engines.free_port()}/s3cret"))
+    with_settings(runtime, alert_webhook_url=secret(f"http://127.0.0.1:{engines.free_port()}/s3cret"))
     for minutes in (0, 5):
         run_alerts(runtime, NOW + minutes * MINUTE)
     assert run_delivery(runtime) == 0
@@ -287,7 +289,9 @@ def test_alerts_come_by_mail_and_a_password_is_never_sent_in_the_clear(
     runtime: Runtime, database: Engine, mailbox: tuple[Mailbox, int]
 ):
     box, port = mailbox
-    told(runtime, alert_smtp_host="127.0.0.1", alert_smtp_port=port, alert_mail_to="a@example.org, b@example.org")
+    with_settings(
+        runtime, alert_smtp_host="127.0.0.1", alert_smtp_port=port, alert_mail_to="a@example.org, b@example.org"
+    )
     for minutes in (0, 5):
         run_alerts(runtime, NOW + minutes * MINUTE)
     assert run_delivery(runtime) == 1
@@ -295,13 +299,13 @@ def test_alerts_come_by_mail_and_a_password_is_never_sent_in_the_clear(
     assert recipients == ["a@example.org", "b@example.org"]
     assert mail["Subject"].strip() == "[CRITICAL] service is not well: 0 processing replicas of at least 1 alive"
     assert "Since 2023-05-10T00:00:00+00:00" in mail.get_content()
-    told(runtime, alert_smtp_user="u", alert_smtp_password=secret("p"))
+    with_settings(runtime, alert_smtp_user="u", alert_smtp_password=secret("p"))
     run_alerts(runtime, NOW + 5 * HOUR)
     assert run_delivery(runtime) == 0
     assert "no password is sent" in table(database, "alert_deliveries")["last_error"].iloc[-1]
 
 
-def test_failed_jobs_poor_data_degraded_models_and_critical_events_are_told(
+def test_failed_jobs_poor_data_degraded_models_and_critical_events_are_reported(
     runtime: Runtime, database: Engine, stack: Settings
 ):
     incident = uuid4()
@@ -367,21 +371,23 @@ def test_failed_jobs_poor_data_degraded_models_and_critical_events_are_told(
             )
     run_alerts(runtime, NOW)
     run_alerts(runtime, NOW + HOUR)
-    told = table(database, "alerts").query("state == 'firing'").set_index("rule")
-    assert told.loc["model training fails", "summary"] == "model_training failed in part: 1 of 3 pools: no luck there"
-    assert told.loc["processing cycle fails", "summary"] == "The last 2 jobs of type processing_cycle failed: no luck"
-    assert told.loc["data quality is low", "summary"] == "The data of 5 nodes cannot be trusted: n0, n1, n2 and 2 more"
-    assert set(told.loc["model has degraded", "summary"]) == {
+    firing = table(database, "alerts").query("state == 'firing'").set_index("rule")
+    assert firing.loc["model training fails", "summary"] == "model_training failed in part: 1 of 3 pools: no luck there"
+    assert firing.loc["processing cycle fails", "summary"] == "The last 2 jobs of type processing_cycle failed: no luck"
+    assert (
+        firing.loc["data quality is low", "summary"] == "The data of 5 nodes cannot be trusted: n0, n1, n2 and 2 more"
+    )
+    assert set(firing.loc["model has degraded", "summary"]) == {
         "flow 7: its error is 1.50 times that of its validation",
         "d1: for 30 days no version of it could be learned anew",
     }
-    event = told.loc["critical anomaly"]
+    event = firing.loc["critical anomaly"]
     assert event["summary"] == "burst, low pressure at district d1: see the event"
     assert (event["subject"], event["details"]["nodes"]) == (str(incident), ["n1"])
     assert stack.alert_rules_file == "alerts/alert-rules.yml"
 
 
-def test_cycles_that_complete_but_say_what_went_wrong_are_told_and_skipped_ticks_hide_nothing(
+def test_cycles_that_complete_but_say_what_went_wrong_are_reported_and_skipped_ticks_hide_nothing(
     runtime: Runtime, database: Engine
 ):
     insert = text(
@@ -422,7 +428,7 @@ def test_cycles_that_complete_but_say_what_went_wrong_are_told_and_skipped_ticks
 def test_between_two_ticks_no_cycle_is_late_however_far_apart_they_are(
     runtime: Runtime, database: Engine, interval: int
 ):
-    told(runtime, check_interval_minutes=interval)
+    with_settings(runtime, check_interval_minutes=interval)
     with database.begin() as connection:
         connection.execute(
             text(
@@ -444,8 +450,8 @@ def test_rules_that_cannot_be_read_are_an_alert_and_end_no_other(runtime: Runtim
     broken = tmp_path / "rules.yml"
     broken.write_text("rules: 7")
     good = runtime.settings.alert_rules_file
-    run_alerts(told(runtime, alert_rules_file=str(broken)), NOW + 6 * MINUTE)
+    run_alerts(with_settings(runtime, alert_rules_file=str(broken)), NOW + 6 * MINUTE)
     firing = set(table(database, "alerts").query("state == 'firing'")["rule"])
     assert firing == {"service is not well", "alert rules cannot be used"}
-    run_alerts(told(runtime, alert_rules_file=good), NOW + 7 * MINUTE)
+    run_alerts(with_settings(runtime, alert_rules_file=good), NOW + 7 * MINUTE)
     assert set(table(database, "alerts").query("state == 'firing'")["rule"]) == {"service is not well"}

@@ -1,4 +1,4 @@
-"""What detectors tell, and what they keep quiet about."""
+"""What detectors report, and what they do not."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from tests.signals import (
     ROME,
     WEEK,
     raised,
+    reported,
     rows,
     signal,
     stuck,
     together,
-    told,
     types,
     watch,
     without,
@@ -52,7 +52,7 @@ def test_runs_hold_every_flag_and_are_parted_by_enough_normal_hours_only(states,
         assert all(gap.count("n") < quiet for gap in inside.split("f"))
 
 
-def test_nothing_is_told_of_ordinary_weeks():
+def test_nothing_is_reported_in_ordinary_weeks():
     for seed in range(3):
         pressure = signal("p", "pressure", mean=4.0, noise=0.01, daily=0.05, role="monitoring", seed=seed + 50)
         assert types(watch(together(signal(seed=seed), pressure))) == []
@@ -70,7 +70,7 @@ def test_pressure_has_service_limits_and_a_node_its_own():
     assert types(watch(low, metadata={"limits": {"pressure": {"low": 2.0}}})) == []
 
 
-def test_limits_that_make_no_sense_count_as_not_said_and_tanks_have_none():
+def test_limits_that_make_no_sense_count_as_not_stated_and_tanks_have_none():
     assert limits_of("pressure", "monitoring", {"limits": "high"}) == SERVICE_PRESSURE
     assert limits_of("pressure", None, {"limits": {"pressure": {"low": "low"}}}) == SERVICE_PRESSURE
     assert limits_of("pressure", None, {"limits": {"pressure": {"low": None}}}) == replace(
@@ -94,7 +94,7 @@ def test_a_sensor_that_often_stands_still_may():
     assert "flat_line" in types(watch(stuck(restful, AT, AT + 40 * HOUR)))
 
 
-def test_a_silence_is_told_by_the_nodes_own_cadence_and_lasts_until_it_reports():
+def test_a_silence_is_recognised_by_the_nodes_own_cadence_and_lasts_until_it_reports():
     quiet = without(signal(), AT, AT + 3 * HOUR)
     event = watch(quiet).stored[0].finding
     assert (event.anomaly_type, event.measurement) == ("silent", None)
@@ -104,7 +104,7 @@ def test_a_silence_is_told_by_the_nodes_own_cadence_and_lasts_until_it_reports()
     assert (going_on.finding.end, going_on.resolved_at) == (None, None)
 
 
-def test_one_measurement_that_is_missing_is_told_of_that_measurement():
+def test_one_measurement_that_is_missing_is_reported_for_that_measurement():
     node = together(
         signal("n", role=None), signal("n", "pressure", mean=4.0, noise=0.01, daily=0.05, role=None, seed=2)
     )
@@ -150,7 +150,7 @@ def test_what_many_sensors_of_a_district_show_at_once_is_one_event_of_the_water(
     ("reason", "kind"),
     [("flow_rate_negative", "negative_flow"), ("pressure_too_high", "out_of_range"), ("conflicting", "clock_jump")],
 )
-def test_impossible_readings_are_told_where_they_are_many(reason: str, kind: str):
+def test_impossible_readings_are_reported_where_they_are_many(reason: str, kind: str):
     quarters = pd.date_range(AT, AT + 2 * HOUR, freq="15min", inclusive="left", tz="UTC")
     set_aside = pd.DataFrame({"node_id": "inlet", "quarter_start": quarters, "reason": reason, "readings": 1})
     event = watch(signal(), rejections=set_aside).stored[0].finding
@@ -160,7 +160,7 @@ def test_impossible_readings_are_told_where_they_are_many(reason: str, kind: str
     assert types(watch(seldom, rejections=set_aside)) == []
 
 
-def test_hours_far_from_their_pattern_are_told_once_habits_are_known():
+def test_hours_far_from_their_pattern_are_reported_once_habits_are_known():
     supply = raised(signal(role="consumption"), AT, AT + 6 * HOUR, -60.0)
     event = watch(supply).stored[0].finding
     assert (event.anomaly_type, event.measurement, event.begin) == ("unusual_flow", "flow_rate", AT)
@@ -242,39 +242,39 @@ def troubled():
     return together(first, raised(second, AT + 60 * HOUR, AT + 66 * HOUR, -70.0, "other"))
 
 
-def test_judging_hour_by_hour_again_and_again_tells_the_same_as_judging_at_once():
+def test_judging_hour_by_hour_again_and_again_finds_the_same_as_judging_at_once():
     signals = troubled()
     until = AT + 4 * DAY
-    at_once = told(watch(signals, until))
+    at_once = reported(watch(signals, until))
     assert {kind for _, kind, *_ in at_once} == {"burst", "flat_line", "silent", "unusual_flow"}
-    kept = watch(signals, AT - DAY)
+    watched = watch(signals, AT - DAY)
     now = AT - DAY
     while now < until:
         now += 5 * HOUR
         # A tick judges again from the day before on, as late readings may have changed it.
-        kept = watch(signals, min(now, until), now - 30 * HOUR, kept)
-    assert told(kept) == at_once
-    before = list(kept.stored)
-    kept.touched.clear()
-    assert watch(signals, until, until - 2 * DAY, kept).stored == before
-    assert not kept.touched
+        watched = watch(signals, min(now, until), now - 30 * HOUR, watched)
+    assert reported(watched) == at_once
+    before = list(watched.stored)
+    watched.touched.clear()
+    assert watch(signals, until, until - 2 * DAY, watched).stored == before
+    assert not watched.touched
 
 
 def test_readings_that_arrive_late_close_the_silence_they_heal():
     whole = signal()
-    kept = watch(without(whole, AT, AT + 6 * HOUR), AT + 6 * HOUR)
-    assert kept.stored[0].resolved_at is None
-    healed = watch(whole, AT + 8 * HOUR, AT - 10 * HOUR, kept).stored
+    watched = watch(without(whole, AT, AT + 6 * HOUR), AT + 6 * HOUR)
+    assert watched.stored[0].resolved_at is None
+    healed = watch(whole, AT + 8 * HOUR, AT - 10 * HOUR, watched).stored
     assert len(healed) == 1
     assert (healed[0].resolved_at, healed[0].finding.why["closed_because"]) == (AT + 8 * HOUR, WITHDRAWN)
 
 
-def test_what_was_resolved_by_hand_stays_so_and_is_not_told_again_while_it_lasts():
+def test_what_was_resolved_by_hand_stays_so_and_is_not_reported_again_while_it_lasts():
     burst = raised(signal(weeks=8), AT, AT + 8 * DAY, 12.0)
-    kept = watch(burst, AT + DAY)
-    assert types(kept) == ["burst"]
-    kept.stored[0] = replace(kept.stored[0], resolved_by="somebody", resolved_at=AT + DAY)
-    later = watch(burst, AT + 7 * DAY, AT - 10 * HOUR, kept)
+    watched = watch(burst, AT + DAY)
+    assert types(watched) == ["burst"]
+    watched.stored[0] = replace(watched.stored[0], resolved_by="somebody", resolved_at=AT + DAY)
+    later = watch(burst, AT + 7 * DAY, AT - 10 * HOUR, watched)
     assert types(later) == ["burst"]
     assert later.stored[0].resolved_at == AT + DAY
 
@@ -307,8 +307,8 @@ def test_habits_survive_being_stored():
 def test_what_all_districts_do_is_no_news():
     weather = np.clip(np.random.default_rng(77).standard_normal(6 * 168).cumsum() / 2, -12, 12)[:, None]
     everybody = [signal(f"d{n}", district=f"d{n}", seed=n) for n in range(6)]
-    for own in everybody:
-        for values in (own.mean, own.low, own.high):
+    for district in everybody:
+        for values in (district.mean, district.low, district.high):
             values += weather
     assert types(watch(everybody[0])) != []
     assert types(watch(together(*everybody))) == []

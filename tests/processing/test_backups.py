@@ -13,7 +13,7 @@ from tests.operator import GOOD, HOSTILE, SAVED, Machine, instants, old_backup
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_backups_go_where_they_are_told_and_only_they_are_rotated(machine: Machine, name: str):
+def test_backups_go_into_the_given_folder_and_only_they_are_rotated(machine: Machine, name: str):
     for word in {*name.split(), *name.split("\n"), "nas"} - {name, ""}:
         (machine.folder / word).mkdir(exist_ok=True)
         (machine.folder / word / "precious").touch()
@@ -38,18 +38,18 @@ def test_what_backup_did_not_write_is_left(machine: Machine):
     elsewhere = old_backup(machine.folder / "elsewhere", names[3])
     (target / names[3]).symlink_to(elsewhere)
     odd = old_backup(target, "2020-05-01 of the auditor Z")
-    own = old_backup(target, names[4])
+    rotated = old_backup(target, names[4])
     machine.run(["./scripts/backup.sh", "--keep", "1"])
-    for kept in (of_others, with_more, without_sums, elsewhere / "database.dump", target / names[3], odd):
-        assert kept.exists(), kept
-    assert not own.exists()
+    for path in (of_others, with_more, without_sums, elsewhere / "database.dump", target / names[3], odd):
+        assert path.exists(), path
+    assert not rotated.exists()
 
 
-def test_one_setting_says_how_many_backups_are_kept_whoever_makes_them(machine: Machine):
+def test_one_setting_says_how_many_backups_are_retained_whoever_makes_them(machine: Machine):
     for instant in instants(12):
         old_backup(machine.folder / "backups", instant)
     machine.answers("services", "api\nprocessing\npostgres\n")
-    # Who never said how many loses none to an update.
+    # Where no number was ever set, an update deletes none.
     machine.run(["./scripts/update.sh"])
     assert len(list((machine.folder / "backups").iterdir())) == 13
     time.sleep(1.1)
@@ -84,7 +84,7 @@ def test_a_backup_fails_where_redis_cannot_save(machine: Machine, answer: str, t
 def test_a_backup_follows_a_save_that_redis_began_by_itself(machine: Machine):
     machine.answers("busy-once")
     machine.run(["./scripts/backup.sh"])
-    assert sum("redis-cli bgsave" in line for line in machine.asked()) == 2
+    assert sum("redis-cli bgsave" in line for line in machine.calls()) == 2
 
 
 def test_a_backup_says_what_it_does_not_hold_and_can_hold_it_encrypted(machine: Machine, tmp_path: Path):
@@ -109,10 +109,10 @@ def test_a_backup_says_what_it_does_not_hold_and_can_hold_it_encrypted(machine: 
     made = Path(done.stdout.strip())
     assert GOOD.encode() not in b"".join(file.read_bytes() for file in made.iterdir())
     # The command that the backup itself names.
-    told = dict(line.split("=", 1) for line in (made / "about").read_text().splitlines())["secrets"]
+    secrets = dict(line.split("=", 1) for line in (made / "about").read_text().splitlines())["secrets"]
     restored = tmp_path / "restored"
     restored.mkdir()
-    command = told.replace("PASSPHRASE_FILE", f"'{phrase}'").replace("tar -x", f"tar -x -C '{restored}'")
+    command = secrets.replace("PASSPHRASE_FILE", f"'{phrase}'").replace("tar -x", f"tar -x -C '{restored}'")
     subprocess.run(["bash", "-c", command], cwd=made, check=True, timeout=30)
     assert {str(path.relative_to(restored)) for path in restored.rglob("*") if path.is_file()} >= {
         ".env.processing", "secrets/postgres_password", "-a key.json",

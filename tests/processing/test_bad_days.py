@@ -116,7 +116,7 @@ def test_nodes_whose_past_cannot_be_looked_up_keep_nobody_waiting(
     run_cycle(settings, START + 3 * DAY)
     put(settings, pd.concat([readings, readings_of(["new"], days=5, minutes=60)]))
 
-    def refused(*asked: object) -> None:
+    def refused(*arguments: object) -> None:
         raise WarehouseError("BigQuery would bill 9 bytes")
 
     with monkeypatch.context() as context:
@@ -248,7 +248,7 @@ def test_a_backfill_waits_for_a_warehouse_that_does_not_answer(
     put(stack, readings_of(["n1", "n2"], days=3, minutes=60))
     run_cycle(stack, START + 3 * DAY)
 
-    def away(*asked: object, **bounds: object) -> None:
+    def away(*arguments: object, **bounds: object) -> None:
         raise WarehouseError("BigQuery did not answer")
 
     with monkeypatch.context() as context:

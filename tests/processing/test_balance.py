@@ -36,7 +36,7 @@ def test_input_consumption_and_leaks_are_those_of_the_simulation(balances: pd.Da
     daily = balances[balances["time_window"] == "1day"].set_index("window_start").sort_index()
     # The instant that the job stands for, never the real one.
     assert set(daily["computation_timestamp"]) == {pd.Timestamp(network().end)}
-    # Ten times its flow was what the lake's meter said for an hour of this day.
+    # For an hour of this day the lake's meter showed ten times its flow.
     spikes = pd.Timestamp(simulation.FAULTS[2].begin).tz_convert("Europe/Rome").normalize()
     daily = daily[daily.index != spikes.tz_convert("UTC")].iloc[1:]
     assert len(daily) >= 25
@@ -64,7 +64,7 @@ def test_input_consumption_and_leaks_are_those_of_the_simulation(balances: pd.Da
         query = "SELECT efficiency_percentage FROM water_infrastructure.network_metrics WHERE time_range = '7d'"
         last_week = connection.scalar(text(query))
     assert last_week == pytest.approx(100 * truth["used"].tail(7).sum() / truth.tail(7).to_numpy().sum(), abs=0.5)
-    # What is stored of districts and their nodes is what the API's documentation says of it.
+    # What is stored of districts and their nodes matches the API's documentation of it.
     for zone in itertools.chain.from_iterable(zones.values() for zones in balances["zone_metrics"]):
         DistrictWindow.model_validate(zone)
     for issue in itertools.chain.from_iterable(table(database, "data_quality_metrics")["quality_issues"]):

@@ -200,7 +200,7 @@ def test_a_file_of_works_is_imported_as_often_as_one_likes(stack: Settings, data
     assert stored["end"].tolist() == [pd.NaT, pd.Timestamp("2023-05-04T10:00Z"), pd.Timestamp("2023-11-04T23:00Z")]
     assert stored["work_id"].iloc[2] == UUID(int=9)
     assert set(stored["created_by"]) == {"works.csv"}
-    # What is said otherwise is changed, and what was taken back is there again where it is said again.
+    # A work that is stated differently is changed, and one that was taken back is there again once it is stated again.
     take_back(database)
     assert imported(lines[1].replace(",,,", ",,new battery,")) == ["1 works imported."]
     now = table(database, "works").sort_values("begin", ignore_index=True)

@@ -72,7 +72,7 @@ def test_a_flow_meter_alone_may_stand_still():
     assert judged(flow_rate=0.0)["flow_rate"].is_connected is None
 
 
-def test_of_a_few_hours_nothing_is_said():
+def test_of_a_few_hours_nothing_is_concluded():
     few = np.where(STEPS < 40 * 4, 0.0, np.nan)
     assert judged(flow_rate=SWING, pressure=few)["pressure"] == Facts(40)
 
@@ -203,16 +203,16 @@ def test_how_a_channel_reports_is_learned_from_its_last_week(stack: Settings, da
     everything = of_nodes(
         *(readings(node_id, flow_rate=SWING) for node_id in ("periodic", "irregular", "on_change", "daily"))
     )
-    kept = {
+    sent = {
         "periodic": np.ones(COUNT, bool),
         "irregular": random.random(COUNT) < 0.3,
         "on_change": np.isin(STEPS, _changing(SWING, 0.12)),
         "daily": STEPS % 96 == 0,
     }
-    put(stack, everything[np.concatenate(list(kept[name] for name in everything["node_id"].unique()))])
+    put(stack, everything[np.concatenate(list(sent[name] for name in everything["node_id"].unique()))])
     run_cycle(stack, MONDAY)
     channels = table(database, "node_channels").query("measurement == 'flow_rate'")
-    assert dict(zip(channels["node_id"], channels["reporting"], strict=True)) == {name: name for name in kept}
+    assert dict(zip(channels["node_id"], channels["reporting"], strict=True)) == {name: name for name in sent}
 
 
 def _changing(values: np.ndarray, share: float) -> list[int]:

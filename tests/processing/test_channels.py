@@ -1,4 +1,4 @@
-"""Units, ranges and what the collector says, from the warehouse to stored rows."""
+"""Units, ranges and the collector's remarks, from the warehouse to stored rows."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HOURS = "time_window == '1hour'"
 
 
 def state(database: Engine, node_id: str, **metadata: object) -> None:
-    """What the node file says of a node, without the checks of the file."""
+    """What the node file states of a node, without the checks of the file."""
     statement = text(
         "INSERT INTO water_infrastructure.nodes (node_id, node_name, metadata) VALUES (:node, :node, :metadata) "
         "ON CONFLICT (node_id) DO UPDATE SET metadata = excluded.metadata"

@@ -71,7 +71,7 @@ def test_no_slice_of_any_plan_reads_more_than_twice_its_limit_but_one_day_of_one
         begin, stop = (round((instant - FIRST) / timedelta(days=1)) for instant in (first, until))
         return sum(int(days[int(node)][max(begin - LEAD_DAYS, 0) : stop + LAG_DAYS].sum()) for node in node_ids)
 
-    # What is expected may be wrong by much: rows go on arriving, and a view may say anything.
+    # What is expected may be wrong by much: rows go on arriving, and a view may return anything.
     news = [
         NodeNews(str(k), begun, round(wrong * rows([str(k)], begun, end)))
         for k, begin in enumerate(beginnings)

@@ -1,4 +1,4 @@
-"""What comes back is told again where somebody, or a work, has explained it; and what is serious is told as that."""
+"""What comes back is reported again where somebody, or a work, had explained it, and with its true severity."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def judged(signals: Signals, start: datetime, until: datetime, works: Calendar, 
     return on
 
 
-def told(on: Watch, kind: str) -> list[tuple[str, datetime, str]]:
+def events_of(on: Watch, kind: str) -> list[tuple[str, datetime, str]]:
     return sorted(
         (e.finding.anomaly_type, e.finding.begin, e.finding.severity)
         for e in on.stored
@@ -65,14 +65,14 @@ BACK = pressure((AT, AT + 3 * HOUR, -1.8), (AT + 3 * DAY, AT + 5 * DAY, -3.5))
 THEN = AT + 3 * DAY + 8 * HOUR
 
 
-def test_low_pressure_that_comes_back_after_somebody_resolved_it_is_told_again():
+def test_low_pressure_that_comes_back_after_somebody_resolved_it_is_reported_again():
     on = judged(BACK, MONDAY, AT + DAY, Calendar())
     on.stored = [replace(e, resolved_at=AT + 10 * HOUR, resolved_by="ann") for e in on.stored]
     judged(BACK, AT + DAY, THEN, Calendar(), on)
     both = [("low_pressure", AT, "warning"), ("low_pressure", AT + 3 * DAY, "critical")]
-    assert told(on, "low_pressure") == both
+    assert events_of(on, "low_pressure") == both
     judged(BACK, AT + DAY, THEN, Calendar(), on)
-    assert told(on, "low_pressure") == both
+    assert events_of(on, "low_pressure") == both
 
 
 @pytest.mark.parametrize("kind", ["low_pressure", "unusual_pressure"])
@@ -80,10 +80,10 @@ def test_what_comes_back_days_after_a_work_is_not_explained_by_it(kind: str):
     works = Calendar([Work(UUID(int=7), "works", "p", None, AT - HOUR, AT + 4 * HOUR)], {"p": "d"})
     on = judged(BACK, MONDAY, AT + DAY, works)
     judged(BACK, AT + DAY, THEN, works, on)
-    assert told(on, kind) == [(kind, AT, "info"), (kind, AT + 3 * DAY, "critical")]
+    assert events_of(on, kind) == [(kind, AT, "info"), (kind, AT + 3 * DAY, "critical")]
     judged(BACK, AT + DAY, THEN, works, on)
-    assert told(on, kind) == [(kind, AT, "info"), (kind, AT + 3 * DAY, "critical")]
-    assert told(judged(BACK, MONDAY, THEN, works), kind) == told(on, kind)
+    assert events_of(on, kind) == [(kind, AT, "info"), (kind, AT + 3 * DAY, "critical")]
+    assert events_of(judged(BACK, MONDAY, THEN, works), kind) == events_of(on, kind)
 
 
 def test_works_on_days_that_follow_each_other_explain_each_its_own_day():
@@ -92,7 +92,7 @@ def test_works_on_days_that_follow_each_other_explain_each_its_own_day():
     works = Calendar([Work(UUID(int=n), "works", "p", None, day, day + 3 * HOUR) for n, day in enumerate(days)],
                      {"p": "d"})  # fmt: skip
     on = judged(signals, MONDAY, AT + 4 * DAY, works)
-    assert told(on, "low_pressure") == [("low_pressure", day, "info") for day in days]
+    assert events_of(on, "low_pressure") == [("low_pressure", day, "info") for day in days]
 
 
 @pytest.mark.parametrize("kind", ["works", "closure"])
@@ -100,16 +100,16 @@ def test_what_goes_on_for_more_than_a_day_after_a_work_is_raised(kind: WorkKind)
     signals = pressure((AT, AT + 5 * DAY, -3.5))
     works = Calendar([Work(UUID(int=7), kind, "p", None, AT - HOUR, AT + 4 * HOUR)], {"p": "d"})
     on = judged(signals, MONDAY, AT + DAY, works)
-    assert told(on, "low_pressure") == [("low_pressure", AT, "info")]
+    assert events_of(on, "low_pressure") == [("low_pressure", AT, "info")]
     judged(signals, AT + DAY, AT + 30 * HOUR, works, on)
-    assert told(on, "low_pressure") == [("low_pressure", AT, "critical")]
+    assert events_of(on, "low_pressure") == [("low_pressure", AT, "critical")]
     on.touched.clear()
     on.explain(works, AT + 30 * HOUR)
     assert not on.touched
-    assert told(judged(signals, MONDAY, AT + 6 * DAY, works), "low_pressure") == [("low_pressure", AT, "critical")]
+    assert events_of(judged(signals, MONDAY, AT + 6 * DAY, works), "low_pressure") == [("low_pressure", AT, "critical")]
 
 
-def test_an_inlet_that_rests_at_night_and_stands_still_for_a_day_is_told_of():
+def test_an_inlet_that_rests_at_night_and_stands_still_for_a_day_is_reported():
     start, signals = AT + 2 * DAY - 3 * HOUR, signal()
     flowing = np.ones(signals.mean.shape)
     flowing[np.isin(signals.hours.tz_convert(ROME).hour, (2, 3))] = 0
@@ -123,7 +123,7 @@ def test_an_inlet_that_rests_at_night_and_stands_still_for_a_day_is_told_of():
 def test_a_collapse_is_critical_though_short_dips_came_before_it(dips: int):
     before = [(AT + n * DAY, AT + n * DAY + 3 * HOUR, -0.8) for n in range(dips)]
     on = judged(pressure(*before, (AT + 2 * DAY, AT + 5 * DAY, -1.4)), MONDAY, AT + 3 * DAY + 6 * HOUR, Calendar())
-    assert told(on, "unusual_pressure")[-1][2] == "critical"
+    assert events_of(on, "unusual_pressure")[-1][2] == "critical"
 
 
 @pytest.mark.parametrize("seed", [1, 2, 4])
@@ -179,8 +179,8 @@ def test_low_and_high_hours_of_one_sensor_are_two_events_each_of_which_ends():
     on = judged(signals, MONDAY, turn - HOUR, Calendar())
     for hour in range(72):
         judged(signals, turn + (hour - 1) * HOUR, turn + hour * HOUR, Calendar(), on)
-    assert len(told(on, "unusual_pressure")) == 2
-    assert told(on, "unusual_pressure") == told(at_once, "unusual_pressure")
+    assert len(events_of(on, "unusual_pressure")) == 2
+    assert events_of(on, "unusual_pressure") == events_of(at_once, "unusual_pressure")
     assert all(event.finding.end is not None for event in on.stored)
 
 

@@ -76,7 +76,7 @@ def compressed(database: Engine) -> set[str]:
 
 def wholly_compressed(database: Engine) -> set[str]:
     with database.connect() as connection:
-        # Of a chunk some of whose rows were decompressed, the status says so.
+        # The status shows a chunk some of whose rows were decompressed.
         query = text(
             "SELECT chunk.table_name FROM _timescaledb_catalog.chunk JOIN _timescaledb_catalog.hypertable "
             "ON hypertable.id = chunk.hypertable_id "

@@ -32,7 +32,7 @@ def test_every_variable_of_a_file_stands_in_the_example_with_its_default(file: s
         name: default for name, default in re.findall(r"\$\{([A-Z_]+):-([^}]*)\}", file) if name not in OF_SWARM
     }
     assert set(defaults) <= set(SHOWN)
-    # What differs in containers says so in the example.
+    # The example names what differs in containers.
     differs = {"BIGQUERY_PROJECT_ID", "GOOGLE_APPLICATION_CREDENTIALS"}
     shown = {name: SHOWN[name] for name in defaults.keys() - differs}
     assert shown == {name: default for name, default in defaults.items() if name not in differs}

@@ -101,7 +101,7 @@ def test_a_row_that_becomes_visible_after_others_that_arrived_later_is_taken_in(
     assert pd.Timestamp(START + timedelta(hours=3)) in set(taken_in)
     last = run_cycle(settings, AS_OF + timedelta(minutes=60))
     assert last["total_items"] == 0
-    # The stand-in does not tell what a query processed.
+    # The stand-in does not report what a query processed.
     assert last["result_summary"]["bytes_read"] == {"news": 0, "readings": 0}
 
 
@@ -127,8 +127,8 @@ def test_a_node_whose_recent_rows_nobody_counted_is_read_once_more(stack: Settin
 def test_names_that_no_node_can_bear_are_counted_and_stop_nobody(stack: Settings, database: Engine):
     bad = ["n\x00ul", "x" * 256, "é" * 2700]
     readings = readings_of(["n", "m", *bad], days=0.25, minutes=60)
-    told = readings["node_id"].map({"n": "Città\x00", "m": "Mare"})
-    put(stack, readings.assign(node_name=told, node_type=told, district_id=told))
+    names = readings["node_id"].map({"n": "Città\x00", "m": "Mare"})
+    put(stack, readings.assign(node_name=names, node_type=names, district_id=names))
     job = run_cycle(stack, AS_OF)
     assert (job["status"], job["total_items"], job["failed_items"]) == ("completed", 2, 0)
     assert job["result_summary"]["rejected"] == {
@@ -182,7 +182,7 @@ def test_a_backfill_makes_old_windows_say_what_the_readings_say_now(stack: Setti
     run_cycle(stack, stack.running_clock.now())
     new = metrics(database).query("time_window == '1hour'").set_index(["node_id", "window_start"])["avg_flow_rate"]
     rome = pd.Series(new.index.get_level_values(1).tz_convert("Europe/Rome").date.astype(str), index=new.index)
-    # The days around too: what is read again may say something of them.
+    # The days around too: what is read again may affect them.
     rewritten = rome.between("2023-04-30", "2023-05-05") & (new.index.get_level_values(0) == "a")
     assert rewritten.sum() == 5 * 24 - 2
     assert (rows[rewritten] == new[rewritten]).all()

@@ -1,4 +1,4 @@
-"""Events in the database: found by real cycles, kept over restarts, closed by late readings."""
+"""Events in the database: found by real cycles, unchanged by restarts, closed by late readings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def events(database: Engine) -> pd.DataFrame:
 
 @pytest.fixture
 def readings() -> pd.DataFrame:
-    """Four days; what a node tells varies, except that its temperature never moves."""
+    """Four days; what a node measures varies, except that its temperature never moves."""
     return readings_of(NODES, days=4, minutes=15)
 
 
@@ -51,7 +51,7 @@ def test_a_silence_is_found_though_its_node_sends_nothing_and_outlives_restarts(
     assert found[["node_id", "anomaly_type"]].to_numpy().tolist() == [["n2", "silent"]]
     assert found["timestamp"].iloc[0] == since
     assert found["resolved_at"].isna().all()
-    # Each cycle here is a process of its own as far as the product can tell: nothing is kept but rows.
+    # Each cycle here is a process of its own as far as the product can tell: nothing remains but rows.
     for hours in (3.5, 6, 20):
         run_cycle(stack, since + hours * HOUR)
     later = events(database)
@@ -204,7 +204,7 @@ def test_a_failing_step_leaves_the_others_and_the_metrics_and_is_made_up_for(
     assert events(database)["anomaly_type"].tolist() == ["silent"]
 
 
-def test_habits_are_learned_once_a_week_and_kept(stack: Settings, database: Engine):
+def test_habits_are_learned_once_a_week_and_stored(stack: Settings, database: Engine):
     put(stack, readings_of(["n1"], days=16, minutes=60).assign(temperature=lambda frame: 10 + frame["pressure"] % 3))
     for days in (15, 15.1, 16):
         run_cycle(stack, START + timedelta(days=days))

@@ -78,7 +78,7 @@ def town(stack: Settings, database: Engine) -> Settings:
 
 @pytest.fixture
 def shadow(database: Engine) -> UUID:
-    """A detector that went to shadow on that Monday; of what it learned nothing is asked."""
+    """A detector that went to shadow on that Monday; what it learned does not matter."""
     with database.begin() as connection:
         model_id = registry.add(connection, registry.ANOMALIES, "d1", b"{}", LEARNED, LEARNED, {})
         registry.send_to_shadow(connection, model_id, LEARNED, registry.SERVICE, "new")
@@ -90,13 +90,13 @@ def detectors(database: Engine) -> list[dict]:
     return models.sort_values("training_data_end").to_dict("records")
 
 
-def told(database: Engine) -> pd.DataFrame:
+def detector_events(database: Engine) -> pd.DataFrame:
     """Events of detectors since the leak began."""
     found = table(database, "anomalies").query("anomaly_type == @TOGETHER")
     return found[found["detected_at"] > pd.Timestamp(LEARNED + 3 * DAY)].reset_index(drop=True)
 
 
-def test_a_detector_is_learned_on_mondays_and_in_shadow_its_alarms_are_kept_but_told_to_nobody(
+def test_a_detector_is_learned_on_mondays_and_in_shadow_its_alarms_are_stored_but_shown_to_nobody(
     town: Settings, database: Engine
 ):
     (model,) = detectors(database)
@@ -108,33 +108,33 @@ def test_a_detector_is_learned_on_mondays_and_in_shadow_its_alarms_are_kept_but_
     (alarm,) = alarms[alarms["detected_at"] > pd.Timestamp(LEARNED + 3 * DAY)].to_dict("records")
     assert alarm["metadata"]["looks_like"] == "leak"
     assert {one["node_id"] for one in alarm["metadata"]["contributions"]} <= {"inlet", *SENSORS}
-    assert told(database).empty
-    # A cycle that is repeated, or comes again in the week, learns and tells nothing twice.
+    assert detector_events(database).empty
+    # A cycle that is repeated, or comes again in the week, learns and reports nothing twice.
     run_cycle(town, LEARNED + 3 * DAY + 12 * HOUR)
     assert len(detectors(database)) == 1
     pd.testing.assert_frame_equal(table(database, "detector_alarms"), alarms)
 
 
-def test_what_an_active_detector_says_is_an_event_with_its_reasons_until_it_retires(town: Settings, database: Engine):
+def test_what_an_active_detector_finds_is_an_event_with_its_reasons_until_it_retires(town: Settings, database: Engine):
     (model,) = detectors(database)
     now = LEARNED + DAY
     with database.begin() as connection:
         registry.promote(connection, model["model_id"], now, "anna", "tried by hand")
     at = LEARNED + 3 * DAY + 8 * HOUR
     run_cycle(town, at)
-    (event,) = told(database).to_dict("records")
+    (event,) = detector_events(database).to_dict("records")
     assert (event["node_id"], event["district_id"], event["severity"]) == ("inlet", "d1", "warning")
     assert event["detection_method"] == "multivariate"
     assert LEARNED + 3 * DAY < event["detected_at"] <= LEARNED + 3 * DAY + 6 * HOUR
     assert "as a leak would move them" in event["metadata"]["explanation"]
     assert event["metadata"]["contributions"][0]["share"] > 0.2
     run_cycle(town, at + 4 * HOUR)
-    (same,) = told(database).to_dict("records")
+    (same,) = detector_events(database).to_dict("records")
     assert (same["anomaly_id"], same["detected_at"]) == (event["anomaly_id"], event["detected_at"])
     with database.begin() as connection:
         registry.retire(connection, model["model_id"], at, "anna", "not needed")
     run_cycle(town, at + 5 * HOUR)
-    (closed,) = told(database).to_dict("records")
+    (closed,) = detector_events(database).to_dict("records")
     assert pd.notna(closed["resolved_at"])
     assert "no longer active" in closed["metadata"]["closed_because"]
 
@@ -154,13 +154,13 @@ def alarm_of(connection: Connection, model_id: UUID, begin: datetime, hours: flo
     connection.execute(insert(detector_alarms), row | {"metadata": {"contributions": []}})
 
 
-def test_an_alarm_that_new_habits_find_later_takes_the_place_of_the_one_that_was_kept(shadow: UUID, database: Engine):
+def test_an_alarm_that_new_habits_find_later_takes_the_place_of_the_one_that_was_stored(shadow: UUID, database: Engine):
     before, after = (finding(TOGETHER, 160, None, detected=detected) for detected in (162, 170))
     with database.begin() as connection:
         keep_alarms(connection, {str(shadow): [before]}, MONDAY)
         keep_alarms(connection, {str(shadow): [after]}, MONDAY + WEEK)
-    kept = table(database, "detector_alarms").query("timestamp == @before.begin")
-    assert kept["detected_at"].tolist() == [after.detected]
+    stored = table(database, "detector_alarms").query("timestamp == @before.begin")
+    assert stored["detected_at"].tolist() == [after.detected]
 
 
 def leak_of(connection: Connection, begin: datetime, detected: datetime) -> None:
@@ -173,7 +173,7 @@ def leak_of(connection: Connection, begin: datetime, detected: datetime) -> None
     connection.execute(insert(anomalies), row)
 
 
-def test_one_that_told_of_a_leak_before_anything_else_is_promoted_after_a_day_and_retires_when_it_cries_wolf(
+def test_one_that_saw_a_leak_before_anything_else_is_promoted_after_a_day_and_retires_when_it_cries_wolf(
     shadow: UUID, database: Engine
 ):
     begin = LEARNED + 6 * HOUR
@@ -197,13 +197,13 @@ def test_one_that_told_of_a_leak_before_anything_else_is_promoted_after_a_day_an
 # --- decisions and records, without a database
 
 
-def record(**told: float) -> Record:
+def record(**changed: float) -> Record:
     figures = {"days": 28, "leaks": 0, "seen": 0, "earlier": 0, "hours_earlier": np.nan, "alarms": 0, "alone": 0}
-    return Record(**(figures | told))
+    return Record(**(figures | changed))
 
 
 @pytest.mark.parametrize(
-    ("told", "has_active", "action"),
+    ("changed", "has_active", "action"),
     [
         ({}, False, lifecycle.WAIT),
         ({}, True, lifecycle.PROMOTE),
@@ -214,9 +214,9 @@ def record(**told: float) -> Record:
         ({"leaks": 4, "seen": 4, "earlier": 4, "alone": 9}, True, lifecycle.WAIT),
     ],
 )
-def test_a_detector_is_promoted_where_it_sees_leaks_and_seldom_errs(told: dict, has_active: bool, action: str):
-    assert judge_detector(record(**told), MONDAY, MONDAY + DAY, has_active).action == action
-    assert judge_detector(record(**told), MONDAY, MONDAY + 23 * HOUR, has_active).action == lifecycle.WAIT
+def test_a_detector_is_promoted_where_it_sees_leaks_and_seldom_errs(changed: dict, has_active: bool, action: str):
+    assert judge_detector(record(**changed), MONDAY, MONDAY + DAY, has_active).action == action
+    assert judge_detector(record(**changed), MONDAY, MONDAY + 23 * HOUR, has_active).action == lifecycle.WAIT
 
 
 def test_the_budget_grows_with_the_days_and_allows_for_chance():
@@ -248,18 +248,18 @@ def test_the_record_tells_leaks_seen_and_seen_earlier_from_lone_alarms():
     ]  # fmt: skip
     # Nobody knows yet whether the last one is alone.
     assert record_of(alarms, events, MONDAY, MONDAY + 320 * HOUR).alone == 0
-    told = record_of(alarms, events, MONDAY, MONDAY + 500 * HOUR)
-    assert (told.alarms, told.alone, told.leaks, told.seen, told.earlier) == (4, 1, 3, 2, 1)
-    assert told.hours_earlier == 8
-    assert told.days == pytest.approx(500 / 24)
+    result = record_of(alarms, events, MONDAY, MONDAY + 500 * HOUR)
+    assert (result.alarms, result.alone, result.leaks, result.seen, result.earlier) == (4, 1, 3, 2, 1)
+    assert result.hours_earlier == 8
+    assert result.days == pytest.approx(500 / 24)
 
 
 def learned_detector(readings: pd.DataFrame) -> tuple[Signals, Floats, Detector]:
     """Signals of a district's readings, what habits do not explain of them, and a detector learned from five weeks."""
     rows = readings.rename(columns={"timestamp": "window_start"}).assign(cadence_seconds=3600.0)
     for name, columns in MEASURED.items():
-        own = rows.get(name, pd.Series(np.nan, rows.index))
-        rows = rows.assign(**{column: own if n < 3 else own * 0 for n, column in enumerate(columns)})
+        values = rows.get(name, pd.Series(np.nan, rows.index))
+        rows = rows.assign(**{column: values if n < 3 else values * 0 for n, column in enumerate(columns)})
     nodes = pd.DataFrame({"district_id": "d1", "role": ["inlet", *["monitoring"] * 3]}, index=["inlet", *SENSORS])
     end = readings["timestamp"].max().to_pydatetime() + HOUR
     signals = signals_of(rows, nodes, MONDAY, end)
@@ -273,7 +273,7 @@ def learned_detector(readings: pd.DataFrame) -> tuple[Signals, Floats, Detector]
     return signals, scaled, Detector("m", "d1", relations, is_active=True)
 
 
-def test_while_a_leak_is_told_of_nothing_more_is_said_and_one_found_later_takes_over():
+def test_while_a_leak_is_known_nothing_more_is_reported_and_one_found_later_takes_over():
     since = LEARNED + 3 * DAY
     signals, scaled, detector = learned_detector(district(days=40, leak=(since, 3.0)))
     alarms = [alarm for alarm in unusual_together(signals, scaled, detector) if alarm.detected > since]
@@ -293,7 +293,7 @@ def test_while_a_leak_is_told_of_nothing_more_is_said_and_one_found_later_takes_
     assert beside(finding("burst", hour - 99, hour - 50)) == alarms
 
 
-def test_what_is_all_about_one_signal_with_an_event_of_its_own_is_not_told_twice():
+def test_what_is_all_about_one_signal_with_an_event_of_its_own_is_not_reported_twice():
     readings = district(days=40)
     since = LEARNED + 3 * DAY
     wrong = (readings["node_id"] == "p2") & (readings["timestamp"] >= pd.Timestamp(since))
@@ -302,12 +302,12 @@ def test_what_is_all_about_one_signal_with_an_event_of_its_own_is_not_told_twice
     alarms = [alarm for alarm in unusual_together(signals, scaled, detector) if alarm.detected > since]
     assert alarms[0].why["contributions"][0]["node_id"] == "p2"
     assert alarms[0].why["looks_like"] is None
-    own = Finding("p2", "jump", "pressure", "", since, since + HOUR, None, "info", None, None)
-    assert worth_an_event(beside_others(alarms[:1], "d1", [own], [], signals)) == []
+    event = Finding("p2", "jump", "pressure", "", since, since + HOUR, None, "info", None, None)
+    assert worth_an_event(beside_others(alarms[:1], "d1", [event], [], signals)) == []
     assert worth_an_event(beside_others(alarms[:1], "d1", [], [], signals)) == alarms[:1]
 
 
-def test_with_most_signals_gone_nothing_is_said_of_them_together():
+def test_with_most_signals_gone_nothing_is_reported_of_them_together():
     signals, scaled, detector = learned_detector(district(days=40, leak=(LEARNED + DAY, 3.0)))
     gone = scaled.copy()
     gone[:, :3] = np.nan

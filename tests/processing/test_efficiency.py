@@ -1,4 +1,4 @@
-"""The water balance: litres add up, what is not known is said, and published worked examples come out."""
+"""The water balance: litres add up, what is not known is stated, and published worked examples come out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HOUR = datetime(2023, 5, 1, tzinfo=UTC)
 
 
 def meters(*rows: dict[str, object]) -> pd.DataFrame:
-    """Meters of one hour by keyword; each reported everything unless it says otherwise."""
+    """Meters of one hour by keyword; each reported everything unless stated otherwise."""
     default = {
         "window_start": HOUR, "district_id": "d1", "feeding_district_id": None, "volume": np.nan, "coverage": 1.0,
         "storage_change": np.nan, "rest": np.nan, "rest_deviation": np.nan, "estimated_volume": 0.0, "error": 0.02,

@@ -1,4 +1,4 @@
-"""What is worth waiting for, as a real database says it."""
+"""Which failures of a real database are worth waiting for."""
 
 from __future__ import annotations
 

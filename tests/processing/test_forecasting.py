@@ -1,4 +1,4 @@
-"""Forecasts: what they are made from, that they never look ahead, how wide they say they may be."""
+"""Forecasts: what they are made from, that they never look ahead, how wide their intervals are."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_nothing_at_or_after_its_origin_changes_an_example(hour: int, after: int
     day = LOOK_BACK_DAYS + 1
     begin = pd.Timestamp(known.first_day, tz=ROME) + pd.DateOffset(days=day, hours=hour)
     changed.iloc[changed.index.get_indexer([begin + pd.Timedelta(hours=after)], method="nearest")[0]] = 1e6
-    before, later = (View(history(own), hour).examples(day) for own in (flow, changed))
+    before, later = (View(history(series), hour).examples(day) for series in (flow, changed))
     np.testing.assert_array_equal(before.values, later.values)
     np.testing.assert_array_equal(before.usual, later.usual)
     assert (before.target == later.target).mean() < 1 or after >= TARGETS
@@ -110,13 +110,13 @@ def test_sampling_keeps_all_recent_half_of_older_and_a_tenth_of_old_examples_wha
     view = View(known, 0)
     until = 600 * HOURS
     for age, share in ((100, 1.0), (300, 0.5), (500, 0.1)):
-        kept = []
+        shares = []
         for day in range(600 - age, 600 - age + 10):
             examples = view.examples(day)
             mask = chosen(examples, known.nodes, 0, until, 1.0)
             assert (mask == chosen(examples, known.nodes, 0, until, 1.0)).all()
-            kept.append(mask.mean())
-        assert np.mean(kept) == pytest.approx(share, abs=0.04)
+            shares.append(mask.mean())
+        assert np.mean(shares) == pytest.approx(share, abs=0.04)
 
 
 def test_intervals_cover_what_they_say_on_errors_like_those_they_learned_from():
@@ -135,7 +135,7 @@ def test_intervals_cover_what_they_say_on_errors_like_those_they_learned_from():
     assert inside[unseen.node == 2].mean() == pytest.approx(0.9, abs=0.06)
 
 
-def test_without_errors_to_learn_from_nothing_is_said_of_how_far_forecasts_may_be_off():
+def test_without_errors_to_learn_from_nothing_is_known_of_how_far_forecasts_may_be_off():
     view = View(history(town(1, days=80)), 0)
     examples = view.examples(LOOK_BACK_DAYS)
     lower, upper = intervals_of(examples, np.full(TARGETS, np.nan), 1).around(examples, examples.usual)
@@ -154,13 +154,13 @@ def learned() -> tuple[pd.DataFrame, Forecaster]:
 def test_forecasts_beat_usual_flow_and_mostly_lie_within_their_interval(learned: tuple[pd.DataFrame, Forecaster]):
     flow, forecaster = learned
     known = history(flow.iloc[: -7 * HOURS])
-    told = forecaster.forecast(known, *known.place(flow.index[-7 * HOURS].to_pydatetime()))
+    forecast = forecaster.forecast(known, *known.place(flow.index[-7 * HOURS].to_pydatetime()))
     measured = flow.iloc[-7 * HOURS :].to_numpy().T.reshape(-1)
-    assert len(told) == 3 * TARGETS
+    assert len(forecast) == 3 * TARGETS
     usual = View(known, 0).examples(known.place(flow.index[-7 * HOURS].to_pydatetime())[0]).usual
-    assert np.abs(told["flow"] - measured).mean() < np.abs(usual - measured).mean()
-    assert ((measured >= told["lower"]) & (measured <= told["upper"])).mean() > 0.75
-    assert (told["lower"] <= told["flow"]).all()
+    assert np.abs(forecast["flow"] - measured).mean() < np.abs(usual - measured).mean()
+    assert ((measured >= forecast["lower"]) & (measured <= forecast["upper"])).mean() > 0.75
+    assert (forecast["lower"] <= forecast["flow"]).all()
 
 
 def test_a_forecaster_comes_back_from_its_bytes_as_it_was(learned: tuple[pd.DataFrame, Forecaster]):
@@ -174,16 +174,16 @@ def test_a_forecaster_comes_back_from_its_bytes_as_it_was(learned: tuple[pd.Data
         Forecaster.from_bytes(b"cos\nsystem\n(S'true'\ntR.")
 
 
-def test_of_recent_weeks_a_model_says_what_it_says_of_its_whole_history(monkeypatch: pytest.MonkeyPatch):
+def test_from_recent_weeks_a_model_forecasts_what_it_does_from_its_whole_history(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(boosting, "MEMBERS", ({"rounds": 20, "learning_rate": 0.1, "max_depth": 4, "seed": 1},))
     # Trained in the middle of a day, like every Sunday.
     flow = town(1, days=480).iloc[:-21]
     forecaster = train(history(flow)).forecaster
     origin = (flow.index[-1] + timedelta(hours=1)).to_pydatetime()
     long, recent = history(flow), history(flow.iloc[-(LOOK_BACK_DAYS + 3) * HOURS + 21 :])
-    told = [forecaster.forecast(known, *known.place(origin)) for known in (long, recent)]
+    forecasts = [forecaster.forecast(known, *known.place(origin)) for known in (long, recent)]
     assert np.isfinite(View(long, 3).examples(long.place(origin)[0]).values[:, FEATURES.index("last_year")]).all()
-    pd.testing.assert_frame_equal(told[0], told[1], rtol=1e-5)
+    pd.testing.assert_frame_equal(forecasts[0], forecasts[1], rtol=1e-5)
     assert forecaster.drift(recent).predictions == pytest.approx(forecaster.drift(long).predictions, rel=1e-3)
 
 
@@ -194,7 +194,7 @@ def test_days_like_those_learned_from_are_no_drift_and_others_are(monkeypatch: p
     forecaster = train(history(flow.iloc[: -7 * HOURS]), shares.append).forecaster
     assert len(shares) > 20
     assert shares == sorted(shares)
-    # Of all that takes long it has told when it is done.
+    # Progress has reported all that takes long once it is done.
     assert shares[-1] == pytest.approx(1.0)
     assert not forecaster.drift(history(flow)).detected
     last = np.asarray(flow.index >= flow.index[-4 * HOURS])[:, None]
@@ -205,7 +205,7 @@ def test_days_like_those_learned_from_are_no_drift_and_others_are(monkeypatch: p
         assert "has a stability index of" in drift.reason
 
 
-def test_of_nothing_known_no_drift_is_told(learned: tuple[pd.DataFrame, Forecaster]):
+def test_of_nothing_known_no_drift_is_reported(learned: tuple[pd.DataFrame, Forecaster]):
     flow, forecaster = learned
     drift = forecaster.drift(history(flow * np.nan))
     assert np.isnan(drift.features)
@@ -217,9 +217,9 @@ def test_a_node_the_model_never_saw_is_forecast_by_its_usual_flow_and_the_answer
 ):
     flow, forecaster = learned
     known = history(flow.rename(columns={"n2": "new"}))
-    told = forecaster.forecast(known, *known.place(datetime(2022, 6, 20, tzinfo=UTC)))
-    assert set(told.loc[told["node_id"] == "new", "method"]) == {USUAL}
-    assert USUAL not in set(told.loc[told["node_id"] != "new", "method"])
+    forecast = forecaster.forecast(known, *known.place(datetime(2022, 6, 20, tzinfo=UTC)))
+    assert set(forecast.loc[forecast["node_id"] == "new", "method"]) == {USUAL}
+    assert USUAL not in set(forecast.loc[forecast["node_id"] != "new", "method"])
 
 
 def test_too_little_history_is_an_error_that_says_how_little():
@@ -233,8 +233,8 @@ def test_a_new_utility_is_forecast_by_its_usual_flow_after_three_weeks():
     flow = town(2, days=31)
     trained = seasonal(history(flow.iloc[: -7 * HOURS]))
     known = history(flow.iloc[: -7 * HOURS]).reaching_back(LOOK_BACK_DAYS)
-    told = trained.forecaster.forecast(known, *known.place(flow.index[-7 * HOURS].to_pydatetime()))
-    assert set(told["method"]) == {USUAL}
-    assert len(told) == 2 * TARGETS
+    forecast = trained.forecaster.forecast(known, *known.place(flow.index[-7 * HOURS].to_pydatetime()))
+    assert set(forecast["method"]) == {USUAL}
+    assert len(forecast) == 2 * TARGETS
     measured = flow.iloc[-7 * HOURS :].to_numpy().T.reshape(-1)
-    assert ((measured >= told["lower"]) & (measured <= told["upper"])).mean() > 0.6
+    assert ((measured >= forecast["lower"]) & (measured <= forecast["upper"])).mean() > 0.6

@@ -81,8 +81,8 @@ def test_what_was_read_first_is_written_first(database: Engine, stack: Settings)
     has_read, may_write = threading.Event(), threading.Event()
 
     class Slow(Reader):
-        def read(self, *asked: Any, **bounds: Any) -> Readings:
-            found = super().read(*asked, **bounds)
+        def read(self, *arguments: Any, **bounds: Any) -> Readings:
+            found = super().read(*arguments, **bounds)
             has_read.set()
             may_write.wait(60)
             return found

@@ -1,4 +1,4 @@
-"""Jobs in a real database, asked by many at once."""
+"""Jobs in a real database, claimed by many at once."""
 
 from __future__ import annotations
 

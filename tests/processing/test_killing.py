@@ -1,6 +1,6 @@
 """Two minutes of killing whatever runs, in both phases of cycles: what is left is what an undisturbed run leaves.
 
-KILLING_SECONDS and KILLING_SEED say how long and in which order.
+KILLING_SECONDS and KILLING_SEED set how long and in which order.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def test_the_same_share_of_usual_use_is_no_leak_and_nothing_for_the_night(share:
     assert rise.severity != "critical"
 
 
-def test_demand_that_grows_for_weeks_is_told_as_growth_and_is_never_critical():
+def test_demand_that_grows_for_weeks_is_reported_as_growth_and_is_never_critical():
     growth = 1 + 0.8 * np.clip(np.arange(6 * 168) / (6 * 168), 0, 1)
     events = leaks_of(multiplied(signal(weeks=14, noise=0.03), MONDAY + 8 * WEEK, MONDAY + 14 * WEEK, growth))
     assert events

@@ -17,7 +17,7 @@ NOW = datetime(2023, 5, 10, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 
 
-def errors(hours: int, own: float, other: float, seed: int = 1, memory: float = 0.0) -> pd.DataFrame:
+def errors(hours: int, error: float, other: float, seed: int = 1, memory: float = 0.0) -> pd.DataFrame:
     """Absolute errors around two means, with a memory of the hour before."""
     random = np.random.default_rng(seed)
     common = np.abs(random.normal(1, 0.3, hours))
@@ -25,11 +25,11 @@ def errors(hours: int, own: float, other: float, seed: int = 1, memory: float = 
     for n in range(1, hours):
         noise[n] += memory * noise[n - 1]
     index = pd.date_range(NOW, periods=hours, freq="h")
-    return pd.DataFrame({"own": own * common + noise, "other": other * common}, index=index)
+    return pd.DataFrame({"own": error * common + noise, "other": other * common}, index=index)
 
 
 def test_a_clearly_better_shadow_is_promoted_after_its_day_and_not_before():
-    comparison = compare(errors(24, own=0.5, other=1.5))
+    comparison = compare(errors(24, error=0.5, other=1.5))
     assert judge_shadow(comparison, NOW, NOW + 23 * HOUR).action == lifecycle.WAIT
     verdict = judge_shadow(comparison, NOW, NOW + 24 * HOUR)
     assert verdict.action == lifecycle.PROMOTE
@@ -37,7 +37,7 @@ def test_a_clearly_better_shadow_is_promoted_after_its_day_and_not_before():
 
 
 def test_a_shadow_no_better_waits_for_a_week_and_retires():
-    comparison = compare(errors(168, own=1.1, other=1.0))
+    comparison = compare(errors(168, error=1.1, other=1.0))
     assert judge_shadow(comparison, NOW, NOW + timedelta(days=6)).action == lifecycle.WAIT
     assert judge_shadow(comparison, NOW, NOW + timedelta(days=7)).action == lifecycle.RETIRE
 
@@ -56,10 +56,11 @@ def test_equal_models_whose_errors_have_a_memory_are_seldom_called_different():
 
 def test_an_equal_shadow_is_seldom_promoted_though_it_is_judged_again_and_again_for_a_week():
     def is_promoted(seed: int) -> bool:
-        told = errors(168, 1.0, 1.0, seed, memory=0.5)
+        compared = errors(168, 1.0, 1.0, seed, memory=0.5)
         looks = range(24, 169, 6)
         return any(
-            judge_shadow(compare(told[:hours]), NOW, NOW + hours * HOUR).action == lifecycle.PROMOTE for hours in looks
+            judge_shadow(compare(compared[:hours]), NOW, NOW + hours * HOUR).action == lifecycle.PROMOTE
+            for hours in looks
         )
 
     assert sum(is_promoted(seed) for seed in range(50)) / 50 < 0.1
@@ -68,9 +69,9 @@ def test_an_equal_shadow_is_seldom_promoted_though_it_is_judged_again_and_again_
 @settings(max_examples=30)
 @given(seed=st.integers(0, 1000), hours=st.integers(24, 168))
 def test_one_of_two_models_at_most_is_better(seed: int, hours: int):
-    told = errors(hours, 0.9, 1.0, seed)
-    there = compare(told).p_value
-    back = compare(told.rename(columns={"own": "other", "other": "own"})).p_value
+    compared = errors(hours, 0.9, 1.0, seed)
+    there = compare(compared).p_value
+    back = compare(compared.rename(columns={"own": "other", "other": "own"})).p_value
     assert there + back == pytest.approx(1.0)
 
 

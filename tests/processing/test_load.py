@@ -1,4 +1,4 @@
-"""Readings out of files into the warehouse and the quickstart: asked about first, never doubled, never in part."""
+"""Readings out of files into the warehouse and the quickstart: confirmed first, never doubled, never in part."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_dry_run_shows_and_loads_nothing(warehouse: Settings, capsys: pytest.C
     assert tables(warehouse) == set()
 
 
-def test_without_a_terminal_it_must_be_said_that_it_is_right(
+def test_without_a_terminal_it_must_be_confirmed_that_it_is_right(
     warehouse: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("sys.stdin", io.StringIO())
@@ -178,7 +178,7 @@ def test_a_unit_that_no_heading_names_is_asked_for_once(tmp_path: Path, monkeypa
     dataset = dataset_of([path], None, False, Console(file=output), ZoneInfo("Europe/Rome"), tmp_path)
     assert dataset.readings["flow_rate"].to_list() == [pytest.approx(36.5 / 3.6), pytest.approx(20.0)]
     assert "'bar' is no unit of flow rate" in output.getvalue()
-    # The answers are in the mapping that was kept last.
+    # The answers are in the mapping that was stored last.
     again = dataset_of(
         [path], tmp_path / "bare.mapping-2.yaml", True, Console(file=output), ZoneInfo("Europe/Rome"), tmp_path
     )

@@ -86,8 +86,8 @@ def brute_force(rows: list[dict]) -> dict[tuple, dict]:
             r["steps"] = _steps(readings[max(0, index - 2) : index + 1], cadence[r["day"]])
             for name in ("5min", "1hour", "1day"):
                 window(name, r["t"], r["day"], cadence[r["day"]])["readings"].append(r)
-        for own in spans.values():
-            for span in own:
+        for of_stem in spans.values():
+            for span in of_stem:
                 instant = span["begin"].replace(minute=0, second=0, microsecond=0)
                 while instant < span["end"]:
                     for name in ("1hour", "1day"):
@@ -103,10 +103,10 @@ def brute_force(rows: list[dict]) -> dict[tuple, dict]:
         pieces = {
             stem: [
                 (inside, span)
-                for span in own
+                for span in of_stem
                 if (inside := (min(span["end"], w["window_end"]) - max(span["begin"], begin)).total_seconds()) > 0
             ]
-            for stem, own in spans.items()
+            for stem, of_stem in spans.items()
         }
         if name == "5min":
             known = [r["m3"] for r in readings if r.get("m3") is not None]
@@ -230,13 +230,13 @@ def _pace(by_day: dict, day) -> tuple[float | None, float | None, bool]:
     if cadence is None:
         return None, None, False
     limit = min(3 * cadence, 23 * 3600)
-    own = _gaps(by_day[day])
+    intervals = _gaps(by_day[day])
 
     def share(gaps: list[float]) -> float:
         bins = Counter(round(math.log(g) / math.log(1.05)) for g in gaps)
         return max(bins.values()) / len(gaps)
 
-    if len(own) >= 6 and share(own) >= 0.7:
+    if len(intervals) >= 6 and share(intervals) >= 0.7:
         return cadence, limit, False
     earlier = day - timedelta(days=1)
     # Every interval that ends on one of both days and began no earlier than the day before its own.
@@ -284,14 +284,14 @@ def _cadence(by_day: dict, day) -> float | None:
     def gaps(times):
         return [(b - a).total_seconds() for a, b in pairwise(times)]
 
-    own = gaps(by_day[day])
-    if len(own) < 6:
-        own = gaps(by_day.get(day - timedelta(days=1), []) + by_day[day])
-        if len(own) < 2:
+    intervals = gaps(by_day[day])
+    if len(intervals) < 6:
+        intervals = gaps(by_day.get(day - timedelta(days=1), []) + by_day[day])
+        if len(intervals) < 2:
             return None
-    bins = Counter(round(math.log(g) / math.log(1.05)) for g in own)
+    bins = Counter(round(math.log(g) / math.log(1.05)) for g in intervals)
     fullest = min(b for b, n in bins.items() if n == max(bins.values()))
-    inside = sorted(g for g in own if round(math.log(g) / math.log(1.05)) == fullest)
+    inside = sorted(g for g in intervals if round(math.log(g) / math.log(1.05)) == fullest)
     return inside[(len(inside) - 1) // 2]
 
 
@@ -374,9 +374,9 @@ def test_reading_only_the_days_around_gives_the_same_bits(rows, days, length):
         return
 
     def within(frame: pd.DataFrame) -> pd.DataFrame:
-        kept = frame[(frame["window_end"] > start) & (frame["window_start"] < end)]
+        selected = frame[(frame["window_end"] > start) & (frame["window_start"] < end)]
         key = ["time_window", "node_id", "window_start"]
-        return kept.astype({"node_id": str}).sort_values(key, ignore_index=True)
+        return selected.astype({"node_id": str}).sort_values(key, ignore_index=True)
 
     pd.testing.assert_frame_equal(within(computed(part, start)), within(whole), check_exact=True)
 
@@ -446,7 +446,7 @@ def test_an_outage_is_not_filled_with_water():
     assert day["total_volume"] == pytest.approx(216 * 300 * 10 / 1000)
 
 
-def test_impossible_input_is_counted_by_reason_and_the_rest_is_kept():
+def test_impossible_input_is_counted_by_reason_and_the_rest_is_used():
     t = datetime(2023, 5, 1, 12, tzinfo=UTC)
     good = {"node_id": "n", "timestamp": t, "flow_rate": 1.0, "pressure": 3.0, "ingestion_timestamp": t}
     rows = [

@@ -1,4 +1,4 @@
-"""What people ask of models: carried out once, in the name of who asked, or refused with the reason."""
+"""Requests about models: carried out once, in the name of the requester, or refused with the reason."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def flowing(database: Engine) -> None:
         )
 
 
-def test_a_model_is_promoted_and_rolled_back_in_the_name_of_who_asked(runtime: Runtime, database: Engine):
+def test_a_model_is_promoted_and_rolled_back_in_the_name_of_the_requester(runtime: Runtime, database: Engine):
     with database.begin() as connection:
         first, second = model(connection, b"1"), model(connection, b"2")
     for model_id in (first, second):

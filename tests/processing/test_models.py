@@ -112,9 +112,9 @@ def test_the_first_model_is_trained_becomes_active_and_forecasts_with_the_next_c
     assert model["training_samples"] > FEWEST_EXAMPLES
     assert model["metrics"]["rows_read"] == len(flow[flow.index < NOW]) * 3
     assert set(model["library_versions"]) >= {"xgboost-cpu", "python"}
-    told = table(database, "model_decisions")
-    assert list(told.sort_values("decision_id")["decision"]) == ["trained", "promoted"]
-    assert told["reason"].str.contains("below that of usual flow").any()
+    decisions = table(database, "model_decisions")
+    assert list(decisions.sort_values("decision_id")["decision"]) == ["trained", "promoted"]
+    assert decisions["reason"].str.contains("below that of usual flow").any()
 
     ended = run_cycle(runtime.settings, NOW)
     assert ended["result_summary"]["forecasts"] == 3 * 168
@@ -149,8 +149,8 @@ def test_with_four_weeks_of_history_the_usual_flow_forecasts_until_a_model_beats
     assert forecasts(runtime) == 3 * 168
     forecast = table(database, "ml_predictions_cache")
     assert set(forecast["features_used"].map(lambda used: used["method"])) == {"usual"}
-    told = table(database, "model_decisions")
-    assert told["reason"].str.startswith("the usual flow of the hour until a model is better").any()
+    decisions = table(database, "model_decisions")
+    assert decisions["reason"].str.startswith("the usual flow of the hour until a model is better").any()
     long = flow.rename_axis("timestamp").melt(ignore_index=False, var_name="node_id", value_name="flow_rate")
     put(runtime.settings, long.reset_index())
     train_now(runtime, NOW + HOUR)
@@ -219,9 +219,9 @@ def test_a_training_that_fails_leaves_the_active_model_and_is_an_alert(runtime: 
     assert "nowhere" in job["error_message"]
     assert statuses(database) == ["active"]
     run_alerts(runtime, NOW + HOUR)
-    told = table(database, "alerts").set_index("rule").loc["model training fails"]
-    assert told["state"] == "firing"
-    assert "nowhere" in told["summary"]
+    alert = table(database, "alerts").set_index("rule").loc["model training fails"]
+    assert alert["state"] == "firing"
+    assert "nowhere" in alert["summary"]
 
 
 def test_a_pool_that_three_replicas_are_offered_is_trained_once(runtime: Runtime, database: Engine):
@@ -247,19 +247,19 @@ def test_all_pools_of_a_training_are_read_at_once_and_learn_what_they_would_alon
             {"node": str(flow.columns[0])})  # fmt: skip
         connection.execute(text("UPDATE water_infrastructure.nodes SET role = 'outlet' WHERE node_id = :node"),
             {"node": str(flow.columns[1])})  # fmt: skip
-    asked: list[int] = []
+    sizes: list[int] = []
 
     def listening(*arguments: Any) -> HourlyFlow:
-        asked.append(len(arguments[2]))
+        sizes.append(len(arguments[2]))
         return read_hourly_flow(*arguments)
 
     monkeypatch.setattr(training, "read_hourly_flow", listening)
-    told = train_now(runtime, NOW + HOUR)["result_summary"]["pools"]
-    assert asked == [3]
-    assert {pool["scope"] for pool in told} == {"inlet", "outlet", "monitoring"}
-    assert [pool["rows_read"] for pool in told] == [len(flow[flow.index < NOW + HOUR])] * 3
-    # The stand-in may not say what a read cost; whatever it was counts once.
-    assert sum(pool["bytes_processed"] > 0 for pool in told) == sum(pool["bytes_processed"] > 0 for pool in alone)
+    pools = train_now(runtime, NOW + HOUR)["result_summary"]["pools"]
+    assert sizes == [3]
+    assert {pool["scope"] for pool in pools} == {"inlet", "outlet", "monitoring"}
+    assert [pool["rows_read"] for pool in pools] == [len(flow[flow.index < NOW + HOUR])] * 3
+    # The stand-in may not report what a read cost; whatever it was counts once.
+    assert sum(pool["bytes_processed"] > 0 for pool in pools) == sum(pool["bytes_processed"] > 0 for pool in alone)
     assert runtime.training_flow == {}
 
 
@@ -370,9 +370,9 @@ def test_a_tampered_artefact_is_refused_and_the_fallback_forecasts(runtime: Runt
     runtime.forecasters.clear()
     assert forecasts(runtime) == 3 * 168
     assert set(table(database, "ml_predictions_cache")["model_id"]) == {first}
-    told = table(database, "model_decisions").sort_values("decision_id").tail(2)
-    assert list(told["decision"]) == ["rolled_back", "reinstated"]
-    assert told["reason"].str.contains("its SHA-256 differs").all()
+    decisions = table(database, "model_decisions").sort_values("decision_id").tail(2)
+    assert list(decisions["decision"]) == ["rolled_back", "reinstated"]
+    assert decisions["reason"].str.contains("its SHA-256 differs").all()
     # The last one left goes too: no forecast is better than one of nobody knows what.
     with database.begin() as connection:
         connection.execute(text("UPDATE water_infrastructure.ml_models SET artefact = 'x'"))
@@ -412,7 +412,7 @@ def test_the_day_s_forecasts_are_evaluated_by_model_and_node_and_drift_asks_for_
             ),
             {"since": NOW - 4 * DAY},
         )
-        # Its error says nothing.
+        # Its error means nothing.
         connection.execute(ml_predictions_cache.delete())
         evaluate(runtime, connection, NOW)
         wanting = review(connection, NOW)[1]
@@ -431,7 +431,7 @@ def test_a_running_job_shows_how_far_it_has_come_within_an_item_and_an_ended_one
     assert jobs.describe(database, job_id)["progress_percentage"] == pytest.approx(62.5)
 
 
-def test_models_are_managed_by_hand_and_who_did_it_and_why_is_kept(stack: Settings, database: Engine):
+def test_models_are_managed_by_hand_and_who_did_it_and_why_is_recorded(stack: Settings, database: Engine):
     with database.begin() as connection:
         first = register(connection, b"first", NOW)
         registry.promote(connection, first, NOW, "test", "the first")
@@ -450,9 +450,9 @@ def test_models_are_managed_by_hand_and_who_did_it_and_why_is_kept(stack: Settin
     done = run("src.processing.models", "roll-back", shadow["model_id"], "--reason", "worse", settings=settings)
     assert done.returncode == 0, done.stderr
     assert statuses(database) == ["active", "retired"]
-    told = table(database, "model_decisions")
+    decisions = table(database, "model_decisions")
     assert ("promoted", "Anna", "tried") in set(
-        told[["decision", "decided_by", "reason"]].itertuples(index=False, name=None)
+        decisions[["decision", "decided_by", "reason"]].itertuples(index=False, name=None)
     )
     refused = run("src.processing.models", "roll-back", shadow["model_id"], "--reason", "again", settings=settings)
     assert refused.returncode == 1

@@ -38,26 +38,26 @@ def learned(deviations: np.ndarray, usable: np.ndarray | None = None) -> Relatio
 
 def test_false_alarms_are_about_as_many_as_the_budget_allows():
     found = [learned(district(seed=seed)).judged(district(seed=seed + 100))[0] for seed in range(20)]
-    days = sum(int((told[: len(told) // 24 * 24].reshape(-1, 24).max(axis=1) > 1).sum()) for told in found)
+    days = sum(int((distance[: len(distance) // 24 * 24].reshape(-1, 24).max(axis=1) > 1).sum()) for distance in found)
     assert days / (20 * 56 / DAYS_PER_MONTH) < 3 * BUDGET
 
 
 def test_a_pressure_that_leaves_its_neighbours_is_seen_and_named_though_it_stays_within_its_own_range():
-    own = learned(district())
+    relations = learned(district())
     after = district(seed=2)
     after[500:, 2] += 2.0
-    told, parts, _ = own.judged(after)
-    assert (told[504:520] > 1).mean() > 0.7
+    distance, parts, _ = relations.judged(after)
+    assert (distance[504:520] > 1).mean() > 0.7
     assert parts[504:520].mean(axis=0).argmax() == 2
     # As far, but as demand moves all of them, is nothing.
     demand = district(seed=2)
     demand[500:] += 2.0 * np.array([0.8, -0.8, -0.8, -0.8])
-    assert (own.judged(demand)[0][504:520] > 1).mean() < 0.3
+    assert (relations.judged(demand)[0][504:520] > 1).mean() < 0.3
 
 
 def test_the_contributions_add_up():
-    told, parts, _ = learned(district()).judged(district(seed=3))
-    np.testing.assert_allclose(parts.sum(axis=1), told)
+    distance, parts, _ = learned(district()).judged(district(seed=3))
+    np.testing.assert_allclose(parts.sum(axis=1), distance)
 
 
 def test_hours_over_which_an_event_lies_teach_nothing():
@@ -76,14 +76,14 @@ def test_too_little_tells_nothing():
 
 
 def test_what_is_not_measured_fades():
-    told = smoothed_of(np.array([[4.0], [np.nan], [np.nan]]))
-    assert told[:, 0] == pytest.approx([1.2, 0.84, 0.588])
+    smoothed = smoothed_of(np.array([[4.0], [np.nan], [np.nan]]))
+    assert smoothed[:, 0] == pytest.approx([1.2, 0.84, 0.588])
 
 
 def test_relations_come_back_from_json_as_they_were():
-    own = learned(district())
-    again = Relations.of(own.plain())
-    np.testing.assert_array_equal(own.judged(district(seed=4))[0], again.judged(district(seed=4))[0])
+    relations = learned(district())
+    again = Relations.of(relations.plain())
+    np.testing.assert_array_equal(relations.judged(district(seed=4))[0], again.judged(district(seed=4))[0])
 
 
 def test_relations_that_were_stored_before_still_load():
@@ -97,22 +97,22 @@ def test_relations_that_were_stored_before_still_load():
 def test_what_is_silent_neither_adds_to_the_distance_nor_takes_from_it(seed, missing):
     """T² of what is measured alone, from the part of the covariance that is theirs."""
     random = np.random.default_rng(seed)
-    own = learned(district())
-    told = district(hours=100, seed=seed % 1000)
+    relations = learned(district())
+    deviations = district(hours=100, seed=seed % 1000)
     silent = random.choice(len(KEYS), missing, replace=False)
     rest = np.setdiff1d(np.arange(len(KEYS)), silent)
-    told[:, silent] = np.nan
-    distance, parts, _ = own.judged(told)
-    covariance = np.linalg.inv(own.precision)[np.ix_(rest, rest)]
-    off = smoothed_of(told[:, rest]) - own.center[rest]
-    alone = (off @ np.linalg.inv(covariance) * off).sum(axis=1) / own.limit
+    deviations[:, silent] = np.nan
+    distance, parts, _ = relations.judged(deviations)
+    covariance = np.linalg.inv(relations.precision)[np.ix_(rest, rest)]
+    off = smoothed_of(deviations[:, rest]) - relations.center[rest]
+    alone = (off @ np.linalg.inv(covariance) * off).sum(axis=1) / relations.limit
     np.testing.assert_allclose(distance[5:], alone[5:], rtol=1e-6)
     np.testing.assert_allclose(parts[5:, silent], 0, atol=1e-9)
 
 
 def test_a_sensor_that_falls_silent_while_demand_is_unusual_is_no_alarm():
-    own = learned(district())
+    relations = learned(district())
     demand = district(seed=5)
     demand[500:] += 2.0 * np.array([0.8, -0.8, -0.8, -0.8])
     demand[500:, 1] = np.nan
-    assert (own.judged(demand)[0][504:520] > 1).mean() < 0.3
+    assert (relations.judged(demand)[0][504:520] > 1).mean() < 0.3

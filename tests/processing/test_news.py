@@ -1,4 +1,4 @@
-"""Which nodes have news, asked of a real query engine."""
+"""Which nodes have news, found by a real query engine."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def news_of(settings: Settings, marks: dict[str, Watermark]) -> dict[str, object
 
 
 def test_nodes_never_seen_are_read_from_their_first_reading(warehouse: Settings):
-    told = find_news(connect(warehouse), warehouse, {}, AS_OF, EARLIEST)
-    assert {(n.node_id, n.read_from, n.readings) for n in told.nodes} == {(node, START, 25) for node in NODES}
-    assert set(told.unknown) == set(NODES)
-    assert told.rejected == Counter(timestamp_in_future=23 * len(NODES))
+    news = find_news(connect(warehouse), warehouse, {}, AS_OF, EARLIEST)
+    assert {(n.node_id, n.read_from, n.readings) for n in news.nodes} == {(node, START, 25) for node in NODES}
+    assert set(news.unknown) == set(NODES)
+    assert news.rejected == Counter(timestamp_in_future=23 * len(NODES))
 
 
 def test_a_node_with_nothing_new_is_left_alone_and_one_with_news_is_read_from_the_row_before_it(warehouse: Settings):
@@ -64,7 +64,7 @@ def test_where_a_row_is_not_stamped_reading_begins_before_the_watermark(warehous
 def test_a_row_that_arrived_late_is_found_however_far_back_within_the_lookback(warehouse: Settings):
     marks = {node: Watermark(AS_OF, START - timedelta(hours=node == "n1"), 25) for node in NODES}
     settings = warehouse.model_copy(update={"late_arrival_hours": 0})
-    # And as far before it as it may say something of.
+    # And as far before it as it may affect.
     before = timedelta(days=LAG_DAYS + 1)
     assert {n: v.read_from for n, v in news_of(settings, marks).items()} == {"n1": START - before}
 
@@ -82,8 +82,8 @@ def test_a_node_silent_for_longer_than_the_lookback_is_read_from_where_it_stoppe
 
 def test_what_is_beyond_retention_is_not_read(warehouse: Settings):
     keep_from = START + timedelta(hours=10)
-    told = find_news(connect(warehouse), warehouse, {}, AS_OF, keep_from)
-    assert {(n.read_from, n.readings) for n in told.nodes} == {(keep_from, 15)}
+    news = find_news(connect(warehouse), warehouse, {}, AS_OF, keep_from)
+    assert {(n.read_from, n.readings) for n in news.nodes} == {(keep_from, 15)}
 
 
 def test_a_node_whose_first_load_was_interrupted_is_read_again_as_far_as_the_lookback(warehouse: Settings):
@@ -104,10 +104,10 @@ def test_a_node_of_which_more_rows_arrived_recently_than_were_counted_is_read_fr
     assert (found["n1"].latest_arrival, found["n1"].recent_rows) == (START, 25)
 
 
-def test_rows_out_of_sight_are_no_news_and_are_told(warehouse: Settings):
+def test_rows_out_of_sight_are_no_news_and_are_reported(warehouse: Settings):
     marks = {node: Watermark(AS_OF, START, 30 if node == "n1" else 25) for node in NODES}
-    told = find_news(connect(warehouse), warehouse, marks, AS_OF, EARLIEST)
-    assert (told.nodes, told.fewer) == ([], {"n1": 25})
+    news = find_news(connect(warehouse), warehouse, marks, AS_OF, EARLIEST)
+    assert (news.nodes, news.fewer) == ([], {"n1": 25})
 
 
 def test_a_margin_that_is_changed_loses_nothing_and_reads_each_node_at_most_once_more(warehouse: Settings):
@@ -130,7 +130,7 @@ def test_100_000_watermarks_fit_into_one_request():
     assert len(json.dumps(config.to_api_repr())) < 8_000_000
 
 
-def test_watermarks_that_no_request_holds_are_told_in_several_that_find_the_same(
+def test_watermarks_that_no_request_holds_are_sent_in_several_that_find_the_same(
     warehouse: Settings, monkeypatch: pytest.MonkeyPatch
 ):
     marks = {node: Watermark(AS_OF - timedelta(hours=1), START, 24) for node in [*NODES[1:], "gone", "ñ"]}
@@ -146,16 +146,16 @@ def test_watermarks_that_no_request_holds_are_told_in_several_that_find_the_same
 def test_a_first_start_looks_at_the_table_once_and_a_new_node_later_on_is_looked_up(
     warehouse: Settings, monkeypatch: pytest.MonkeyPatch
 ):
-    asked: list[str] = []
+    queries: list[str] = []
 
     def counted(*arguments: Any) -> Any:
-        asked.append(arguments[2])
+        queries.append(arguments[2])
         return run_query(*arguments)
 
     monkeypatch.setattr(counts, "run_query", counted)
     assert len(news_of(warehouse, {})) == len(NODES)
-    assert len(asked) == 1
+    assert len(queries) == 1
     settings = warehouse.model_copy(update={"late_arrival_lookback_days": 1})
     marks = {node: Watermark(AS_OF, START, 25) for node in NODES[1:]}
     assert {n: v.read_from for n, v in news_of(settings, marks).items()} == {"n1": START}
-    assert len(asked) == 3
+    assert len(queries) == 3

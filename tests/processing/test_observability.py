@@ -66,7 +66,7 @@ SERVICES = {"processing": "src.processing.service.main", "api": "src.api.main"}
 
 @dataclass(frozen=True)
 class Observed:
-    """A stack that was started, did its work and was asked, as Prometheus saw it; its database is still there."""
+    """A stack that was started, did its work and got requests, as Prometheus saw it; its database is still there."""
 
     scrapes: list[Scrape]
     settings: Settings
@@ -77,12 +77,12 @@ def observed(
     server: dict[str, str], redis_address: dict[str, str], bigquery_address: dict[str, str]
 ) -> Iterator[Observed]:
     with fresh_database(server) as empty:
-        kept = {
+        address = {
             name: str(getattr(empty, name))
             for name in ("postgres_host", "postgres_port", "postgres_user", "postgres_db")
         }
         settings = Settings(
-            **kept,
+            **address,
             **redis_address,
             **bigquery_address,
             clock=f"frozen:{NOW.isoformat()}",
@@ -256,7 +256,7 @@ CASES: dict[str, tuple[list[Scrape], list[Scrape]]] = {
 }
 
 
-# --- What is asked is there
+# --- What queries name is there
 
 
 def test_prometheus_scrapes_the_services_that_expose_something():
@@ -293,7 +293,7 @@ def test_a_panel_of_measures_shows_something_once_the_stack_has_worked(panel: di
         found = evaluate(target["expr"], observed.scrapes)
         assert isinstance(found, dict)
         assert found
-        # What tells one line from another stands in the legend, and only that.
+        # What distinguishes the lines stands in the legend, and only that.
         shown = set(re.findall(r"{{(\w+)}}", target["legendFormat"]))
         assert all(shown == {label for label, _ in labels} - (OF_TARGETS - shown) for labels in found)
 
@@ -332,11 +332,11 @@ def test_grafana_finds_its_sources_and_reads_with_the_role_that_only_reads():
     file = CONTAINERS / "grafana/provisioning/datasources/abbanoa.yml"
     sources = {source["uid"]: source for source in yaml.safe_load(file.read_text())["datasources"]}
     assert sources["database"]["user"] == READONLY
-    asked = [panel["datasource"] for panel in PANELS] + [
+    referenced = [panel["datasource"] for panel in PANELS] + [
         query["datasource"] for query in DASHBOARD["annotations"]["list"]
     ]
-    asked += [target["datasource"] for panel in PANELS for target in panel["targets"]]
-    assert all(sources[source["uid"]]["type"] == source["type"] for source in asked)
+    referenced += [target["datasource"] for panel in PANELS for target in panel["targets"]]
+    assert all(sources[source["uid"]]["type"] == source["type"] for source in referenced)
 
 
 def test_panels_are_named_explained_and_do_not_cover_each_other():

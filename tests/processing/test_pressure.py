@@ -22,7 +22,7 @@ from tests.system import put, run_cycle, table
 
 
 def nights_of(district: Simulated, seed: int, use_is_metered: bool) -> tuple[pd.DataFrame, float]:
-    """Nights as four sensors of the district tell them."""
+    """Nights as four sensors of the district measure them."""
     random = np.random.default_rng(seed)
     pressure, error = mean_pressure(district.pressure.iloc[:, ::3])
     wrong = 1.0 if use_is_metered else random.uniform(0.75, 1.25)
@@ -47,7 +47,7 @@ def test_a_known_exponent_lies_within_its_interval_for_nine_seeds_of_ten(use_is_
     for seed in seeds:
         exponent, variation = (0.5, 0.75, 1.0, 1.25, 1.5)[seed % 5], (0.05, 0.08, 0.12)[seed % 3]
         district = simulated(exponent=exponent, seed=seed, variation=variation, leak_drift=drift)
-        found = leakage_relation(*_asked(district, seed, use_is_metered))
+        found = leakage_relation(*_arguments(district, seed, use_is_metered))
         right += found.lower <= exponent <= found.upper
         widths.append(found.upper - found.lower)
     assert right >= 0.9 * len(seeds)
@@ -55,7 +55,7 @@ def test_a_known_exponent_lies_within_its_interval_for_nine_seeds_of_ten(use_is_
     assert np.median(widths) < 0.6
 
 
-def _asked(district: Simulated, seed: int, use_is_metered: bool) -> tuple[pd.DataFrame, bool, float]:
+def _arguments(district: Simulated, seed: int, use_is_metered: bool) -> tuple[pd.DataFrame, bool, float]:
     nights, error = nights_of(district, seed, use_is_metered)
     return nights, use_is_metered, error
 
@@ -69,7 +69,7 @@ def test_a_repaired_burst_does_not_pass_for_pressure():
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "reason"),
     [
         (lambda nights: nights.iloc[:10], "10 nights have flow and pressure, 21 are needed"),
         (lambda nights: nights.assign(set_point=4.4), "varied by 0.0%, too little to know"),
@@ -77,9 +77,9 @@ def test_a_repaired_burst_does_not_pass_for_pressure():
         (lambda nights: nights.assign(inflow=nights["inflow"][::-1].to_numpy()), "exponent"),
     ],
 )
-def test_it_refuses_with_the_reason(changed, said: str):
+def test_it_refuses_with_the_reason(changed, reason: str):
     nights, error = nights_of(simulated(exponent=1.0, variation=0.1), 1, True)
-    with pytest.raises(NotKnown, match=said):
+    with pytest.raises(NotKnown, match=reason):
         leakage_relation(changed(nights), True, error)
 
 
@@ -90,9 +90,9 @@ def test_pressure_that_hardly_varied_is_refused():
 
 
 @pytest.mark.parametrize("exponent", [0.5, 1.0, 1.5])
-def test_what_is_recommended_saves_what_was_said_and_leaves_every_customer_enough(exponent: float):
+def test_what_is_recommended_saves_what_was_promised_and_leaves_every_customer_enough(exponent: float):
     before = simulated(exponent=exponent, seed=4, variation=0.08)
-    relation = leakage_relation(*_asked(before, 4, use_is_metered=True))
+    relation = leakage_relation(*_arguments(before, 4, use_is_metered=True))
     recent = before.inflow.index[-28 * 24 :]
     pressure, _ = mean_pressure(before.pressure)
     hours = pd.DataFrame({"set_point": before.set_point, "pressure": pressure}).loc[recent]
@@ -114,7 +114,7 @@ def test_what_is_recommended_saves_what_was_said_and_leaves_every_customer_enoug
 
 def test_where_the_critical_node_needs_it_nothing_is_lowered():
     district = simulated(exponent=1.0, variation=0.08)
-    relation = leakage_relation(*_asked(district, 1, use_is_metered=True))
+    relation = leakage_relation(*_arguments(district, 1, use_is_metered=True))
     hours = pd.DataFrame({"set_point": district.set_point, "pressure": district.pressure.mean(axis=1)})
     with pytest.raises(NotKnown, match="nothing to lower"):
         schedule(relation, hours, district.pressure - 3.0)

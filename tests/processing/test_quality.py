@@ -22,11 +22,11 @@ END = START + timedelta(hours=24)
 def hours_of(node_id: str = "n", count: int = 24, per_hour: int = 12, **changed: object) -> pd.DataFrame:
     """Hours of a node that reports every five minutes at 10 L/s."""
     starts = pd.date_range(START, periods=count, freq="h")
-    told = {"reading_count": per_hour, "flow_count": per_hour, "cadence_seconds": 300.0, "avg_flow_rate": 10.0}
-    told |= {"pressure_count": 0, "temperature_count": 0}
-    told |= {"data_completeness": 100 * per_hour / 12, "total_volume": 36.0 * per_hour / 12}
-    told |= {"flow_coverage": per_hour / 12, "pressure_coverage": 0.0, "temperature_coverage": 0.0}
-    return pd.DataFrame({"node_id": node_id, "window_start": starts} | told | changed)
+    figures = {"reading_count": per_hour, "flow_count": per_hour, "cadence_seconds": 300.0, "avg_flow_rate": 10.0}
+    figures |= {"pressure_count": 0, "temperature_count": 0}
+    figures |= {"data_completeness": 100 * per_hour / 12, "total_volume": 36.0 * per_hour / 12}
+    figures |= {"flow_coverage": per_hour / 12, "pressure_coverage": 0.0, "temperature_coverage": 0.0}
+    return pd.DataFrame({"node_id": node_id, "window_start": starts} | figures | changed)
 
 
 def checked(
@@ -43,7 +43,7 @@ def checked(
         ],
         columns=["node_id", "quarter_start", "reason", "readings"],
     )
-    told = pd.DataFrame(
+    event_rows = pd.DataFrame(
         [
             {
                 "node_id": "n",
@@ -57,11 +57,11 @@ def checked(
         columns=["node_id", "anomaly_type", "severity", "begin", "end"],
     )
     for edge in ("begin", "end"):
-        told[edge] = pd.to_datetime(told[edge], utc=True)
+        event_rows[edge] = pd.to_datetime(event_rows[edge], utc=True)
     nodes = pd.DataFrame({"cadence_seconds": [300.0]}, index=pd.Index(["n"], name="node_id"))
     channels = pd.DataFrame(faults or [], columns=["measurement", "fault"], dtype="object")
     channels = channels.assign(node_id="n", is_counted=channels["fault"].isna())
-    return node_quality(nodes, hours, rejections, told, channels, (START, END)).loc["n"]
+    return node_quality(nodes, hours, rejections, event_rows, channels, (START, END)).loc["n"]
 
 
 def test_a_node_that_tells_everything_has_full_scores_and_no_issues():
@@ -95,7 +95,7 @@ def test_of_a_channel_that_measures_nothing_no_value_is_valid():
     assert [issue["type"] for issue in scores["quality_issues"]] == ["pressure_not_connected"]
 
 
-def test_a_node_without_readings_is_not_complete_and_nothing_else_is_said_of_it():
+def test_a_node_without_readings_is_not_complete_and_nothing_else_is_known_of_it():
     scores = checked(hours_of(count=0))
     assert (scores["completeness_score"], scores["overall_quality_score"]) == (0, 0)
     assert scores[["validity_score", "consistency_score"]].isna().all()

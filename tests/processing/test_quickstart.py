@@ -67,7 +67,7 @@ def test_the_first_start_processes_the_sample_data(first: subprocess.CompletedPr
     assert "Tank 1" in first.stderr
 
 
-def test_where_to_look_is_said_before_what_takes_long_and_the_dashboard_first_of_all(
+def test_where_to_look_is_shown_before_what_takes_long_and_the_dashboard_first_of_all(
     first: subprocess.CompletedProcess[str],
 ):
     summary = summary_of(first)

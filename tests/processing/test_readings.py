@@ -145,7 +145,7 @@ def test_a_reading_that_replaces_what_was_filled_in_does_not_contradict_it():
     found = cleaned(early, late, is_interpolated=[True, False])
     assert found.frame["flow_rate"].tolist() == [7.0]
     assert found.rejected == {"interpolated": 1}
-    # What the collector says last counts, also where it takes a reading back.
+    # The collector's latest row counts, also where it takes a reading back.
     taken_back = cleaned(early, late, is_interpolated=[False, True])
     assert taken_back.frame.empty
     assert taken_back.rejected == {"conflicting": 1, "interpolated": 1}

@@ -1,4 +1,4 @@
-"""What comes back, what is ordinary at a point, and what cannot be a leak: told once, or not at all."""
+"""What comes back, what is ordinary at a point, and what cannot be a leak: reported once, or not at all."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_what_comes_back_every_evening_is_one_event_that_is_over_in_between():
     assert event.finding.end == event.resolved_at == MONDAY + 5 * DAY + 23 * HOUR
 
 
-def test_limits_that_ordinary_operation_crosses_are_told_once_and_what_is_usual_is_watched_instead():
+def test_limits_that_ordinary_operation_crosses_are_reported_once_and_what_is_usual_is_watched_instead():
     ordinary = low_each(pressure_of(10), 0, 70, every=3)
     events = [event.finding for event in watch(ordinary).stored]
     assert [event.anomaly_type for event in events if event.begin >= MONDAY + 3 * WEEK] == []
@@ -73,7 +73,7 @@ def irrigated(weeks: int, by: float = 60.0) -> Signals:
     return inflow
 
 
-def test_a_use_that_comes_back_at_its_hour_is_told_until_it_is_learned():
+def test_a_use_that_comes_back_at_its_hour_is_reported_until_it_is_learned():
     begins = [event.finding.begin for event in watch(irrigated(9)).stored]
     assert any(MONDAY + 4 * WEEK <= begin < MONDAY + 5 * WEEK for begin in begins)
     assert [begin for begin in begins if begin >= MONDAY + 6 * WEEK] == []
@@ -124,7 +124,7 @@ def test_a_burst_of_three_days_does_not_become_a_habit():
     )] == [True, True]  # fmt: skip
 
 
-def test_a_weekend_that_changed_is_told_and_then_usual():
+def test_a_weekend_that_changed_is_reported_and_then_usual():
     inflow = signal(weeks=15, noise=0.015)
     for week in range(6, 15):
         inflow = raised(inflow, MONDAY + week * WEEK + 5 * DAY, MONDAY + (week + 1) * WEEK, 25.0)
@@ -153,7 +153,7 @@ def test_while_a_customers_meter_is_silent_a_leak_shows_in_the_inflow(share: flo
     assert leak.detected - (begin + 2 * DAY) <= 2 * DAY
 
 
-def test_a_leak_that_the_loss_tells_is_not_told_of_the_inflow_again():
+def test_a_leak_that_the_loss_shows_is_not_reported_for_the_inflow_again():
     begin = MONDAY + 6 * WEEK + DAY
     leaking = raised(
         raised(metered(), begin, MONDAY + 8 * WEEK, 15.0, "inlet"), begin, MONDAY + 8 * WEEK, 15.0, "balance"
@@ -163,7 +163,7 @@ def test_a_leak_that_the_loss_tells_is_not_told_of_the_inflow_again():
     assert leak.detected - begin <= 6 * HOUR
 
 
-def test_a_leak_that_the_loss_told_is_no_other_one_when_the_loss_is_not_known_any_more():
+def test_a_leak_that_the_loss_showed_is_no_other_one_when_the_loss_is_not_known_any_more():
     begin = MONDAY + 5 * WEEK + DAY
     leaking = raised(
         raised(metered(), begin, MONDAY + 8 * WEEK, 15.0, "inlet"), begin, MONDAY + 8 * WEEK, 15.0, "balance"
@@ -252,7 +252,7 @@ def test_what_comes_back_at_its_hour_is_one_event_whatever_week_it_is_judged_in(
     assert [(event.begin, event.why["times"]) for event in low] == [(MONDAY + DAY + 20 * HOUR, 3)]
 
 
-def test_what_comes_back_after_somebody_said_it_is_over_is_a_new_event():
+def test_what_comes_back_after_somebody_declared_it_over_is_a_new_event():
     ordinary = low_each(pressure_of(3), 2, 3)
     seen = watch(ordinary, until=MONDAY + 3 * DAY)
     (event,) = seen.stored
@@ -336,7 +336,7 @@ def test_supply_that_is_shut_every_night_is_usual():
     assert watch(flowing(rationed())).stored == []
 
 
-def test_a_night_that_was_not_shut_and_a_morning_that_did_not_come_are_told_as_what_they_are():
+def test_a_night_that_was_not_shut_and_a_morning_that_did_not_come_are_reported_as_what_they_are():
     begin = 10 * 168 + 22
     open_all_night, closed = rationed(), rationed()
     open_all_night[begin : begin + 7] = 14.0

@@ -81,8 +81,8 @@ def test_a_chunk_that_kills_its_process_is_given_up_with_a_reason(stack: Setting
     for _ in range(chunks.MOST_ATTEMPTS):
         assert chunks.begin(database, job_id, 0)
     assert work_off(runtime, job_id, 0) is Outcome.DONE_AND_LAST
-    told = table(database, "job_chunks")["error_message"].iloc[0]
-    assert f"begun {chunks.MOST_ATTEMPTS} times" in told
+    message = table(database, "job_chunks")["error_message"].iloc[0]
+    assert f"begun {chunks.MOST_ATTEMPTS} times" in message
     assert table(database, "processing_jobs")["failed_items"].tolist() == [2]
 
 

@@ -45,9 +45,9 @@ def test_old_rows_go_open_anomalies_stay_and_one_replica_does_it(stack: Settings
     runtime.database.dispose()
 
 
-def test_days_of_balances_outlive_their_hours_so_that_a_year_can_be_told(stack: Settings, database: Engine):
+def test_days_of_balances_outlive_their_hours_so_that_a_year_can_be_balanced(stack: Settings, database: Engine):
     now = stack.running_clock.now()
-    kept = {"time_window": "1day", "days": 500, "long": 1}, {"time_window": "365day", "days": 500, "long": 365}
+    retained = {"time_window": "1day", "days": 500, "long": 1}, {"time_window": "365day", "days": 500, "long": 365}
     old = {"time_window": "1hour", "days": 100, "long": 0}, {"time_window": "1day", "days": 801, "long": 1}
     insert = (
         "INSERT INTO water_infrastructure.{} (time_window, window_start, window_end, {}) VALUES (:time_window, "
@@ -57,7 +57,7 @@ def test_days_of_balances_outlive_their_hours_so_that_a_year_can_be_told(stack: 
     of_districts = text(insert.format("district_balances", "district_id, balance", "'d', '{}'"))
     of_network = text(insert.format("network_efficiency", "computation_timestamp", "now()"))
     with database.begin() as connection:
-        for row in (*kept, *old):
+        for row in (*retained, *old):
             for statement in (of_districts, of_network):
                 connection.execute(statement, row | {"now": now})
     runtime = create_runtime(stack)
@@ -102,8 +102,8 @@ def test_of_checks_over_a_day_one_a_day_stays_and_of_habits_the_weeks_that_late_
     runtime = create_runtime(stack)
     run_retention(runtime, now)
     runtime.database.dispose()
-    kept = table(database, "data_quality_metrics").query("time_window == '24h'")["check_timestamp"]
-    assert sorted(kept) == [now - timedelta(hours=hours) for hours in (150, 30, 1)]
+    left = table(database, "data_quality_metrics").query("time_window == '24h'")["check_timestamp"]
+    assert sorted(left) == [now - timedelta(hours=hours) for hours in (150, 30, 1)]
     assert table(database, "node_habits")["valid_from"].min() == now - timedelta(days=20)
 
 
@@ -132,8 +132,10 @@ def test_replaced_far_forecasts_and_the_bytes_of_models_retired_long_ago_go(stac
     assert thin_out_models(database, now, 30 * day) == {"far_forecasts_deleted": 1, "artefacts_deleted": 1}
     assert thin_out_models(database, now, 30 * day) == {"far_forecasts_deleted": 0, "artefacts_deleted": 0}
     with database.begin() as connection:
-        kept = {row.model_id for row in connection.execute(ml_models.select().where(ml_models.c.artefact.is_not(None)))}
-        assert kept == set(models[:2])
+        stored = {
+            row.model_id for row in connection.execute(ml_models.select().where(ml_models.c.artefact.is_not(None)))
+        }
+        assert stored == set(models[:2])
         with pytest.raises(registry.NoSuchModel, match="no longer kept"):
             registry.promote(connection, models[2], now, "test", "again")
     left = table(database, "ml_predictions_cache")

@@ -33,7 +33,7 @@ def edges_of(zone: str, count: int) -> pd.DatetimeIndex:
 
 
 def daily(edges: pd.DatetimeIndex, **figures: object) -> pd.DataFrame:
-    """A metered district's days, of which nothing is estimated unless it says otherwise."""
+    """A metered district's days, of which nothing is estimated unless stated otherwise."""
     default: dict[str, object] = {
         "district_id": "d", "window_start": edges[:-1], "input_volume": 100.0, "output_volume": 80.0,
         "loss_volume": 20.0, "efficiency_percentage": 80.0, "coverage": 1.0, "method": "metered", "reason": None,
@@ -52,13 +52,13 @@ def brute_force(days: pd.DataFrame, length: np.ndarray, name: str) -> tuple[floa
     if known.sum() < 27:
         return np.nan, np.nan
     scale = length.sum() / length[known].sum()
-    own = days[known]
-    systematic = own[f"{name}_meter_margin"].sum()
-    by_itself = (own[f"{name}_margin"] ** 2 - own[f"{name}_meter_margin"] ** 2).sum()
+    used = days[known]
+    systematic = used[f"{name}_meter_margin"].sum()
+    by_itself = (used[f"{name}_margin"] ** 2 - used[f"{name}_meter_margin"] ** 2).sum()
     missing = 30 - known.sum()
-    spread = missing**2 * own[f"{name}_volume"].var(ddof=1) * (1 + 1 / known.sum())
+    spread = missing**2 * used[f"{name}_volume"].var(ddof=1) * (1 + 1 / known.sum())
     margin = np.sqrt(scale**2 * (systematic**2 + by_itself) + 1.96**2 * spread)
-    return scale * own[f"{name}_volume"].sum(), margin
+    return scale * used[f"{name}_volume"].sum(), margin
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0, 0.15))
@@ -82,7 +82,7 @@ def test_windows_are_the_sums_of_their_days(seed: int, lost: float):
             volume, margin = brute_force(on_grid[first : first + 30], length[first : first + 30], name)
             assert found.loc[first, f"{name}_volume"] == pytest.approx(volume, rel=1e-6, nan_ok=True)
             assert found.loc[first, f"{name}_margin"] == pytest.approx(margin, rel=1e-5, nan_ok=True)
-    # A window says the same wherever adding began, to the last digit.
+    # A window has the same figures wherever adding began, to the last digit.
     later = rolling_balances(days[days["window_start"] >= edges[25]], edges[25:], 30, 0.2)
     pd.testing.assert_frame_equal(later, found[25:].reset_index(drop=True), check_exact=True)
 
@@ -108,7 +108,7 @@ def test_three_days_of_thirty_may_be_missing_and_are_taken_as_the_others_and_mar
     assert found["real_loss_volume"] == pytest.approx(480)
 
 
-def test_where_four_are_missing_nothing_is_said_but_why():
+def test_where_four_are_missing_nothing_is_known_but_why():
     silent = np.arange(30) < 4
     days = daily(UTC_DAYS, reason=np.where(silent, "nothing is known of in", None))
     figures = [name for name in days.columns if name.endswith("_volume") or name.endswith("_margin")]
@@ -120,7 +120,7 @@ def test_where_four_are_missing_nothing_is_said_but_why():
     )
 
 
-def test_without_customers_meters_the_input_is_told_and_the_loss_is_not():
+def test_without_customers_meters_the_input_is_known_and_the_loss_is_not():
     days = daily(UTC_DAYS, output_volume=np.nan, loss_volume=np.nan, method=None)
     found = window(days, UTC_DAYS)
     assert (found["input_volume"], found["method"]) == (pytest.approx(3000), None)
@@ -138,7 +138,7 @@ def test_what_leaks_at_night_is_real_all_of_it():
     assert np.isnan(found["loss_margin"])
 
 
-def test_the_class_is_the_worse_of_both_indicators_and_told_of_a_year_only():
+def test_the_class_is_the_worse_of_both_indicators_and_known_for_a_year_only():
     pipes = losses.Pipes(mains_km=10.0, unavoidable_losses=50.0)
     year = losses.indicators(260.0, 200.0, 20.0, pipes, with_class=True)
     assert (year["m1a"], year["m1b"], year["m1_class"], year["m1_class_year"]) == (26.0, 20.0, "C", 2017)
@@ -169,7 +169,7 @@ def windows(database: Engine, name: str, time_window: str) -> pd.DataFrame:
     return rows.sort_values("window_start", ignore_index=True)
 
 
-def test_thirty_days_are_told_of_each_district_and_the_network_and_once_said_stay_as_they_are(
+def test_thirty_days_are_written_for_each_district_and_the_network_and_then_stay_as_they_are(
     stack: Settings, database: Engine
 ):
     network_of(stack, database, steady(33), 33, **{"in": "inlet", "out": "consumption"})
@@ -245,8 +245,8 @@ def test_a_year_is_put_together_from_days_whose_readings_are_long_gone(
     )
     with database.begin() as connection:
         for day in days:
-            said = {"start": day, "end": day_start(day, zone, 1), "balance": pd.Series(balance).to_json()}
-            connection.execute(insert, said)
+            row = {"start": day, "end": day_start(day, zone, 1), "balance": pd.Series(balance).to_json()}
+            connection.execute(insert, row)
     network_of(stack, database, steady(3, used), 3, **{"in": "inlet", "out": "consumption"})
     last = windows(database, "network_efficiency", "365day").iloc[-1]
     assert last["total_loss_volume"] == pytest.approx(365 * lost, rel=1e-3)

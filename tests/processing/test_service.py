@@ -1,4 +1,4 @@
-"""The processing service as processes: killed, run three at a time, asked to end."""
+"""The processing service as processes: killed, run three at a time, ended by a signal."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_signal_that_another_thread_gets_ends_it_as_well(stack: Settings, data
         assert service.wait(30) == 0
 
 
-def test_asked_to_end_it_hands_its_chunk_back_and_another_goes_on(stack: Settings, database: Engine):
+def test_when_it_must_end_it_hands_its_chunk_back_and_another_goes_on(stack: Settings, database: Engine):
     put(stack, readings_of(["n"], days=30, minutes=1))
     settings = stack.model_copy(update={"retention_metrics_days": 36500})
     changed = {"chunk_readings": 3000, "retention_metrics_days": 36500, "replica_timeout_seconds": 60}
@@ -163,8 +163,8 @@ def test_a_replay_ended_and_taken_up_again_leaves_what_one_that_was_not_leaves(s
     put(stack, readings_of(["n1", "n2"], days=2, minutes=15))
 
     def replayed(clock: datetime, until: datetime) -> None:
-        told = {"clock": f"stepped:{clock.isoformat()}", "check_interval_minutes": 120}
-        done = run(SERVICE, "--until", until.isoformat(), settings=stack, **told)
+        changed = {"clock": f"stepped:{clock.isoformat()}", "check_interval_minutes": 120}
+        done = run(SERVICE, "--until", until.isoformat(), settings=stack, **changed)
         assert done.returncode == 0, done.stderr[-2000:]
 
     replayed(begin, end)
@@ -184,7 +184,7 @@ def test_a_replay_ended_and_taken_up_again_leaves_what_one_that_was_not_leaves(s
     assert len(table(database, "processing_jobs")) == len(jobs)
 
 
-def test_asked_to_end_a_replay_leaves_its_clock_where_work_may_still_be_ending(stack: Settings, database: Engine):
+def test_a_replay_that_must_end_leaves_its_clock_where_work_may_still_be_ending(stack: Settings, database: Engine):
     settings = stack.model_copy(update={"clock": f"stepped:{START.isoformat()}"})
     runtime = create_runtime(settings)
     timetable = [Entry("asked to end", Every(timedelta(hours=1)), lambda _: runtime.stopping.set())]

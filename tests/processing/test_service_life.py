@@ -1,4 +1,4 @@
-"""The life of a node: out of service by hand or after long silence, back with its readings; nothing is told between."""
+"""The life of a node: out of service by hand or after long silence, back with its readings; no events between."""
 
 from __future__ import annotations
 
@@ -255,7 +255,7 @@ def test_a_node_that_is_taken_out_by_hand_stays_out_whatever_it_sends(
     assert day["total_nodes"].tolist() == [3, 1]
     assert day["active_nodes"].tolist()[-1] == 1
     assert day["avg_pressure"].iloc[-1] >= 3
-    # Said again, it has been out since it was said first; nothing else is out, and only by a word back.
+    # Stated again, the node is out since the first statement; an empty field changes nothing, only `false` ends it.
     assert imported("n2,true,", "n3,,", "n1,,") == "3 nodes imported.\n"
     assert node(database, "n2")["out_of_service_since"] == now
     assert node(database, "n3")["out_of_service_since"] == since

@@ -42,9 +42,9 @@ def test_a_wrong_one_is_named_in_one_line(
     with pytest.raises(SystemExit) as ended:
         load_settings()
     assert ended.value.code == 2
-    told = capsys.readouterr().err.strip().splitlines()
-    assert len(told) == 1
-    assert re.search(sentence, told[0])
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert re.search(sentence, lines[0])
 
 
 def test_clocks_tell_the_time_they_were_set_to():

@@ -146,9 +146,9 @@ def test_prometheus_has_an_alertmanager_where_one_is_set(tmp_path: Path):
         ("https://am.example/alerts/", "https", "/alerts/", "am.example"),
         ("http://[fd00::1]:9093", "http", "/", "[fd00::1]:9093"),
     ):
-        told = configuration(url)
-        assert told["scrape_configs"]
-        assert told["alerting"]["alertmanagers"] == [
+        config = configuration(url)
+        assert config["scrape_configs"]
+        assert config["alerting"]["alertmanagers"] == [
             {"scheme": scheme, "path_prefix": prefix, "static_configs": [{"targets": [target]}]}
         ]
     for url in ("alertmanager:9093", 'http://x"]\nrule_files: []', "http://user:secret@x:9093"):

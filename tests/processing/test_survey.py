@@ -193,9 +193,9 @@ def test_a_district_is_believed_by_name_or_by_place():
         ("detector", node("n1", channels={"flow_rate": channel(copy_of="pressure")}), "its flow_rate is left out"),
     ],
 )
-def test_what_a_node_lacks_is_said_with_figures_and_the_next_step(purpose: str, one: Node, sentence: str):
+def test_what_a_node_lacks_is_stated_with_figures_and_the_next_step(purpose: str, one: Node, sentence: str):
     found = surveyed_node(one, SENSOR, CUSTOMERS)
-    assert [said for said in found.lacking[purpose] if said.startswith(sentence)], found.lacking
+    assert [stated for stated in found.lacking[purpose] if stated.startswith(sentence)], found.lacking
 
 
 def test_an_only_inlet_that_stands_at_nothing_lacks_a_meter_and_one_of_two_does_not():
@@ -260,13 +260,13 @@ def test_an_only_inlet_that_stands_at_nothing_lacks_a_meter_and_one_of_two_does_
         ),
     ],
 )
-def test_what_a_district_lacks_is_said_with_figures_and_the_next_step(
+def test_what_a_district_lacks_is_stated_with_figures_and_the_next_step(
     purpose: str, district: dict[str, Any], nodes: list[Node], sentence: str
 ):
     if purpose == "recommendation":
         district = {"recommendation": None} | district
     found = surveyed_district(replace(DISTRICT, **district), *nodes)
-    assert [said for said in found.lacking[purpose] if said.startswith(sentence)], found.lacking[purpose]
+    assert [stated for stated in found.lacking[purpose] if stated.startswith(sentence)], found.lacking[purpose]
 
 
 channels = st.builds(
@@ -352,7 +352,7 @@ def test_tanks_and_pressure_sensors_are_known_by_how_they_behave(surveyed: tuple
     believed = nodes["role_believed"].fillna("nothing").groupby(nodes.index.str.split("-").str[0]).agg(set)
     assert believed["tank"] == {"storage"}
     assert believed["pressure"] == {"monitoring"}
-    # Readings do not say who brings water, and who takes it.
+    # Readings do not show who brings water, and who takes it.
     assert believed["inlet"] == believed["customers"] == {"nothing"}
     assert nodes.loc["inlet-river", "why"] == [
         "5 nodes of its district measure flow: which of them bring water and which give it to customers, readings do "

@@ -84,12 +84,12 @@ def test_a_wide_table_of_a_control_system_is_understood_without_a_mapping(tmp_pa
     assert plan.units_assumed == [{"flow_rate": "L/s", "pressure": "m"}]
 
 
-def test_a_mapping_that_was_kept_reads_the_same(tmp_path: Path):
+def test_a_mapping_that_was_stored_reads_the_same(tmp_path: Path):
     for foreign in READ_RIGHT:
         path = written(tmp_path, foreign)
         plan = plan_of([path], None, ROME, lambda _: None)
-        kept = write_mapping(tmp_path, foreign.name, plan.sections)
-        pd.testing.assert_frame_equal(read(path)[0], read(path, mapping=kept)[0])
+        mapping = write_mapping(tmp_path, foreign.name, plan.sections)
+        pd.testing.assert_frame_equal(read(path)[0], read(path, mapping=mapping)[0])
 
 
 def test_a_mapping_may_say_what_the_file_does_not(tmp_path: Path):
@@ -143,7 +143,7 @@ def test_a_mapping_that_does_not_fit_is_refused_with_a_sentence(tmp_path: Path, 
 
 def test_files_with_the_same_headings_are_understood_together(tmp_path: Path):
     first, later = tmp_path / "a.csv", tmp_path / "b.csv"
-    # Alone, the first would not tell month from day, and be taken as the second of January.
+    # Alone, the first would not show which is the month, and be taken as the second of January.
     first.write_text("data;Portata A [l/s]\n02/01/2025 10:00;1\n")
     later.write_text("data;Portata A [l/s]\n02/13/2025 10:00;2\n02/14/2025 10:00;3\n")
     frame, _ = read(first, later)
@@ -169,8 +169,8 @@ def test_a_parameter_that_the_mapping_does_not_name_is_counted(tmp_path: Path):
     first, later = tmp_path / "first.csv", tmp_path / "later.csv"
     first.write_text("timestamp,tag,value\n2025-01-13T00:00:00Z,F_A,1\n")
     later.write_text("timestamp,tag,value\n2025-01-14T00:00:00Z,F_A,2\n2025-01-14T00:00:00Z,F_B,3\n")
-    kept = write_mapping(tmp_path, "first", plan_of([first], None, ROME, lambda _: None).sections)
-    frame, problems = read(later, mapping=kept)
+    mapping = write_mapping(tmp_path, "first", plan_of([first], None, ROME, lambda _: None).sections)
+    frame, problems = read(later, mapping=mapping)
     assert frame["node_id"].to_list() == ["A"]
     assert [(one.reason, one.column, one.count, one.places) for one in problems] == [
         ("a parameter that the mapping does not name", "tag", 1, ((3, "F_B"),))

@@ -48,8 +48,8 @@ def days_of(times: Sequence[datetime], **values: Callable[[int], float | None]) 
 
 def lost(times: Sequence[datetime], share: float, seed: int = 1) -> list[datetime]:
     """The instants without a share of them, at random."""
-    kept = np.random.default_rng(seed).random(len(times)) >= share
-    return [instant for instant, stays in zip(times, kept, strict=True) if stays]
+    remaining = np.random.default_rng(seed).random(len(times)) >= share
+    return [instant for instant, stays in zip(times, remaining, strict=True) if stays]
 
 
 def test_ticks_find_what_one_look_at_everything_finds_also_where_measurements_come_at_their_own_pace(
@@ -89,7 +89,7 @@ def test_a_cadence_that_changes_at_noon_changes_no_volume():
 
 
 def test_what_a_logger_counted_while_it_was_away_belongs_to_the_days_it_was_away():
-    # Away for 35.5 hours, it tells in one volume what flowed meanwhile.
+    # Away for 35.5 hours, it sends in one volume what flowed meanwhile.
     times = instants(-2, 0, 5) + instants(35.5 / 24, 3, 5)
     away = 2 * 288
     days = days_of(times, flow_rate=lambda _: 10.0, volume=lambda k: 3.0 if k != away else 3.0 * (35.5 * 12 + 1))
@@ -156,8 +156,8 @@ def steady(days: int, minutes: float = 15, used: float = 700.0) -> pd.DataFrame:
 @pytest.mark.parametrize(("share", "within"), [(0.1, 0.001), (0.3, 0.02)])
 def test_lost_readings_lose_no_water_in_the_balance(stack: Settings, database: Engine, share: float, within: float):
     readings = steady(9)
-    kept = np.random.default_rng(2).random(len(readings)) >= share
-    day = balanced(stack, database, readings[kept], 9, {"in": "inlet", "out": "consumption"})
+    remaining = np.random.default_rng(2).random(len(readings)) >= share
+    day = balanced(stack, database, readings[remaining], 9, {"in": "inlet", "out": "consumption"})
     assert day["total_input_volume"] == pytest.approx(WHOLE, rel=within)
     assert day["total_loss_volume"] == pytest.approx(164, abs=within * WHOLE)
     assert pd.isna(day["reason"])
@@ -175,8 +175,8 @@ def test_an_outage_is_filled_with_what_is_usual_at_its_hours(stack: Settings, da
     with database.begin() as connection:
         for name in ("computed_metrics", "ingestion_watermarks", "district_balances", "network_efficiency"):
             connection.exec_driver_sql(f"TRUNCATE water_infrastructure.{name}")
-    kept = readings[~(away & (readings["node_id"] == "in"))]
-    day = balanced(stack, database, kept, 37, {"in": "inlet", "out": "consumption"})
+    remaining = readings[~(away & (readings["node_id"] == "in"))]
+    day = balanced(stack, database, remaining, 37, {"in": "inlet", "out": "consumption"})
     assert day["total_input_volume"] == pytest.approx(whole["total_input_volume"], rel=0.01)
     assert day["estimated_share"] > 0
     assert day["coverage"] < 0.9

@@ -1,4 +1,4 @@
-"""Updates, restores and the way back, as the engine is asked for them. (What comes of it: ./scripts/test_stack.sh.)"""
+"""Updates, restores and the way back, as calls to the engine. (Their effect: ./scripts/test_stack.sh.)"""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def test_update_replaces_what_mounted_files_and_secrets_changed_and_nothing_else
     def refreshed() -> set[str]:
         (machine.fake / "asked").unlink(missing_ok=True)
         machine.run(["./scripts/update.sh", "--no-backup"])
-        asked = machine.asked()
-        assert any(line.endswith("up -d --no-deps setup") for line in asked)
+        calls = machine.calls()
+        assert any(line.endswith("up -d --no-deps setup") for line in calls)
         return {
             line.split()[-1] if "--force-recreate" in line else line.split("id-of-")[1].split()[0]
-            for line in asked
+            for line in calls
             if "--force-recreate" in line or line.endswith("start.sh reload")
         }
 
@@ -63,13 +63,13 @@ def test_update_tags_images_by_version_and_records_what_ran(machine: Machine):
     here = machine.git("rev-parse", "--short=12", "HEAD")
     machine.settings("API_IMAGE=registry.example:5000/water/api\n")
     machine.run(["./scripts/update.sh"])
-    asked = machine.asked()
-    kept = asked.index("tag sha256:0123456789abcdef abbanoa-processing:aaaaaaaaaaaa")
-    built = next(number for number, line in enumerate(asked) if f"--build-arg REVISION={here}" in line)
-    assert kept < built < asked.index(f"tag registry.example:5000/water/api registry.example:5000/water/api:{here}")
+    calls = machine.calls()
+    previous = calls.index("tag sha256:0123456789abcdef abbanoa-processing:aaaaaaaaaaaa")
+    built = next(number for number, line in enumerate(calls) if f"--build-arg REVISION={here}" in line)
+    assert previous < built < calls.index(f"tag registry.example:5000/water/api registry.example:5000/water/api:{here}")
     # Of the versions that we built, those that nobody goes back to.
-    assert [line for line in asked if line.startswith("rmi")][0] == "rmi abbanoa-processing:bbbbbbbbbbbb"
-    assert not any(line.endswith((":mine", ":latest")) for line in asked if line.startswith("rmi"))
+    assert [line for line in calls if line.startswith("rmi")][0] == "rmi abbanoa-processing:bbbbbbbbbbbb"
+    assert not any(line.endswith((":mine", ":latest")) for line in calls if line.startswith("rmi"))
     record = (machine.folder / ".update").read_text()
     assert "version=aaaaaaaaaaaa\n" in record
     assert "finished=yes\n" in record
@@ -105,17 +105,17 @@ def test_rollback_ends_on_the_old_version_with_the_old_data(machine: Machine):
     machine.run(["./scripts/rollback.sh", "--yes"])
     assert machine.git("rev-parse", "--short=12", "HEAD") == old
     assert (machine.folder / "nginx/nginx.conf").read_text() != "new"
-    asked = machine.asked()
+    calls = machine.calls()
 
     def place(part: str) -> int:
-        return next(number for number, line in enumerate(asked) if part in line)
+        return next(number for number, line in enumerate(calls) if part in line)
 
     beside, migrated = (
         place("pg_restore -U abbanoa_user -d abbanoa_processing_restoring"),
         place("run --rm --no-deps -T -e"),
     )
     assert beside < place(f"tag abbanoa-api:{old} abbanoa-api") < migrated < place("stop nginx")
-    assert "POSTGRES_DB=abbanoa_processing_restoring" in asked[migrated]
+    assert "POSTGRES_DB=abbanoa_processing_restoring" in calls[migrated]
     assert place("stop nginx") < place("RENAME TO") < place("start_background_workers") < place("up -d redis")
     assert not (machine.folder / ".update").exists()
     assert "No update is on record" in machine.run(["./scripts/rollback.sh", "--yes"], expect=1).stderr
@@ -129,12 +129,12 @@ def test_a_restore_that_fails_leaves_what_is_there(machine: Machine, failing: st
     done = machine.run(["./scripts/restore.sh", saved, "--yes"], expect=1)
     assert "out of space" in done.stderr
     assert "The database is as it was." in done.stderr
-    asked = "\n".join(machine.asked())
-    assert " stop " not in asked
-    assert "RENAME" not in asked
-    assert set(re.findall(r"-v name=(\S+)", asked)) <= {"abbanoa_processing_restoring", "abbanoa_processing"}
-    dropped = [line for line in machine.asked() if "-v name=abbanoa_processing " in f"{line} "]
-    assert all("ALLOW" in machine.asked()[machine.asked().index(line) + 1] for line in dropped)
+    calls = "\n".join(machine.calls())
+    assert " stop " not in calls
+    assert "RENAME" not in calls
+    assert set(re.findall(r"-v name=(\S+)", calls)) <= {"abbanoa_processing_restoring", "abbanoa_processing"}
+    dropped = [line for line in machine.calls() if "-v name=abbanoa_processing " in f"{line} "]
+    assert all("ALLOW" in machine.calls()[machine.calls().index(line) + 1] for line in dropped)
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -153,4 +153,4 @@ def test_a_restore_takes_a_folder_of_any_name_and_says_which_keys_it_revives(mac
     assert not (machine.folder / "hacked").exists()
     done = machine.run(["./scripts/restore.sh", "--yes", "--revoke-again", "--", path])
     assert "revoked again: k1" in done.stderr
-    assert any("ids=k1" in line for line in machine.asked())
+    assert any("ids=k1" in line for line in machine.calls())

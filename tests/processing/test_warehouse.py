@@ -92,7 +92,7 @@ def test_no_readings_is_an_empty_frame_with_all_columns(warehouse: Settings):
         ({"bigquery_rest_endpoint": "http://127.0.0.1:1", "bigquery_timeout_seconds": 2}, "did not answer"),
     ],
 )
-def test_what_is_wrong_is_said_in_a_sentence(warehouse: Settings, changed: dict, sentence: str):
+def test_what_is_wrong_is_explained_in_a_sentence(warehouse: Settings, changed: dict, sentence: str):
     with pytest.raises(WarehouseError, match=sentence):
         read(warehouse.model_copy(update=changed), ["n1"])
 
@@ -114,7 +114,7 @@ def test_each_refusal_has_its_sentence(refusal: Exception, sentence: str):
 
 
 @pytest.mark.parametrize("nothing", ["", "\n"])
-def test_missing_credentials_are_said_in_a_sentence(nothing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_missing_credentials_are_explained_in_a_sentence(nothing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     # Containers mount an empty file where there is none (a swarm, one with a line's end); then the environment's own
     # credentials are looked for.
     empty = tmp_path / "empty.json"
@@ -129,17 +129,17 @@ def test_missing_credentials_are_said_in_a_sentence(nothing: str, tmp_path: Path
         connect(Settings(bigquery_project_id="some-project", google_application_credentials="/nowhere.json"))
 
 
-def test_weather_is_the_hourly_mean_of_whatever_the_table_tells(stack: Settings):
+def test_weather_is_the_hourly_mean_of_whatever_the_table_has(stack: Settings):
     put(stack, readings_of(["n1"]))
     hours = pd.date_range(START, periods=6, freq="30min")
     settings = stack.model_copy(
         update={"bigquery_weather_table": "meteo", "bigquery_weather_columns": {"temperature": "t_air"}}
     )
     load_weather(settings, pd.DataFrame({"t_air": [1.0, 3, 5, 7, 9, np.nan], "wind": 1.0}, index=hours))
-    told = read_hourly_weather(connect(settings), settings, START, START + timedelta(hours=3))
-    assert told is not None
-    assert list(told.columns) == ["temperature"]
-    assert told["temperature"].tolist() == [2.0, 6.0, 9.0]
+    weather = read_hourly_weather(connect(settings), settings, START, START + timedelta(hours=3))
+    assert weather is not None
+    assert list(weather.columns) == ["temperature"]
+    assert weather["temperature"].tolist() == [2.0, 6.0, 9.0]
     assert read_hourly_weather(connect(stack), stack, START, START + timedelta(hours=3)) is None
     wrong = settings.model_copy(update={"bigquery_weather_columns": {"timestamp": "instant"}})
     with pytest.raises(WarehouseError, match="needs a column instant and any of temperature, rain, humidity; it has"):

@@ -1,4 +1,4 @@
-"""What the processing service concludes: anomalies, data quality, predictions, alerts; what people say of anomalies."""
+"""What the processing service concludes: anomalies and people's notes on them, data quality, predictions, alerts."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ async def acknowledge(anomaly_id: UUID, request: Request, remark: Remark | None 
 async def resolve(anomaly_id: UUID, request: Request, verdict: Verdict | None = None) -> Response:
     """Says that the event is over, though its signal may not be back to normal. Needs the scope write.
 
-    The same trouble is not told again while it lasts, and its hours count as normal from then on.
+    The same trouble is not reported again while it lasts, and its hours count as normal from then on.
     """
     verdict = verdict or Verdict()
     arguments = (anomaly_id, now_of(request), who(request), verdict.note, verdict.is_confirmed)

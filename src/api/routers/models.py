@@ -1,4 +1,4 @@
-"""Models: which there are, how they do, what was decided and asked of them; and the set-points they recommend."""
+"""Models: which there are, how they do, decisions and requests about them; and the set-points they recommend."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def models(
 async def model_requests(
     request: Request, limit: Annotated[int, Query(ge=1, le=1000)] = 100, cursor: Cursor = None
 ) -> Response:
-    """What people have asked of models and what became of it, newest first."""
+    """Requests about models and what became of them, newest first."""
     rows, more = await page(database_of(request), queries_models.MODEL_REQUESTS, *event_from(cursor), limit=limit)
     return as_json(rows, next_after(request, rows, "requested_at", "request_id") if more else None)
 
@@ -77,7 +77,7 @@ async def _request_of_model(request: Request, action: str, model_id: UUID, remar
 async def _request_written(
     request: Request, action: str, model_type: str, scope: str | None, model_id: UUID | None, note: str | None
 ) -> Response:
-    """Writes the request down; one that says the same and is not decided yet stands for it."""
+    """Stores the request; an equal one that is not decided yet stands for it."""
     async with writing(request) as connection:
         await connection.execute(queries_models.ONE_REQUEST_AT_A_TIME)
         same = action, model_type, scope, model_id

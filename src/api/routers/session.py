@@ -55,7 +55,7 @@ async def open_session(request: Request, wanted: SessionRequest | None = None) -
     answer.set_cookie(
         session_cookie(request.url.scheme),
         token.text,
-        # The session ends when the server says so; the cookie outlives every renewal.
+        # The server decides when the session ends; the cookie outlives every renewal.
         max_age=int(longest.total_seconds()),
         httponly=True,
         secure=request.url.scheme == "https",

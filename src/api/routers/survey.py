@@ -33,7 +33,7 @@ async def survey(
     if more_nodes or more_districts:
         last_node = nodes[-1]["node_id"] if nodes else after_node
         last_district = districts[-1]["district_id"] if districts else after_district
-        # Names may hold whatever would part them: how long the first is tells where the second begins.
+        # Names may hold whatever would part them: the length of the first shows where the second begins.
         more = next_link(request, cursor_of(str(len(last_node)), last_node + last_district))
     surveyed_at = await database.fetchval(queries.SURVEYED_AT)
     return as_json({"surveyed_at": surveyed_at, "nodes": nodes, "districts": districts}, more)

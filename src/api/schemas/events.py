@@ -1,4 +1,4 @@
-"""Events, what people say of them, and alerts."""
+"""Events, what people record about them, and alerts."""
 
 from __future__ import annotations
 

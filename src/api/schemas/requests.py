@@ -1,4 +1,4 @@
-"""What people ask of models."""
+"""Requests about models."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Text = Annotated[str, AfterValidator(storable)]
 
 
 class ModelRemark(BaseModel):
-    """Why it is asked: kept with the decision."""
+    """Why it is requested: stored with the decision."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -29,7 +29,7 @@ from src.domain.service_life import Lives, in_service
 UNRULY = 0.6
 # Of one that is expected to be below this share of its mean in most hours of the week there is no inflow to speak of.
 IDLE = 0.05
-# What explains a deviation from the pattern, so that it is not told twice.
+# What explains a deviation from the pattern, so that it is not reported twice.
 _EXPLAINS = (
     *leaks.LEAKS, "flat_line", "spikes", "jump", "negative_flow", "out_of_range", "clock_jump",
 )  # fmt: skip
@@ -62,7 +62,7 @@ class Circumstances:
 
 @dataclass(frozen=True)
 class Detected:
-    """`findings`, which become events; and what each multivariate detector, by its model, says, active or not."""
+    """`findings`, which become events; and what each multivariate detector finds, by its model, active or not."""
 
     findings: list[Finding]
     alarms: dict[str, list[Finding]]
@@ -81,8 +81,8 @@ def references(signals: Signals, habits: Habits) -> Floats:
     mean = pd.Series(habits.mean, listed.index)
     of_district = mean[is_inlet & (listed["role"] == "inlet")].groupby(district).sum()
     inflow = district.map(of_district).astype("float64")
-    told_by = pd.Series(habits.is_known, listed.index)
-    by_inflow = set(district[(measurement == INFLOW) & told_by].dropna())
+    is_known = pd.Series(habits.is_known, listed.index)
+    by_inflow = set(district[(measurement == INFLOW) & is_known].dropna())
     reference = pd.Series(np.nan, listed.index)
     reference[measurement == LOSS] = inflow
     reference[measurement == INFLOW] = inflow
@@ -119,7 +119,7 @@ def detect(
     deviation = (habits.unexplained(signals.mean, cells) if unexplained is None else unexplained) * spread
     watched, unfit = limits.fitted(circumstances.limits, habits)
     since = signals.hours[min(LEAD_HOURS, len(signals.hours) - 1)].to_pydatetime()
-    told: list[Finding] = [
+    specific: list[Finding] = [
         *circumstances.of_network,
         *limits.beyond_limits(signals, watched),
         *limits.unfit_limits(signals, habits, circumstances.limits, unfit, since),
@@ -129,7 +129,7 @@ def detect(
         *sensor_faults.rejected(signals, circumstances.rejections),
         *household.continuous_flow(signals, habits),
     ]
-    faulty = _with_balances(_covered(signals, told), signals)
+    faulty = _with_balances(_covered(signals, specific), signals)
     sound = np.where(faulty, np.nan, deviation)
     # What comes and goes at its hour, as irrigation does, is no step.
     is_use = habits.comes_back(signals.mean - habits.expected[:, cells].T, cells) | is_back(sound, spread)
@@ -138,22 +138,22 @@ def detect(
     reference = references(signals, habits)
     seen = leak_events.LeakContext(signals, cells, habits, lasting, reference)
     found, levels = leaks_beside_works(seen, judged_from, known_leaks, circumstances.works)
-    told += found
+    specific += found
     deviation, sound = (from_new_levels(values, signals, levels) for values in (deviation, sound))
-    # Nor does it move the level that other hours are compared with, of which calm hours say most.
+    # Nor does it move the level that other hours are compared with; calm hours weigh most in it.
     calm = np.minimum((np.median(habits.spread, axis=1) / spread) ** 2, 1.0)
     level = level_of(np.where(comes_and_goes(sound, spread), np.nan, sound), calm)
     off_pattern = list(pattern.off_pattern(signals, cells, habits, deviation, level))
-    told = [f for f in told if not _is_edge(f, off_pattern) and repeated_use(f, off_pattern) is None]
-    unusual = [finding for finding in off_pattern if explanation_of(finding, told) is None]
+    specific = [f for f in specific if not _is_edge(f, off_pattern) and repeated_use(f, off_pattern) is None]
+    unusual = [finding for finding in off_pattern if explanation_of(finding, specific) is None]
     scaled = sound / spread
-    findings = [_confirmed(finding, signals, scaled) for finding in told] + unusual
+    findings = [_confirmed(finding, signals, scaled) for finding in specific] + unusual
     findings = [_placed(finding, signals, scaled, circumstances.places) for finding in findings]
     known = np.where(habits.is_known, scaled, np.nan)
     alarms: dict[str, list[Finding]] = {}
     for detector in circumstances.detectors:
-        said = unusual_together(signals, known, detector)
-        alarms[detector.model_id] = list(beside_others(said, detector.district_id, findings, known_leaks, signals))
+        raised = unusual_together(signals, known, detector)
+        alarms[detector.model_id] = list(beside_others(raised, detector.district_id, findings, known_leaks, signals))
     active = [detector.model_id for detector in circumstances.detectors if detector.is_active]
     findings += [alarm for model in active for alarm in worth_an_event(alarms[model])]
     return Detected(in_service(findings, circumstances.lives), alarms)
@@ -178,7 +178,7 @@ def _covered(signals: Signals, findings: Iterable[Finding]) -> Flags:
 
 
 def _with_balances(faulty: Flags, signals: Signals) -> Flags:
-    """The same, with what districts' balances say while one of the meters that they are made of is at fault."""
+    """The same, with the signals of districts' balances while one of the meters that they are made of is at fault."""
     listed = signals.listed
     measures = listed["measurement"] == "flow_rate"
     covered = faulty.copy()
@@ -191,8 +191,8 @@ def _with_balances(faulty: Flags, signals: Signals) -> Flags:
 
 
 def _while_loss_is_unknown(deviation: Floats, signals: Signals, habits: Habits, known_leaks: Sequence[Leak]) -> Floats:
-    """The same, without a district's inflow in the hours in which its loss is known, which tells leaks sooner; in the
-    others less the leaks that the loss has told."""
+    """The same, without a district's inflow in the hours in which its loss is known, which shows leaks sooner; in the
+    others less the leaks that were found in the loss."""
     listed = signals.listed
     is_inlet = (listed["measurement"] == "flow_rate") & (listed["role"] == "inlet")
     of_inflow = is_inlet | (listed["measurement"] == INFLOW)
@@ -209,7 +209,7 @@ def _while_loss_is_unknown(deviation: Floats, signals: Signals, habits: Habits, 
 
 
 def explanation_of(finding: Finding, others: Iterable[Finding]) -> Finding | None:
-    """The finding of the same signal that says better what an unusual one is about."""
+    """The finding of the same signal that explains an unusual one better."""
     if finding.method != "pattern":
         return None
     candidates = (
@@ -262,7 +262,7 @@ def _placed(finding: Finding, signals: Signals, scaled: Floats, places: Places) 
 
 
 def _confirmed(finding: Finding, signals: Signals, scaled: Floats) -> Finding:
-    """A burst whose district's pressure fell with it is told with that, one step more severe."""
+    """A burst whose district's pressure fell with it mentions that, and is one step more severe."""
     if finding.anomaly_type != leaks.BURST:
         return finding
     listed = signals.listed

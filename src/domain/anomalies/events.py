@@ -99,7 +99,7 @@ def runs(
         flags: rows × columns.
         is_normal: rows × columns; what neither is flagged nor normal (nothing was measured) ends nothing.
         quiet_hours: as many normal rows end a run (hysteresis).
-        least_hours: runs with fewer flagged rows are not worth telling.
+        least_hours: runs with fewer flagged rows are not worth reporting.
         back_within: what comes back after fewer normal rows than this is the same run.
         same_hour: so is what begins at about the same hour of a day within the week after; rows are hours then.
     """

@@ -16,7 +16,7 @@ BAND_SPREADS = 1.96
 def expected_of(signals: Signals, cells: Integers, habits: Habits, first: int) -> pd.DataFrame:
     """The usual flow of each hour and signal, and the usual swing around it; whether or not something was measured.
 
-    Peers and the recent level, by which detectors tell what is unusual, are left out: they know the hour itself.
+    Peers and the recent level, by which detectors find what is unusual, are left out: they know the hour itself.
 
     Args:
         cells: the cell of the week of each hour.

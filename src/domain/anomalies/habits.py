@@ -1,4 +1,4 @@
-"""What is normal for each signal: by hour of the week, by its peers, by its own noise; as it is kept and used.
+"""What is normal for each signal: by hour of the week, by its peers, by its own noise; as it is stored and used.
 
 How it is learned, see `profile` (each signal by itself) and `relatives` (with its peers).
 """
@@ -26,21 +26,21 @@ USUAL_TIMES = 3
 ZERO_IS_USUAL = 0.05
 # What is over within so many hours comes and goes.
 SHORT_HOURS = 12
-# Spreads of a signal beyond which a deviation says no more.
+# A deviation beyond so many spreads of its signal counts as so many.
 CLIP = 5.0
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What is usual of signals, each by itself, in their order (first axis); in the signals' own units unless said
-    otherwise.
+    """What is usual of signals, each by itself, in their order (first axis); in the signals' own units unless
+    otherwise stated.
 
     `history` hours of data it was learned from; `mean`; `expected` by cell of the week (n × 72); `swing` by local hour
     (n × 24), the spread around it; `flat_hours`, the longest usual run without any change; `silent_hours`, the longest
     gap that happened `USUAL_TIMES` times; `change` and `spike`, the largest usual ones; `usual_low` and `usual_high`,
     what hourly means went beyond on `USUAL_DAYS` days that lie `USUAL_SPAN` days apart, whatever events lay over them;
     `unrest`, how far all but 2 % of hours lie from what was expected, as a share of the mean; `step`, in which the
-    sensor's readings go up and down (0: too fine to tell); `zeros`, the share of hours in which nothing flowed for a
+    sensor's readings go up and down (0: too fine to see); `zeros`, the share of hours in which nothing flowed for a
     time, and `busy_hours`, the longest run without such an hour; `recurs` by local hour (n × 24), how often it was far
     above what is expected then, for a short time (0: fewer than `USUAL_TIMES`). Spreads are robust standard deviations.
     """
@@ -98,30 +98,32 @@ class Habits(Figures):
         """What neither the hour of the week nor the peers explain: hours × signals, in spreads, unclipped."""
         deviation = values - self.expected[:, cells].T
         hour = cells % 24
-        own = without_peers(deviation, self.swing[:, hour].T, self.peers, self.weights)
-        return np.asarray(own / self.spread[:, hour].T)
+        remaining = without_peers(deviation, self.swing[:, hour].T, self.peers, self.weights)
+        return np.asarray(remaining / self.spread[:, hour].T)
 
     def of(self, columns: Integers | Flags) -> Habits:
         """Those of some signals, which then have no peers."""
-        own = {field.name: getattr(self, field.name)[columns] for field in fields(self)}
-        own["weights"] = np.zeros_like(own["weights"])
-        return Habits(**own)
+        selected = {field.name: getattr(self, field.name)[columns] for field in fields(self)}
+        selected["weights"] = np.zeros_like(selected["weights"])
+        return Habits(**selected)
 
     def described(self, keys: list[str]) -> list[dict[str, Any]]:
         """One JSON-like description per signal; `keys` names the signals that `peers` are places among."""
-        told = []
+        descriptions = []
         for n in range(len(self.history)):
-            own: dict[str, Any] = {}
+            description: dict[str, Any] = {}
             for field in fields(self):
                 values = getattr(self, field.name)[n]
                 if field.name == "peers":
-                    own["peers"] = {keys[p]: float(w) for p, w in zip(values, self.weights[n], strict=True) if w}
+                    description["peers"] = {
+                        keys[p]: float(w) for p, w in zip(values, self.weights[n], strict=True) if w
+                    }
                 elif field.name == "weights":
                     continue
                 elif np.isfinite(values).all():
-                    own[field.name] = plain(values)
-            told.append(own)
-        return told
+                    description[field.name] = plain(values)
+            descriptions.append(description)
+        return descriptions
 
 
 def plain(values: Any) -> Any:
@@ -132,7 +134,7 @@ def plain(values: Any) -> Any:
 _SHAPES = {"expected": CELLS, "swing": 24, "spread": 24, "recurs": 24, "memory": ORDER, "weights": PEERS}
 
 
-def habits_from(told: Sequence[Mapping[str, Any] | None], keys: list[str]) -> Habits:
+def habits_from(descriptions: Sequence[Mapping[str, Any] | None], keys: list[str]) -> Habits:
     """The inverse of `Habits.described`; None for a signal of which nothing is known, which then has no history."""
     count = len(keys)
     place = {key: n for n, key in enumerate(keys)}
@@ -144,8 +146,8 @@ def habits_from(told: Sequence[Mapping[str, Any] | None], keys: list[str]) -> Ha
     arrays["history"] = np.zeros(count)
     arrays["weights"][:] = 0.0
     peers = np.zeros((count, PEERS), dtype=np.int64)
-    for n, own in enumerate(told):
-        for name, value in (own or {}).items():
+    for n, description in enumerate(descriptions):
+        for name, value in (description or {}).items():
             if name == "peers":
                 known = [(place[peer], weight) for peer, weight in value.items() if peer in place]
                 for rank, (peer, weight) in enumerate(known):

@@ -32,7 +32,7 @@ _FELL, _TOGETHER, _LEFT, _MOVES = 4.0, 3.0, 0.35, 0.1
 def kinds_of(
     above: Floats, usual: Floats, cells: Integers, habits: Habits, column: int
 ) -> dict[LeakKind, float] | None:
-    """The probability of each kind of rise from the hours since it began; None while the shape tells nothing.
+    """The probability of each kind of rise from the hours since it began; None while the shape does not show it.
 
     Args:
         above: flow above the level before the rise, by hour since it began (L/s; NaN where unknown).

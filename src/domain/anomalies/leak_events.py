@@ -18,11 +18,11 @@ from src.domain.anomalies.shift import LEVEL_HALF_LIFE, variance_of_hours
 from src.domain.anomalies.signals import HOUR, INFLOW, LOSS, Floats, Integers, Signals
 from src.vocabulary import LeakKind, Severity
 
-# What is so unlikely to be a leak is none to get up for; in a rise's first hours nothing tells what it is.
+# What is so unlikely to be a leak is none to get up for; in a rise's first hours nothing shows what it is.
 _NO_LEAK = 0.2
 # From this share of the mean inflow on, and from this many days' inflow lost on, it is a matter for now.
 _CRITICAL_SHARE, _WARNING_SHARE, _CRITICAL_DAYS = 0.2, 0.08, 0.5
-# A repair that failed so soon after did not hold; nights of so many days tell what flowed before.
+# A repair that failed so soon after did not hold; nights of so many days show what flowed before.
 _SOON, _NIGHTS = timedelta(days=14), 7
 # Then it is learned as usual, and what is above that has another shape.
 LEARNED_AFTER = timedelta(days=14)
@@ -190,7 +190,7 @@ def _kinds(
 
 
 def _is_usually_shut(rows: slice, column: int, seen: LeakContext) -> bool:
-    """Whether next to nothing is expected in these hours, as where supply is rationed: that tells no shape."""
+    """Whether next to nothing is expected in these hours, as where supply is rationed: that has no shape."""
     expected = seen.habits.expected[column][seen.cells[rows]]
     return bool(np.nanmax(expected) <= SHUT * abs(seen.habits.mean[column])) if np.isfinite(expected).any() else False
 

@@ -47,7 +47,7 @@ SLOW_GROWTH = 1.4
 @dataclass(frozen=True)
 class Leak:
     """A leak that was found: `level_before` and `size` in L/s above what is expected; `end` when it was over, and
-    `settled` when that became certain; `is_closed` whether somebody has said that it is dealt with; `kinds` what it was
+    `settled` when that became certain; `is_closed` whether somebody has declared it dealt with; `kinds` what it was
     taken for when it was last looked at."""
 
     node_id: str
@@ -78,7 +78,7 @@ def leaks(
         deviation: hours × signals, what habits do not explain, L/s.
         reference: the mean inflow (L/s) a step of each signal is compared with; NaN where the signal is none whose
             growth means a leak.
-        judged_from: earlier hours are context; what they told is in `known`.
+        judged_from: earlier hours are context; what was found in them is in `known`.
         known: leaks that were found before, also those that were over by then.
     """
     columns = [int(n) for n in np.flatnonzero(np.isfinite(reference) & habits.is_known)]
@@ -89,18 +89,18 @@ def leaks(
     of_key: dict[tuple[str, str], list[Leak]] = {}
     for leak in known:
         of_key.setdefault((leak.node_id, leak.measurement), []).append(leak)
-    own = {column: of_key.get(keys[column], []) for column in columns}
-    settled = {c: [leak for leak in own[c] if leak.settled and leak.settled <= judged_from] for c in columns}
+    known_of = {column: of_key.get(keys[column], []) for column in columns}
+    settled = {c: [leak for leak in known_of[c] if leak.settled and leak.settled <= judged_from] for c in columns}
     usable = deviation.copy()
     for column in columns:
         _set_aside(usable[:, column], signals.hours, settled[column])
     smallest = np.where(signals.listed["measurement"] == LOSS, _LOSS_IS_SHARPER, 1.0) * reference
     needs = np.where(signals.listed["measurement"] == INFLOW, _INFLOW_NEEDS, 1.0)
-    kept = habits.of(np.array(columns))
-    search = _Search(usable[:, columns], cells, kept, smallest[columns], needs[columns], first)
-    noise = variance_of_hours(kept)
+    column_habits = habits.of(np.array(columns))
+    search = _Search(usable[:, columns], cells, column_habits, smallest[columns], needs[columns], first)
+    noise = variance_of_hours(column_habits)
     for place, column in enumerate(columns):
-        going = [replace(leak, end=None, settled=None) for leak in own[column] if leak not in settled[column]]
+        going = [replace(leak, end=None, settled=None) for leak in known_of[column] if leak not in settled[column]]
         if not going and not search.found_any(place):
             continue
         series = _Series(signals.hours, deviation[:, column], float(noise[place]), *keys[column])
@@ -138,7 +138,7 @@ class _Series:
     measurement: str
 
     def is_below(self, level: float, begin: int, row: int) -> bool:
-        """Whether the last hours that are known, up to a row, all say that averages since `begin` are below a level."""
+        """Whether in all of the last known hours up to a row the average since `begin` is below a level."""
         known = np.flatnonzero(np.isfinite(self.deviation[begin : row + 1])) + begin
         if len(known) < AVERAGE_HOURS[0] // 2 + QUIET_HOURS:
             return False
@@ -193,7 +193,7 @@ class _Search:
         moved = shifts(self._usable[:, places], self._cells, self._habits.of(places), first)
         with np.errstate(invalid="ignore"):
             smallest = np.array(SMALLEST)[:, None, None] * self._smallest[places]
-            # A few hours say nothing of less than a meter's step.
+            # A few hours cannot show less than a meter's step.
             young = np.array(AGES)[:, None, None] < ABRUPT_HOURS
             smallest = np.where(young, np.fmax(smallest, self._habits.step[places]), smallest)
             wanted = moved.size > smallest
@@ -207,7 +207,7 @@ def _follow(
     series: _Series, search: _Search, place: int, going: list[Leak], over: Sequence[Leak], first: int
 ) -> Iterator[Leak]:
     """Goes through the hours: leaks end, come back, and new ones are found. Those that were over before, and stay so,
-    are not told again."""
+    are not reported again."""
     before, over = set(over), list(over)
     if going:
         search.beside(going, series.hours, place, first)
@@ -222,7 +222,7 @@ def _follow(
                 search.beside(going, series.hours, place, row)
         longest = ON_TOP_HOURS if going else max(AGES)
         if over:
-            # Of the hours of a leak that is over, everything has been said.
+            # The hours of a leak that is over have been judged for good.
             longest = min(longest, int((now - max(leak.end for leak in over if leak.end)) / HOUR) - 1)
         steps = search.steps(row, place, longest)
         found = next(filter(None, (_found(series, step, row, going, over) for step in steps)), None)

@@ -40,7 +40,7 @@ def leaks_beside_works(
     """As of `leaks.leaks`, as events, with the works that may explain a step; and the new levels, known and found now.
 
     Args:
-        calendar: a step that one of its works explains as a new level is told once, and moves the level from then on.
+        calendar: a step that one of its works explains as a new level is reported once and moves the level after it.
     """
     levels = [
         Level(leak.node_id, leak.measurement, leak.begin) for leak in known if calendar.moves_level(leak) is not None

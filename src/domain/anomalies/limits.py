@@ -53,19 +53,19 @@ SERVICE_PRESSURE = Limits(low=2.5, high=7.0, emergency_low=1.5, emergency_high=9
 def limits_of(measurement: str, role: str | None, metadata: Mapping[str, Any]) -> Limits:
     """The limits of a node's measurement: `limits` in its metadata, by measurement, over the service pressure.
 
-    Whatever is no number counts as not said.
+    Whatever is not a number counts as not stated.
     """
     default = SERVICE_PRESSURE if measurement == "pressure" and role != "storage" else Limits()
-    own = metadata.get("limits")
-    own = own.get(measurement) if isinstance(own, Mapping) else None
-    if not isinstance(own, Mapping):
+    configured = metadata.get("limits")
+    configured = configured.get(measurement) if isinstance(configured, Mapping) else None
+    if not isinstance(configured, Mapping):
         return default
     edges: dict[str, float | None] = {name: getattr(default, name) for name in EDGES}
     stated = {
         name: value
         for name in EDGES
-        if name in own
-        and ((value := own[name]) is None or isinstance(value, int | float) and not isinstance(value, bool))
+        if name in configured
+        and ((value := configured[name]) is None or isinstance(value, int | float) and not isinstance(value, bool))
     }
     edges |= {name: None if value is None else float(value) for name, value in stated.items()}
     return Limits(**edges, is_stated=bool(stated))
@@ -73,7 +73,7 @@ def limits_of(measurement: str, role: str | None, metadata: Mapping[str, Any]) -
 
 def fitted(limits: list[Limits], habits: Habits) -> tuple[list[Limits], list[tuple[str, ...]]]:
     """Limits of service where a point's ordinary operation keeps them; where it crosses one, the edge of what is usual
-    there instead, so that only what goes beyond that is told.
+    there instead, so that only what goes beyond that is reported.
 
     Limits that were set for a node hold as they are.
 
@@ -116,11 +116,11 @@ class Band:
 def unfit_limits(
     signals: Signals, habits: Habits, limits: list[Limits], unfit: list[tuple[str, ...]], since: datetime
 ) -> Iterator[Finding]:
-    """One event for each point whose ordinary operation crosses limits of service: they say nothing there.
+    """One event for each point whose ordinary operation crosses limits of service: they are useless there.
 
     Args:
         limits: those of service, aligned with the signals as are the names in `unfit`.
-        since: when the habits began to hold that say so.
+        since: when the habits that show this began to hold.
     """
     for column in (n for n, names in enumerate(unfit) if names):
         signal = signals.listed.iloc[column]
@@ -152,9 +152,9 @@ def beyond_limits(signals: Signals, limits: list[Limits]) -> Iterator[Finding]:
         return np.array([np.nan if (v := getattr(limit, name)) is None else v for limit in limits], dtype=np.float64)
 
     with np.errstate(invalid="ignore"):
-        for side, sign, told in (("low", -1.0, signals.low), ("high", 1.0, signals.high)):
+        for side, sign, reached in (("low", -1.0, signals.low), ("high", 1.0, signals.high)):
             # Of hours long ago only means are at hand.
-            extreme = np.where(np.isfinite(told), told, signals.mean)
+            extreme = np.where(np.isfinite(reached), reached, signals.mean)
             limit, emergency = edge(side), edge(f"emergency_{side}")
             is_alert = sign * signals.mean > sign * limit
             is_emergency = sign * extreme > sign * emergency
@@ -162,8 +162,8 @@ def beyond_limits(signals: Signals, limits: list[Limits]) -> Iterator[Finding]:
             found = runs(flags, np.isfinite(signals.mean), QUIET_HOURS, back_within=BACK_WITHIN, same_hour=True)
             for run in (part for whole in found for part in _where_worse(whole, is_emergency[:, whole.column])):
                 rows = slice(run.first, run.last + 1)
-                own = extreme[rows, run.column]
-                worst = float(np.nanmin(own) if sign < 0 else np.nanmax(own))
+                values = extreme[rows, run.column]
+                worst = float(np.nanmin(values) if sign < 0 else np.nanmax(values))
                 critical = bool(is_emergency[rows, run.column].any())
                 crossed = limits[run.column]
                 passed = getattr(crossed, f"emergency_{side}" if critical else side)

@@ -20,7 +20,7 @@ from src.domain.anomalies.signals import Flags, Floats
 
 # The weight of the newest hour: half of what is judged is younger than two hours.
 SMOOTHING = 0.3
-# Deviations beyond so many spreads say no more.
+# Deviations beyond so many spreads count as so many.
 CLIP = 6.0
 # With less of an average's weight on hours that were measured, the signal is silent.
 _FADED = 0.5
@@ -78,13 +78,13 @@ def smoothed_of(deviations: Floats) -> Floats:
 def completed(off: Floats, silent: Flags, precision: Floats) -> Floats:
     """Deviations of hours × signals with what the others let expect of the silent ones (the normal distribution's
     conditional mean), so that T² of all is T² of those that were measured (Schur complement)."""
-    told = np.array(off)
+    full = np.array(off)
     for pattern in np.unique(silent[silent.any(axis=1)], axis=0):
         hours = np.flatnonzero((silent == pattern).all(axis=1))
-        measured = told[np.ix_(hours, np.flatnonzero(~pattern))]
+        measured = full[np.ix_(hours, np.flatnonzero(~pattern))]
         drawn = measured @ precision[np.ix_(~pattern, pattern)]
-        told[np.ix_(hours, np.flatnonzero(pattern))] = -np.linalg.solve(precision[np.ix_(pattern, pattern)], drawn.T).T
-    return told
+        full[np.ix_(hours, np.flatnonzero(pattern))] = -np.linalg.solve(precision[np.ix_(pattern, pattern)], drawn.T).T
+    return full
 
 
 def is_silent(deviations: Floats) -> Flags:

@@ -45,9 +45,9 @@ def off_pattern(
                 flags &= ~((signals.mean == 0) & (habits.zeros >= ZERO_IS_USUAL))
             for run in runs(flags, np.isfinite(scaled), QUIET_HOURS, LEAST_HOURS, BACK_WITHIN, same_hour=True):
                 rows = slice(run.first, run.last + 1)
-                own = np.where(flags[rows, run.column], sign * scaled[rows, run.column], np.nan)
-                worst = run.first + int(np.nanargmax(own))
-                times = float(np.nanmax(own) / limit[run.column])
+                beyond = np.where(flags[rows, run.column], sign * scaled[rows, run.column], np.nan)
+                worst = run.first + int(np.nanargmax(beyond))
+                times = float(np.nanmax(beyond) / limit[run.column])
                 lasted = sum(run.lengths)
                 begin, detected, end = span_of(run, signals.hours)
                 signal = signals.listed.iloc[run.column]
@@ -68,7 +68,7 @@ def off_pattern(
                         "explanation": f"{'much higher' if sign > 0 else 'much lower'} than at this hour of the week"
                         + _repeated(run, cells),
                         "worst_hour": signals.hours[worst].isoformat(),
-                        "spreads": float(np.nanmax(own)),
+                        "spreads": float(np.nanmax(beyond)),
                         "usual_spreads": float(habits.tail[run.column]),
                         "hours_beyond": int(flags[rows, run.column].sum()),
                         "times": run.times,

@@ -97,7 +97,7 @@ def joined(profiles: Sequence[Profile]) -> Profile:
 
 
 def least_spread(mean: Floats, step: Floats) -> Floats:
-    """The least spread of each signal, as a column: what a meter cannot tell apart."""
+    """The least spread of each signal, as a column: differences that a meter cannot resolve."""
     coarse = _ROUNDING * np.nan_to_num(step)
     return np.asarray(np.maximum(np.maximum(np.abs(mean) * _LEAST_SPREAD, coarse), 1e-6)[:, None])
 
@@ -221,9 +221,9 @@ def _by_cell(values: Floats, cells: Integers) -> Floats:
         of_hour = cells % 24 == hour
         any_day = median(values[of_hour])
         for kind in range(CELLS // 24):
-            own = values[cells == kind * 24 + hour]
-            enough = np.isfinite(own).sum(axis=0) >= 3
-            by_cell[:, kind * 24 + hour] = np.where(enough, median(own), any_day)
+            of_cell = values[cells == kind * 24 + hour]
+            enough = np.isfinite(of_cell).sum(axis=0) >= 3
+            by_cell[:, kind * 24 + hour] = np.where(enough, median(of_cell), any_day)
     return by_cell
 
 
@@ -231,8 +231,8 @@ def spread_by_hour(deviation: Floats, hour: Integers) -> Floats:
     """Robust standard deviations (1.4826 × MAD) by local hour, each smoothed with its neighbours."""
     spread = np.full((deviation.shape[1], 24), np.nan)
     for h in range(24):
-        own = deviation[hour == h]
-        spread[:, h] = 1.4826 * median(np.abs(own - median(own)))
+        of_hour = deviation[hour == h]
+        spread[:, h] = 1.4826 * median(np.abs(of_hour - median(of_hour)))
     overall = median(spread.T)[:, None]
     spread = np.where(np.isfinite(spread), spread, overall)
     return np.asarray((np.roll(spread, 1, axis=1) + 2 * spread + np.roll(spread, -1, axis=1)) / 4)

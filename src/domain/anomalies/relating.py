@@ -31,7 +31,7 @@ WEEK = 7 * DAY
 ENOUGH_HOURS, ENOUGH_MEASURED = 28 * DAY, 0.7
 # Of fewer signals there are no relations.
 FEWEST_SIGNALS = 2
-# Days whose farthest hours are known, at least, to tell how far they reach.
+# Days whose farthest hours are known, at least, to know how far they reach.
 ENOUGH_DAYS = 14
 # As many days make a cell of the week have an expected value of its own, see `profile`.
 _ENOUGH_FOR_CELL = 3
@@ -44,7 +44,7 @@ def relations(keys: list[str], deviations: Floats, is_usable: Flags, cells: Inte
         keys: names of the signals.
         deviations: hours × signals, what habits that were learned from these same hours do not explain, in spreads.
         is_usable: hours × signals; hours over which an event lies teach nothing.
-        cells: by hour, the cell of the week (see `signals.cells_of`) by which the habits tell hours apart.
+        cells: by hour, the cell of the week (see `signals.cells_of`) by which the habits distinguish hours.
 
     Returns:
         Relations whose limit hours to come exceed by the alarm rule `BUDGET` times a month.
@@ -58,7 +58,7 @@ def relations(keys: list[str], deviations: Floats, is_usable: Flags, cells: Inte
     chosen = np.flatnonzero(whole.mean(axis=0) >= ENOUGH_MEASURED) if len(clean) else np.empty(0, dtype=np.int64)
     if len(chosen) < FEWEST_SIGNALS or len(clean) < ENOUGH_HOURS:
         return None
-    # An hour in which much was set aside tells of the holes, not of the signals; nor do the averages' first ones.
+    # An hour in which much was set aside shows the holes, not the signals; the averages' first hours do not either.
     teaches = whole[:, chosen].mean(axis=1) >= ENOUGH_MEASURED
     teaches[:DAY] = False
     if teaches.sum() < ENOUGH_HOURS // 2:

@@ -60,7 +60,7 @@ class Relatives:
             spread_by_hour(unexplained, hour), least_spread(profile.mean[columns], profile.step[columns])
         )
         scaled = unexplained / spread[:, hour].T
-        # Hours in which a signal always stands still, as while supply is shut, say nothing of its noise.
+        # Hours in which a signal always stands still, as while supply is shut, show nothing of its noise.
         still = (profile.swing[columns] <= least_spread(profile.mean[columns], profile.step[columns])) & (
             profile.step[columns] == 0
         )[:, None]

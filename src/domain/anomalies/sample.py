@@ -28,7 +28,7 @@ class Sample:
 
     Attributes:
         listed: node_id, measurement, district_id, role of each signal, also of those that have measured nothing yet.
-        described: what is usual of each, as `Profile.described` says it.
+        described: what is usual of each, as `Profile.described` returns it.
     """
 
     listed: pd.DataFrame

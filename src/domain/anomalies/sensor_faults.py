@@ -13,8 +13,8 @@ from src.domain.anomalies.profile import is_flat
 from src.domain.anomalies.signals import INFLOW, LOSS, Flags, Floats, Signals
 from src.vocabulary import AnomalyType, Severity
 
-# A flat line: longer than so many times the longest usual one; at least so many hours, and so many while learning. Of
-# signals that are flat for days nothing can be said.
+# A flat line: longer than so many times the longest usual one; at least so many hours, and so many while learning.
+# Signals that are usually flat for days are not judged.
 FLAT_TIMES, FLAT_HOURS, FLAT_HOURS_UNKNOWN, FLAT_HOURS_AT_MOST = 2.0, 4, 24, 3 * 24
 # A silence: longer than the usual ones, by so many hours; at least so many of the node's own intervals.
 SILENT_HOURS, SILENT_CADENCES = 2, 3
@@ -26,12 +26,12 @@ EVERY_NODE = "*"
 SPIKE_TIMES, CHANGE_TIMES, SPREADS, SPIKE_TIMES_MEAN = 3.0, 4.0, 8.0, 2.0
 # Spikes or steps for so many hours are no accident.
 _LASTING_HOURS = 4
-# So many sensors of a district that swing in the same hour tell of the water.
+# Where so many sensors of a district swing in the same hour, it is the water.
 TRANSIENT_SENSORS = 3
 # Rejected readings are a fault where they are this share of an hour's.
 REJECTED_SHARE = 0.25
 _QUIET_HOURS = {"flat_line": 6, "silent": 1, "spikes": 6, "jump": 6, "negative_flow": 3, "out_of_range": 3}
-# Placeholders are none: where a device has measured nothing it says so, and data quality names it.
+# Placeholders are none: with them a device states that it has measured nothing, and data quality names it.
 _REASONS: dict[AnomalyType, tuple[str, ...]] = {
     "negative_flow": ("flow_rate_negative",),
     "out_of_range": (
@@ -52,7 +52,7 @@ def flat_lines(signals: Signals, habits: Habits) -> Iterator[Finding]:
     needed = np.where(np.isnan(usual), FLAT_HOURS_UNKNOWN, np.maximum(FLAT_HOURS, FLAT_TIMES * usual + 2))
     needed = np.where(needed > FLAT_HOURS_AT_MOST, np.inf, needed)
     flags = _from_begin(length, needed)
-    # A sensor that never moved since it was first heard may be like that.
+    # A sensor that never moved since its first reading may be like that.
     flags &= habits.is_known | np.logical_or.accumulate(_moved(signals), axis=0)
     # Where nothing flows now and then, as at a household, a holiday is no fault; what feeds a district stands still no
     # longer than it ever does.
@@ -122,17 +122,17 @@ def silences(signals: Signals, habits: Habits, outage: Flags | None = None) -> I
         )
     reporting |= outage[:, None]
 
-    def told(run: Run, explanation: str, tolerated: Floats) -> dict[str, object]:
+    def why_of(run: Run, explanation: str, tolerated: Floats) -> dict[str, object]:
         hours = run.last - run.first + 1
         return {"explanation": explanation, "hours": hours, "tolerated_hours": float(tolerated[run.column])}
 
     for run in _gaps(reporting, needed_of_node):
         begin, detected, end = span_of(run, signals.hours)
-        why = told(run, "no readings", needed_of_node)
+        why = why_of(run, "no readings", needed_of_node)
         node_id = str(names[run.column])
         yield Finding(node_id, "silent", None, "sensor_faults", begin, detected, end, WARNING, None, None, why)
     for run in _gaps(present | outage[:, None] | ~reporting[:, of_node], needed):
-        yield _finding(signals, run, "silent", WARNING, None, told(run, "the node reports, but not this", needed))
+        yield _finding(signals, run, "silent", WARNING, None, why_of(run, "the node reports, but not this", needed))
 
 
 def outages(reporting: Flags) -> Flags:
@@ -203,8 +203,8 @@ def _transients(shared: Flags, signals: Signals, habits: Habits) -> Iterator[Fin
     for (_, measurement), group in signals.listed.groupby(["district_id", "measurement"]):
         columns = group.index.to_numpy()
         any_of: Flags = np.logical_or.reduce(shared[:, columns], axis=1).reshape(-1, 1)
-        heard: Flags = np.logical_or.reduce(np.isfinite(signals.mean[:, columns]), axis=1).reshape(-1, 1)
-        for run in runs(any_of, heard, _QUIET_HOURS["spikes"]):
+        measured: Flags = np.logical_or.reduce(np.isfinite(signals.mean[:, columns]), axis=1).reshape(-1, 1)
+        for run in runs(any_of, measured, _QUIET_HOURS["spikes"]):
             rows = slice(run.first, run.last + 1)
             steps = np.where(shared[rows][:, columns], signals.spike[rows][:, columns], 0.0)
             worst = int(columns[np.argmax(steps.max(axis=0) / np.nan_to_num(habits.spike[columns], nan=np.inf))])
@@ -236,19 +236,19 @@ def rejected(signals: Signals, rejections: pd.DataFrame) -> Iterator[Finding]:
         cadence[:, place[node_id]] = np.fmin(cadence[:, place[node_id]], signals.cadence[:, column])
     # What an hour promised: readings by the last known cadence, at least one.
     promised = np.maximum(3600 / pd.DataFrame(cadence).ffill().bfill().fillna(3600).to_numpy(), 1.0)
-    is_told = np.isfinite(cadence)
+    is_known = np.isfinite(cadence)
     for kind, reasons in _REASONS.items():
-        own = rejections[rejections["reason"].isin(reasons)]
+        of_kind = rejections[rejections["reason"].isin(reasons)]
         count = np.zeros((len(signals.hours), len(names)))
-        row = signals.hours.get_indexer(pd.DatetimeIndex(hour[own.index]))
+        row = signals.hours.get_indexer(pd.DatetimeIndex(hour[of_kind.index]))
         inside = row >= 0
         np.add.at(
             count,
-            (row[inside], own["node_id"].map(place).to_numpy(dtype="int64")[inside]),
-            own["readings"].to_numpy(dtype="float64")[inside],
+            (row[inside], of_kind["node_id"].map(place).to_numpy(dtype="int64")[inside]),
+            of_kind["readings"].to_numpy(dtype="float64")[inside],
         )
         flags = count >= np.maximum(REJECTED_SHARE * promised, 1.0)
-        for run in runs(flags, is_told, _QUIET_HOURS.get(kind, 3), back_within=BACK_WITHIN):
+        for run in runs(flags, is_known, _QUIET_HOURS.get(kind, 3), back_within=BACK_WITHIN):
             rows = slice(run.first, run.last + 1)
             begin, detected, end = span_of(run, signals.hours)
             set_aside = int(count[rows, run.column].sum())

@@ -24,7 +24,7 @@ AGES = (3, 6, 12, 24, 48, 72, 168, 336)
 LEVEL_HALF_LIFE = 5 * 24
 # Hours that must precede the first one judged.
 LEAD_HOURS = 26 * 24 + ORDER
-# A surprise beyond so many spreads says no more than this: what is to be found at once must be let speak up.
+# A surprise beyond `_CLIP` spreads counts as `_CLIP`; for steps of at most `_AT_ONCE` hours, as `_CLIP_AT_ONCE`.
 _CLIP, _CLIP_AT_ONCE, _AT_ONCE = 2.0, 5.0, 3
 # The share of hours of each kind of day; the variance of a median, over that of a mean; how much kinds of day may
 # differ of which fewer than so many days are known, as a share of the mean.
@@ -47,8 +47,8 @@ class Shifts:
 
 
 def variance_of_hours(habits: Habits) -> Floats:
-    """The variance of each signal's average over many hours, times their number (squared units): what one hour says of
-    a lasting level. Hours that follow each other are alike, so that it is more than that of an hour by itself."""
+    """The variance of each signal's average over many hours, times their number (squared units). Hours that follow each
+    other are alike, so that it is more than that of an hour by itself."""
     return np.asarray(1 / (_in_the_long_run(habits) ** 2).mean(axis=0))
 
 
@@ -66,14 +66,14 @@ def level_of(deviation: Floats, weights: Floats | None = None) -> Floats:
 
     Args:
         deviation: hours × signals.
-        weights: likewise, how much each hour says of the level (at most 1). None: all say as much.
+        weights: likewise, the weight of each hour in the level (at most 1). None: all weigh the same.
     """
     return _levels(deviation, weights)[0]
 
 
 def _levels(deviation: Floats, weights: Floats | None = None) -> tuple[Floats, Floats]:
-    """The average before each hour, as of `level_of`, and, where all hours say as much, the sum of its squared weights:
-    what its variance is of a single hour's."""
+    """The average before each hour, as of `level_of`, and, where all hours weigh the same, the sum of its squared
+    weights: its variance as a share of a single hour's."""
     keep = 0.5 ** (1 / LEVEL_HALF_LIFE)
     known = np.isfinite(deviation)
     counted = _before(np.cumsum(known, axis=0))
@@ -106,7 +106,7 @@ def shifts(deviation: Floats, cells: Integers, habits: Habits, first: int = 0) -
         first: the first row that is judged; the rows before it are context.
 
     Returns:
-        -inf and NaN where too little is there to tell, and in rows of context.
+        -inf and NaN where too little is there, and in rows of context.
     """
     hour = cells % 24
     count = deviation.shape[1]
@@ -140,7 +140,7 @@ def shifts(deviation: Floats, cells: Integers, habits: Habits, first: int = 0) -
     new_kind, differs = is_new[kind], (_KINDS_DIFFER * habits.mean) ** 2
     # Cumulative sums serve every age beyond the memory of the model.
     sums = [_summed(values) for values in (steady * surprise, steady**2 * present, steady**2 * present)]
-    own_by_kind, hours_by_kind = (
+    information_by_kind, hours_by_kind = (
         np.stack([_summed(values * (kind == k)[:, None]) for k in range(len(_KIND_SHARE))])
         for values in (steady**2 * present, present)
     )
@@ -152,19 +152,19 @@ def shifts(deviation: Floats, cells: Integers, habits: Habits, first: int = 0) -
     for n, age in enumerate(AGES):
         ends = np.arange(max(first, age), len(deviation))
         onsets = ends - age
-        whole, own, unsure, of_new_kind, against, product, at_once = openings(age, onsets)
+        whole, information, unsure, of_new_kind, against, product, at_once = openings(age, onsets)
         product = at_once if age <= _AT_ONCE else product
         if age + 1 > ORDER:
-            for total, values in zip((product, own, against), sums, strict=True):
+            for total, values in zip((product, information, against), sums, strict=True):
                 total += values[ends + 1] - values[onsets + ORDER]
             whole += (age + 1 - ORDER) * (lasting**2).mean(axis=0)
-            own_of = own_by_kind[:, ends + 1] - own_by_kind[:, onsets]
+            since_onset = information_by_kind[:, ends + 1] - information_by_kind[:, onsets]
             repeated = np.maximum((hours_by_kind[:, ends + 1] - hours_by_kind[:, onsets]) / 24, 1.0)
-            unsure = (own_of * (1 + _OF_MEDIAN * repeated) / days[:, None]).sum(axis=0)
-            of_new_kind = (own_of * is_new[:, None]).sum(axis=0)
-        variance = own + against**2 * level_variance[onsets] + unsure + differs * of_new_kind**2
+            unsure = (since_onset * (1 + _OF_MEDIAN * repeated) / days[:, None]).sum(axis=0)
+            of_new_kind = (since_onset * is_new[:, None]).sum(axis=0)
+        variance = information + against**2 * level_variance[onsets] + unsure + differs * of_new_kind**2
         product -= level[onsets] * against
-        enough = own > np.maximum(_PRESENT * whole, 1e-12)
+        enough = information > np.maximum(_PRESENT * whole, 1e-12)
         evidence[n, ends] = np.where(enough, product / np.sqrt(np.where(enough, variance, 1.0)), -np.inf)
         # Evidence is clipped, so that a few wild hours prove nothing; the size is not.
         measured = counted[ends + 1] - counted[onsets]

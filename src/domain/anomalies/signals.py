@@ -24,12 +24,12 @@ MEASURED = {
         "avg_temperature", "min_temperature", "max_temperature", "max_temperature_change", "max_temperature_spike",
     ),
 }  # fmt: skip
-# What a district's balance tells, under its first inlet: water that customers' meters do not account for, and where
+# Signals of a district's balance, under its first inlet: water that customers' meters do not account for, and where
 # they have none, what comes in by all inlets together.
 LOSS, INFLOW = "loss", "inflow"
 HOUR = timedelta(hours=1)
 WORKDAY, SATURDAY, HOLIDAY = 0, 1, 2
-# Cells of a week as habits tell them apart: three kinds of day, 24 hours each.
+# Cells of a week as habits distinguish them: three kinds of day, 24 hours each.
 CELLS = 72
 
 
@@ -75,7 +75,7 @@ def signals_of(
     Args:
         rows: 1hour windows: node_id, window_start, the columns of `MEASURED`, cadence_seconds.
         nodes: index node_id; columns district_id, role and, at will, supply (null where unknown).
-        balances: what districts' balances tell: node_id, window_start, measurement (`LOSS` or `INFLOW`), flow in L/s.
+        balances: of the districts' balances: node_id, window_start, measurement (`LOSS` or `INFLOW`), flow in L/s.
         start, end: whole hours; the end is exclusive.
 
     Returns:
@@ -104,8 +104,8 @@ def signals_of(
             parts.append((listed, [matrix[:, used] for matrix in [*figures, cadence]]))
     for measurement in (LOSS, INFLOW) if balances is not None else ():
         assert balances is not None
-        told = balances[balances["measurement"] == measurement]
-        wide = told.pivot(index="window_start", columns="node_id", values="flow").reindex(hours)
+        of_measurement = balances[balances["measurement"] == measurement]
+        wide = of_measurement.pivot(index="window_start", columns="node_id", values="flow").reindex(hours)
         wide = wide.loc[:, wide.notna().any(axis=0)]
         listed = pd.DataFrame({"node_id": wide.columns.astype(str), "measurement": measurement})
         unknown = np.full(wide.shape, np.nan)

@@ -27,7 +27,7 @@ RECURS_WITHIN, GOES_ON = timedelta(hours=3), timedelta(days=3)
 
 @dataclass(frozen=True)
 class Stored:
-    """An event as it is kept: `resolved_at` when it ended or was declared over, `resolved_by` by whom.
+    """An event as it is stored: `resolved_at` when it ended or was declared over, `resolved_by` by whom.
 
     `judged_until` where nobody has looked further yet: it was going on then, and whether it still does is not known.
     `is_shown_open` where people see it as open.
@@ -54,7 +54,7 @@ def explained_event(event: Stored, works: Calendar, until: datetime) -> Stored:
     if finding == event.finding:
         return event
     if event.resolved_by is not None:
-        # Somebody has said that it is over; when its trouble ended is not for works to say.
+        # Somebody has declared it over; works do not change when its trouble ended.
         return replace(event, finding=replace(finding, end=event.finding.end))
     if finding.end == event.finding.end:
         return replace(event, finding=finding)
@@ -144,7 +144,7 @@ def _same(stored: Finding, found: Finding) -> bool:
     if stored.subject != found.subject or _direction(stored) != _direction(found):
         return False
     if _is_leak(found):
-        # Leaks may lie on top of each other: the step tells them apart.
+        # Leaks may lie on top of each other: the step distinguishes them.
         return abs(stored.begin - found.begin) <= 12 * HOUR
     return overlap(stored.begin, stored.end, found.begin, found.end)
 
@@ -180,9 +180,9 @@ def known_leaks(stored: Iterable[Stored], at: datetime) -> list[Leak]:
 def usable_hours(signals: Signals, stored: Iterable[Stored]) -> Flags:
     """Hours of each signal that may become a habit: those no event lies over, nor did in its first two weeks.
 
-    Events that were resolved by hand are normal: somebody said so. So is a level that a work explains, from its first
-    hour on, and what recurs (see `recurring`), whatever it was called at first; of events that say nothing of the water
-    there is nothing to keep out.
+    Events that were resolved by hand are normal. So is a level that a work explains, from its first
+    hour on, and what recurs (see `recurring`), whatever it was called at first; events that
+    do not concern the water keep no hours out.
     """
     usable = np.ones(signals.mean.shape, dtype=bool)
     if signals.hours.empty:
@@ -216,7 +216,7 @@ def recurring(events: Iterable[Stored], start: datetime, end: datetime) -> set[U
     for event in events:
         finding = event.finding
         if start <= finding.begin < end and (_times(finding) > 1 or _lasted(finding, end) <= GOES_ON):
-            # The same use may be told as a burst or as an unusual flow.
+            # The same use may be reported as a burst or as an unusual flow.
             kind = "use" if finding.anomaly_type in (*leaks.LEAKS, "unusual_flow") else finding.anomaly_type
             by_subject[finding.node_id, kind, finding.measurement].append(event)
     return {

@@ -1,7 +1,7 @@
 """Findings of the multivariate detector: when the signals of a district move together as they never did.
 
-What another detector tells already is not told a second time: not while a leak of the district is known, and not of a
-single signal that has an event of its own.
+What another detector reports already is not reported a second time: not while a leak of the district is known, and not
+for a single signal that has an event of its own.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ def unusual_together(signals: Signals, scaled: Floats, detector: Detector) -> li
     Args:
         scaled: hours × signals, what habits do not explain, in spreads; NaN where a sensor is at fault.
     """
-    own = detector.relations
+    relations = detector.relations
     places = {key: n for n, key in enumerate(keys_of(signals))}
-    columns = [places.get(key) for key in own.keys]
+    columns = [places.get(key) for key in relations.keys]
     if not any(column is not None for column in columns):
         return []
     nothing = np.full(len(scaled), np.nan)
     deviations = np.column_stack([nothing if column is None else scaled[:, column] for column in columns])
-    distance, parts, off = own.judged(deviations)
+    distance, parts, off = relations.judged(deviations)
     known = np.isfinite(deviations).mean(axis=1) >= ENOUGH_MEASURED
     odd = (distance > 1) & known
     found = list(runs(odd[:, None], known[:, None], QUIET_HOURS, LEAST_HOURS))
@@ -83,9 +83,9 @@ def unusual_together(signals: Signals, scaled: Floats, detector: Detector) -> li
 
 def _anchor(signals: Signals, district_id: str) -> str:
     """The node that stands for a district: its first inlet, else its first node; always the same, whatever happens."""
-    own = signals.listed[signals.listed["district_id"] == district_id]
-    inlets = own[own["role"] == "inlet"]
-    return str((inlets if len(inlets) else own)["node_id"].min())
+    of_district = signals.listed[signals.listed["district_id"] == district_id]
+    inlets = of_district[of_district["role"] == "inlet"]
+    return str((inlets if len(inlets) else of_district)["node_id"].min())
 
 
 def _why(parts: Floats, off: Floats, described: Sequence[Any]) -> dict[str, Any]:
@@ -130,9 +130,9 @@ def _sign_of_leak(measurement: str, role: str | None) -> int:
 def beside_others(
     alarms: Iterable[Finding], district_id: str, others: Sequence[Finding], leaks: Iterable[Leak], signals: Signals
 ) -> Iterator[Finding]:
-    """A district's alarms beside what other detectors tell: `why` says what `is_told_by` another event.
+    """A district's alarms beside what other detectors found: `why` names the other event in `is_told_by`.
 
-    One that a leak was found after ends there: from then on the leak is told of.
+    An alarm after which a leak was found ends there: from then on the leak is reported.
 
     Args:
         others: what other detectors found, leaks among it.
@@ -158,7 +158,7 @@ def beside_others(
 
 
 def worth_an_event(alarms: Iterable[Finding]) -> list[Finding]:
-    """Those alarms that no other event tells of."""
+    """Those alarms that no other event reports."""
     return [alarm for alarm in alarms if "is_told_by" not in alarm.why]
 
 
@@ -191,29 +191,31 @@ def relations_of_district(
     return relations(keys_of(history.of(columns)), scaled[:, columns], is_usable[:, columns], cells)
 
 
-def record_of(alarms: Iterable[Finding], events: Sequence[Finding], heard_since: datetime, now: datetime) -> Record:
-    """What a district's detectors have told in the last `RECORD_DAYS`.
+def record_of(alarms: Iterable[Finding], events: Sequence[Finding], watched_since: datetime, now: datetime) -> Record:
+    """What a district's detectors have found in the last `RECORD_DAYS`.
 
     Args:
         alarms: of all versions; those that overlap are one.
         events: of the district, by whatever detector; withdrawn ones count for nothing.
         heard_since: when the first version began to watch.
     """
-    start = max(heard_since, now - timedelta(days=RECORD_DAYS))
+    start = max(watched_since, now - timedelta(days=RECORD_DAYS))
     others = [event for event in events if event.anomaly_type != TOGETHER and event.end != event.begin]
     recent = [alarm for alarm in alarms if alarm.detected > start]
-    told: list[Finding] = []
+    distinct: list[Finding] = []
     for alarm in sorted(recent, key=lambda alarm: alarm.begin):
-        if not told or not overlap(told[-1].begin, told[-1].end, alarm.begin, alarm.end):
-            told.append(alarm)
+        if not distinct or not overlap(distinct[-1].begin, distinct[-1].end, alarm.begin, alarm.end):
+            distinct.append(alarm)
     leaks = [e for e in others if e.anomaly_type in LEAKS and e.detected > start and not is_explained(e)]
     # For one that was found later, the alarm ends when it was.
     before = [[a for a in recent if a.detected < leak.detected and _touch(a, leak)] for leak in leaks]
     gained = [
-        (leak.detected - min(a.detected for a in own)) / HOUR for leak, own in zip(leaks, before, strict=True) if own
+        (leak.detected - min(a.detected for a in preceding)) / HOUR
+        for leak, preceding in zip(leaks, before, strict=True)
+        if preceding
     ]
     # Of a young one it is not known yet: a leak that it is about may be found later.
-    old = (alarm for alarm in told if alarm.detected <= now - _BESIDE)
+    old = (alarm for alarm in distinct if alarm.detected <= now - _BESIDE)
     alone = [alarm for alarm in old if not any(_touch(alarm, other, _BESIDE) for other in others)]
     return Record(
         days=(now - start) / timedelta(days=1),
@@ -221,7 +223,7 @@ def record_of(alarms: Iterable[Finding], events: Sequence[Finding], heard_since:
         seen=sum(any(_touch(alarm, leak) for alarm in recent) for leak in leaks),
         earlier=len(gained),
         hours_earlier=float(np.median(gained)) if gained else float("nan"),
-        alarms=len(told),
+        alarms=len(distinct),
         alone=len(alone),
     )
 

@@ -1,4 +1,4 @@
-"""The watch over all signals, week by week: learn habits, judge the hours, keep the events."""
+"""The watch over all signals, week by week: learn habits, judge the hours, store the events."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ AHEAD = "it lies in the future: a clock ran ahead"
 class Watch:
     """Keeps the events of a span of time while it is judged from its first hour to its last.
 
-    `stored` are the events that were open at its begin or began since; `touched` those that are new or say something
-    else than before.
+    `stored` are the events that were open at its begin or began since; `touched` those that are new or have
+    changed.
     """
 
     stored: list[Stored]
@@ -63,7 +63,7 @@ class Watch:
                 late in the week it begins, so that the same hours are always judged alike.
 
         Returns:
-            What each multivariate detector, by its model, says of the week up to the span's end, active or not.
+            The alarms of each multivariate detector, by its model, in the week up to the span's end, active or not.
         """
         start, end = span
         monday = monday_of(start, zone)
@@ -170,7 +170,7 @@ class Watch:
 
 
 def _followed(event: Stored, finding: Finding, judged_from: datetime) -> Stored:
-    """The event as the finding tells it. It began when it began, unless hours that are judged now show that it was
+    """The event as the finding describes it. It began when it began, unless hours that are judged now show that it was
     there before; and it is as severe as it has been, unless it turns out to be hardly a leak."""
     before = event.finding
     begin = min(before.begin, max(finding.begin, judged_from))
@@ -180,7 +180,7 @@ def _followed(event: Stored, finding: Finding, judged_from: datetime) -> Stored:
         severity = finding.severity
     now = with_episodes(replace(finding, begin=begin, detected=detected, severity=severity), before)
     if event.resolved_by is not None:
-        # Somebody has said that it is over; its end still follows the trouble, so that it is not told again.
+        # Somebody has declared it over; its end still follows the trouble, so that it is not reported again.
         return replace(event, finding=replace(before, end=finding.end), judged_until=None)
     return replace(event, finding=now, resolved_at=finding.end, judged_until=None)
 

@@ -29,7 +29,7 @@ LEVEL_CHANGES: tuple[WorkKind, ...] = ("meter_exchange", "network_change")
 LEAKS: tuple[AnomalyType, ...] = ("burst", "slow_leak")
 _UNUSUAL: tuple[AnomalyType, ...] = ("unusual_flow", "unusual_pressure", "unusual_temperature", "unusual_together")
 _PRESSURES: tuple[AnomalyType, ...] = ("low_pressure", "high_pressure")
-# What says nothing of a moment: limits that do not fit, and a collector that is away.
+# Events that do not concern a moment: limits that do not fit, and a collector that is away.
 _NEVER: tuple[AnomalyType, ...] = ("unfit_limits", "collection_outage")
 # A cut takes water and pressure away, and may silence what it leaves without either, but it lets no water out; a change
 # moves levels for good, but breaks no sensor. Crews at work may do anything but make a sensor report what cannot be, or
@@ -187,7 +187,7 @@ def _unexplained(finding: Finding) -> Finding:
     why["explanation"] = why["explanation"].split(_EXPLAINED_BY, 1)[0]
     end = finding.end
     if why.get("closed_because") == LEVEL_CHANGED:
-        # Whether it goes on is for its detector to say.
+        # Its detector decides whether it goes on.
         end = None
         why = {name: value for name, value in why.items() if name != "closed_because"} | {"settled": None}
     return replace(finding, severity=by["severity"], why=why, end=end)

@@ -36,7 +36,7 @@ _COMMON = {
     "verbosity": 0,
     "nthread": THREADS,
 }
-# Told how many examples were gone through once, since it was told before.
+# Called with the number of examples that were gone through once since the last call.
 Progress = Callable[[int], None]
 MEMBERS: tuple[dict[str, Any], ...] = (
     {"rounds": 350, "learning_rate": 0.05, "max_depth": 7, "seed": 1},
@@ -69,16 +69,16 @@ class Boosters:
 
     def odd(self, examples: Examples) -> Numbers:
         """How far flow will be from its usual value, in shares of the recent mean flow; NaN without a booster."""
-        told = np.full(len(examples.ahead), np.nan)
+        predicted = np.full(len(examples.ahead), np.nan)
         for horizon in HORIZONS:
-            own, boosters = horizon.of(examples.ahead), self.by_horizon.get(horizon.name, ())
-            if own.any() and boosters:
-                values = examples.values[own]
+            in_horizon, boosters = horizon.of(examples.ahead), self.by_horizon.get(horizon.name, ())
+            if in_horizon.any() and boosters:
+                values = examples.values[in_horizon]
                 matrix = xgboost.DMatrix(
                     values, feature_names=list(FEATURES), feature_types=_KINDS, enable_categorical=True
                 )
-                told[own] = np.mean([booster.predict(matrix) for booster in boosters], axis=0)
-        return told
+                predicted[in_horizon] = np.mean([booster.predict(matrix) for booster in boosters], axis=0)
+        return predicted
 
     def files(self) -> dict[str, bytes]:
         """Every booster in the library's own format, by a name that `of` understands."""
@@ -104,12 +104,12 @@ def rounds() -> int:
 
 def boosted(examples: Examples, progress: Progress = lambda examples: None) -> Boosters:
     """Boosters of every horizon of which there are examples."""
-    told = {}
+    by_horizon = {}
     for horizon in HORIZONS:
-        own = examples.only(horizon.of(examples.ahead))
-        if len(own.ahead):
-            told[horizon.name] = _boosted(own, progress)
-    return Boosters(told)
+        of_horizon = examples.only(horizon.of(examples.ahead))
+        if len(of_horizon.ahead):
+            by_horizon[horizon.name] = _boosted(of_horizon, progress)
+    return Boosters(by_horizon)
 
 
 def training_examples(history: History, until: int, most: int = MOST_EXAMPLES) -> Examples:
@@ -131,8 +131,8 @@ def training_examples(history: History, until: int, most: int = MOST_EXAMPLES) -
             made = view.examples(day, WEEK if in_turn else 1)
             for horizon in HORIZONS:
                 if in_turn or not horizon.in_turn:
-                    own = made.only(horizon.of(made.ahead))
-                    parts.append(own.only(chosen(own, history.nodes, first_hour, until, part[horizon.name])))
+                    examples = made.only(horizon.of(made.ahead))
+                    parts.append(examples.only(chosen(examples, history.nodes, first_hour, until, part[horizon.name])))
     return joined(parts)
 
 
@@ -145,7 +145,7 @@ def _part(horizon: Horizon, history: History, days: range, until: int, most: int
 
 
 class _Watched(xgboost.callback.TrainingCallback):
-    """Tells of each round of a booster."""
+    """Reports each round of a booster."""
 
     def __init__(self, examples: int, progress: Progress) -> None:
         super().__init__()

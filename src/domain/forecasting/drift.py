@@ -1,6 +1,6 @@
-"""Drift: whether what a model is asked now is still like what it learned from.
+"""Drift: whether what a model forecasts now is still like what it learned from.
 
-Told by the population stability index (Siddiqi, "Credit Risk Scorecards", 2006), sum of (now - then) * ln(now / then)
+By the population stability index (Siddiqi, "Credit Risk Scorecards", 2006), sum of (now - then) * ln(now / then)
 over bins that held equal shares then, above 0.25 by custom. As days that follow each other are alike, and a pool of few
 nodes has few values, the index of a few days is often larger without any drift: its limit is three times what
 19 of 20 spans of the training's own days stayed below, and never less than that 0.25. Only what is relative to a node's
@@ -48,8 +48,8 @@ class Watch:
         return _index(_binned(values, self.edges), self._reference(season))
 
     def _reference(self, season: int) -> Numbers:
-        own: Numbers = self.counts[season]
-        return own if own.sum() > 0 else np.asarray(self.counts.sum(axis=0))
+        of_season: Numbers = self.counts[season]
+        return of_season if of_season.sum() > 0 else np.asarray(self.counts.sum(axis=0))
 
     def plain(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -79,7 +79,7 @@ def watched(examples: Examples, forecast: Numbers, first_day: date) -> dict[str,
     """What is watched of examples: by name an array (value, season, day, one row each)."""
     day = examples.origin // HOURS
     season = ((pd.Timestamp(first_day) + pd.to_timedelta(day, unit="D")).month.to_numpy() % 12) // 3
-    # What is told of an origin stands with each of its targets: once is enough.
+    # What is known of an origin stands with each of its targets: once is enough.
     _, once = np.unique(np.stack([examples.origin, examples.node]), axis=1, return_index=True)
     found = {
         name: _rows(examples.values[once, FEATURES.index(name)].astype(np.float64), season[once], day[once])
@@ -90,12 +90,12 @@ def watched(examples: Examples, forecast: Numbers, first_day: date) -> dict[str,
 
 
 def watches_of(seen: Mapping[str, Numbers]) -> dict[str, Watch]:
-    """Learns from what a training saw, as `watched` tells it; what has no values at all is left out."""
+    """Learns from what a training saw, as `watched` returns it; what has no values at all is left out."""
     return {name: _watch(rows) for name, rows in seen.items() if len(rows)}
 
 
 def drift_of(watches: Mapping[str, Watch], seen: Mapping[str, Numbers]) -> Drift:
-    """How far what is asked now, as `watched` tells it, is from what was learned from."""
+    """How far what is forecast now, as `watched` returns it, is from what was learned from."""
     found: dict[str, float] = {}
     for name, watch in watches.items():
         rows = seen.get(name)
@@ -121,9 +121,9 @@ def _watch(rows: Numbers) -> Watch:
     edges = np.unique(np.quantile(rows[:, 0], np.arange(1, BINS) / BINS))
     counts = np.zeros((SEASONS, len(edges) + 1))
     for season in range(SEASONS):
-        own = rows[rows[:, 1] == season]
-        if len(np.unique(own[:, 2])) >= FEWEST_SEASON_DAYS:
-            counts[season] = _binned(own[:, 0], edges)
+        of_season = rows[rows[:, 1] == season]
+        if len(np.unique(of_season[:, 2])) >= FEWEST_SEASON_DAYS:
+            counts[season] = _binned(of_season[:, 0], edges)
     if not counts.sum():
         # Too short for any season: all of it is the reference, whatever the season.
         counts[:] = _binned(rows[:, 0], edges)

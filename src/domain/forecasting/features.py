@@ -1,7 +1,7 @@
 """What a forecast is made from: the usual flow of the hour, how far the last hours were from it, calendar, weather.
 
 An *example* is one node, one origin (the hour up to which flow is known, itself not known) and one target, 0 to 167
-hours after it. Everything is told in shares of the node's own recent mean flow, so that nodes of any size learn
+hours after it. Everything is expressed in shares of the node's own recent mean flow, so that nodes of any size learn
 together. Nothing of an example looks at flow at or after its origin.
 """
 
@@ -27,7 +27,7 @@ LEAST_WEEKS = 3
 FLOWED_WITHIN_DAYS = 28
 # So many days before an origin are looked at: the level, and before each of its days the usual ones.
 LOOK_BACK_DAYS = LEVEL_DAYS + WEEK * (USUAL_DAYS + 1)
-# Below this share of its hours known, a node's recent level says nothing.
+# Below this share of its hours known, a node's recent level means nothing.
 ENOUGH_KNOWN = 0.25
 _GROUP_DAYS = {0: 10, 1: USUAL_DAYS, 2: USUAL_DAYS}
 _RECENT_HOURS = (1, 3, 6, 12, 24, 48, 72, 168)
@@ -153,12 +153,12 @@ class View:
 
     def _of_origin(self, recent: Numbers, odd: Numbers, scale: Numbers) -> dict[str, Numbers]:
         hours = odd.reshape(len(odd), -1)
-        told = {f"odd_{count}_hours": np.nanmean(hours[:, -count:], axis=1) for count in _RECENT_HOURS}
+        features = {f"odd_{count}_hours": np.nanmean(hours[:, -count:], axis=1) for count in _RECENT_HOURS}
         last_week = np.nanmean(recent[:, -7:], axis=(1, 2))
-        return told | {
+        return features | {
             "spread": np.nanstd(hours[:, -14 * HOURS :], axis=1),
-            "network_odd_day": np.full(len(odd), np.nanmedian(told["odd_24_hours"])),
-            "network_odd_168_hours": np.full(len(odd), np.nanmedian(told["odd_168_hours"])),
+            "network_odd_day": np.full(len(odd), np.nanmedian(features["odd_24_hours"])),
+            "network_odd_168_hours": np.full(len(odd), np.nanmedian(features["odd_168_hours"])),
             "level_week": last_week / scale,
             "level_day": np.nanmean(recent[:, -1], axis=1) / scale,
             "trend": last_week / np.nanmean(recent[:, -14:-7], axis=(1, 2)),
@@ -178,16 +178,16 @@ class View:
         }
 
     def _of_weather(self, targets: Integers, day: int) -> dict[str, Numbers]:
-        told: dict[str, Numbers] = {name: figures[targets] for name, figures in self.weather.items()}
+        features: dict[str, Numbers] = {name: figures[targets] for name, figures in self.weather.items()}
         for name, (source, hours, total) in _ROLLED.items():
             if source in self.weather:
-                told[name] = self._rolled(source, hours, total)[targets]
+                features[name] = self._rolled(source, hours, total)[targets]
         before = slice(day - LEVEL_DAYS, day)
         if "temperature" in self.weather:
             mean = self._rolled("temperature", HOURS, False)
-            told["warmer_than_month"] = mean[targets] - np.nanmean(mean[before])
-            told["warmer_than_last_day"] = mean[targets] - mean[day - 1, -1]
-            told["hottest_hour"] = np.broadcast_to(
+            features["warmer_than_month"] = mean[targets] - np.nanmean(mean[before])
+            features["warmer_than_last_day"] = mean[targets] - mean[day - 1, -1]
+            features["hottest_hour"] = np.broadcast_to(
                 np.nanmax(self.weather["temperature"][targets], axis=1)[:, None], (len(targets), HOURS)
             )
         for name, source in (("warmer_than_usual", "temperature"), ("wetter_than_usual", "rain")):
@@ -197,8 +197,8 @@ class View:
                     for number, target in enumerate(targets):
                         days = self._days_like(target, part, day, USUAL_DAYS)
                         usual[number, part] = np.nanmean(self.weather[source][days, part], axis=0)
-                told[name] = self.weather[source][targets] - usual
-        return told
+                features[name] = self.weather[source][targets] - usual
+        return features
 
     def _rolled(self, source: str, hours: int, total: bool) -> Numbers:
         if (source, hours) not in self._rolling:
@@ -233,8 +233,8 @@ class View:
     def _days_alike(self, target: int | np.integer[Any], part: slice, before: int) -> Integers:
         """The same among working days, Saturdays, Sundays: more days, less exact."""
         groups = _group(self.kind[:before, part.start])
-        own = int(_group(self.kind[target, part.start]))
-        return np.flatnonzero(groups == own)[-_GROUP_DAYS[own] :][::-1]
+        group = int(_group(self.kind[target, part.start]))
+        return np.flatnonzero(groups == group)[-_GROUP_DAYS[group] :][::-1]
 
 
 def _begun_at(figures: Numbers, hour: int) -> Numbers:

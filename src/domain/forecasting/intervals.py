@@ -17,9 +17,9 @@ COVERAGE = 0.9
 # Hours ahead up to which errors are alike; parts of the day, by their first hour.
 NEAR = (3, 6, 12, 24, 48, 96, 168)
 PARTS = (0, 5, 9, 13, 18, 22)
-# Fewer errors than this say nothing of a node of its own.
+# With fewer errors than this a node has no width of its own.
 ENOUGH_ERRORS = 200
-# No node is so regular that its errors could be told in less than this share of its flow.
+# No node is so regular that its errors could be known to less than this share of its flow.
 LEAST_SPREAD = 0.01
 
 
@@ -60,9 +60,9 @@ def intervals_of(examples: Examples, errors: Numbers, nodes: int) -> Intervals:
     week = examples.origin // (WEEK * HOURS)
     reached = np.full(len(errors), np.nan)
     if len(np.unique(week)) > 1:
-        for own in np.unique(week):
-            rest = _of_errors(examples.only(week != own), errors[week != own], nodes)
-            reached[week == own] = rest.reached(examples.only(week == own), errors[week == own])
+        for held_out in np.unique(week):
+            rest = _of_errors(examples.only(week != held_out), errors[week != held_out], nodes)
+            reached[week == held_out] = rest.reached(examples.only(week == held_out), errors[week == held_out])
     known = reached[np.isfinite(reached)]
     wider = max(float(np.quantile(known, COVERAGE)), 1.0) if len(known) else 1.0
     learned = _of_errors(examples, errors, nodes)
@@ -76,17 +76,17 @@ def _of_errors(examples: Examples, errors: Numbers, nodes: int) -> Intervals:
     whole = np.quantile(np.abs(alike[known]), COVERAGE) if known.any() else np.nan
     width = np.ones(nodes)
     for node in range(nodes):
-        own = np.abs(alike[known & (examples.node == node)])
-        if len(own) >= ENOUGH_ERRORS and whole > 0:
-            width[node] = np.quantile(own, COVERAGE) / whole
+        of_node = np.abs(alike[known & (examples.node == node)])
+        if len(of_node) >= ENOUGH_ERRORS and whole > 0:
+            width[node] = np.quantile(of_node, COVERAGE) / whole
     alike = alike / width[examples.node]
     near, part = cells_of(examples)
     lower, upper = np.full((len(NEAR), len(PARTS)), -whole), np.full((len(NEAR), len(PARTS)), whole)
     for n in range(len(NEAR)):
         for p in range(len(PARTS)):
-            own = alike[known & (near == n) & (part == p)]
-            if len(own) >= ENOUGH_ERRORS:
-                lower[n, p], upper[n, p] = np.quantile(own, tails)
+            of_cell = alike[known & (near == n) & (part == p)]
+            if len(of_cell) >= ENOUGH_ERRORS:
+                lower[n, p], upper[n, p] = np.quantile(of_cell, tails)
     # A forecast lies within its own interval, however lopsided the errors were.
     return Intervals(np.minimum(lower, 0.0), np.maximum(upper, 0.0), width)
 

@@ -1,4 +1,4 @@
-"""The forecaster of a pool of nodes: its boosters, intervals and what it watches for drift, and how it is kept.
+"""The forecaster of a pool of nodes: its boosters, intervals and what it watches for drift, and how it is stored.
 
 What it learns from is chosen by `sampling`; its intervals and its validation come from the last weeks, forecast by
 boosters that had not seen them.
@@ -48,7 +48,7 @@ class Forecaster:
     boosters: Boosters
     intervals: Intervals
     watches: Mapping[str, Watch]
-    # What the history need not tell: last year, for the days from `remembered_from` on, as `History.last_year`.
+    # What the history need not hold: last year, for the days from `remembered_from` on, as `History.last_year`.
     last_year: Numbers
     remembered_from: date
 
@@ -63,12 +63,12 @@ class Forecaster:
             Index: number of the row; columns node_id, ahead (hours after the origin, 0 to 167, of the local clock),
             flow, lower, upper (L/s), method: `LEARNED`, or `USUAL` for nodes that the model does not know or that
             have less than three weeks of history, and that are forecast by their usual flow. Hours of which nothing
-            can be said are not there.
+            is known are missing.
         """
         examples = self._renumbered(View(self._reminded(history), hour).examples(day), history.nodes)
         flow, method = self.flow_of(examples)
         lower, upper = self.intervals.around(examples, flow)
-        told = pd.DataFrame(
+        rows = pd.DataFrame(
             {
                 "node_id": np.repeat(np.array(history.nodes, dtype=object), TARGETS),
                 "ahead": examples.ahead,
@@ -78,7 +78,7 @@ class Forecaster:
                 "method": method,
             }
         )
-        return told[np.isfinite(flow)].reset_index(drop=True)
+        return rows[np.isfinite(flow)].reset_index(drop=True)
 
     def flow_of(self, examples: Examples) -> tuple[Numbers, npt.NDArray[np.object_]]:
         """Forecast flow (L/s, NaN where nothing is known) and its method."""
@@ -87,37 +87,37 @@ class Forecaster:
         learned = np.isfinite(flow) & np.isfinite(examples.scale) & (examples.node < len(self.nodes))
         learned &= np.isfinite(examples.values[:, FEATURES.index(f"same_kind_{LEAST_WEEKS}")])
         if learned.any():
-            own = examples.only(learned)
-            odd = self.boosters.odd(own)
-            flow[learned] = np.where(np.isnan(odd), own.usual, np.maximum(own.usual + odd * own.scale, 0.0))
+            usable = examples.only(learned)
+            odd = self.boosters.odd(usable)
+            flow[learned] = np.where(np.isnan(odd), usable.usual, np.maximum(usable.usual + odd * usable.scale, 0.0))
             method[learned] = np.where(np.isnan(odd), USUAL, LEARNED)
         return flow, method
 
     def drift(self, history: History) -> Drift:
         """How far the last days of a history are from what was learned from."""
         days, reminded = history.flow.shape[1], self._reminded(history)
-        asked = [
+        recent = [
             self._renumbered(view.examples(day, 1), history.nodes)
             for view in (View(reminded, hour) for hour in ORIGIN_HOURS)
             for day in range(days - BLOCK_DAYS - 1, days - 1)
         ]
-        examples = joined(asked)
+        examples = joined(recent)
         flow, method = self.flow_of(examples)
         flow[method != LEARNED] = np.nan
         return drift_of(self.watches, watched(examples, flow, history.first_day))
 
     def _reminded(self, history: History) -> History:
-        """The history with last year as it was when the model was trained; a history of some weeks does not tell it."""
-        told = history.last_year.copy()
+        """The history with last year as it was when the model was trained; a history of some weeks lacks it."""
+        last_year = history.last_year.copy()
         offset = (self.remembered_from - history.first_day).days
-        first, last = max(offset, 0), min(offset + self.last_year.shape[1], told.shape[1])
+        first, last = max(offset, 0), min(offset + self.last_year.shape[1], last_year.shape[1])
         if first < last:
             for number, node in enumerate(history.nodes):
                 if node in self.nodes:
                     remembered = self.last_year[self.nodes.index(node), first - offset : last - offset]
-                    own = told[number, first:last]
-                    told[number, first:last] = np.where(np.isfinite(own), own, remembered)
-        return replace(history, last_year=told)
+                    measured = last_year[number, first:last]
+                    last_year[number, first:last] = np.where(np.isfinite(measured), measured, remembered)
+        return replace(history, last_year=last_year)
 
     def _renumbered(self, examples: Examples, nodes: Sequence[str]) -> Examples:
         """Examples that number the nodes as the model does; those it does not know come after its own."""
@@ -131,7 +131,7 @@ class Forecaster:
 
     def to_bytes(self) -> bytes:
         """The forecaster as a zip of JSON and of the boosters' own format: nothing in it can run code."""
-        said = {
+        metadata = {
             "features": list(FEATURES),
             "nodes": self.nodes,
             "intervals": {name: getattr(self.intervals, name).tolist() for name in ("lower", "upper", "width")},
@@ -141,7 +141,7 @@ class Forecaster:
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
             # With a fixed date, equal models are equal bytes.
-            archive.writestr(zipfile.ZipInfo("model.json"), orjson.dumps(said))
+            archive.writestr(zipfile.ZipInfo("model.json"), orjson.dumps(metadata))
             last_year = io.BytesIO()
             np.save(last_year, self.last_year.astype(np.float32), allow_pickle=False)
             archive.writestr(zipfile.ZipInfo("last-year.npy"), last_year.getvalue())
@@ -158,28 +158,28 @@ class Forecaster:
         """
         try:
             with zipfile.ZipFile(io.BytesIO(artefact)) as archive:
-                said: Mapping[str, Any] = orjson.loads(archive.read("model.json"))
+                metadata: Mapping[str, Any] = orjson.loads(archive.read("model.json"))
                 last_year = np.load(io.BytesIO(archive.read("last-year.npy")), allow_pickle=False)
                 raw = {name: archive.read(name) for name in archive.namelist() if name.endswith(".ubj")}
         except (zipfile.BadZipFile, KeyError, orjson.JSONDecodeError) as error:
             raise ValueError(f"the bytes are no forecaster: {error}") from None
-        if said["features"] != list(FEATURES):
+        if metadata["features"] != list(FEATURES):
             raise ValueError("the forecaster was made of other features than this version knows: train a new one")
-        kept = {name: np.array(figures) for name, figures in said["intervals"].items()}
-        watches = {name: Watch.of(plain) for name, plain in said["watches"].items()}
+        intervals = {name: np.array(figures) for name, figures in metadata["intervals"].items()}
+        watches = {name: Watch.of(plain) for name, plain in metadata["watches"].items()}
         return cls(
-            list(said["nodes"]),
+            list(metadata["nodes"]),
             Boosters.of(raw),
-            Intervals(**kept),
+            Intervals(**intervals),
             watches,
             last_year.astype(np.float64),
-            date.fromisoformat(said["remembered_from"]),
+            date.fromisoformat(metadata["remembered_from"]),
         )
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A forecaster, and what is to be said of how it came to be.
+    """A forecaster, and how it was trained.
 
     `validation` compares the first round with measured flow of the days it had not seen: `mae`, `usual_mae` (the usual
     flow as the forecast), L/s, `coverage` of the intervals there, `hours` compared; all NaN where there were none.
@@ -196,7 +196,7 @@ def train(
     """Learns from all hours of the history.
 
     Args:
-        progress: told again and again which share of the boosting, which takes nearly all the time, is done.
+        progress: called again and again with the share of the boosting that is done, which takes nearly all the time.
         most: examples of a horizon to learn from, about.
 
     Raises:
@@ -214,17 +214,17 @@ def train(
     whole = (int(seen.sum()) + len(examples.target)) * rounds()
     done = 0
 
-    def told(more: int) -> None:
+    def report(more: int) -> None:
         nonlocal done
         done += more
         progress(done / whole)
 
-    first = _forecaster(history, boosted(examples.only(seen), told), _NONE, {})
+    first = _forecaster(history, boosted(examples.only(seen), report), _NONE, {})
     checked = examples.only(examples.origin >= checked_from)
     flow, _ = first.flow_of(checked)
     intervals, validation = _checked(checked, flow, len(history.nodes))
     watches = watches_of(_watched(examples, checked, flow, history))
-    forecaster = _forecaster(history, boosted(examples, told), intervals, watches)
+    forecaster = _forecaster(history, boosted(examples, report), intervals, watches)
     return Trained(forecaster, len(examples.target), validation)
 
 
@@ -245,17 +245,17 @@ def seasonal(history: History) -> Trained:
 def _forecaster(history: History, boosters: Boosters, intervals: Intervals, watches: Mapping[str, Watch]) -> Forecaster:
     """A forecaster that remembers last year for as long as it may be in use."""
     days = history.flow.shape[1]
-    # From the days on whose drift is told before others are known; the last day is often known in part.
+    # From the first days whose drift is measured before others are known; the last day is often known in part.
     begin = max(days - BLOCK_DAYS - 2, 0)
     last_year = last_year_of(history.flow, days + REMEMBERED_DAYS)[:, begin:]
     first = history.first_day + timedelta(days=begin)
-    # As it will be once it was kept.
-    kept = last_year.astype(np.float32).astype(np.float64)
-    return Forecaster(history.nodes, boosters, intervals, watches, kept, first)
+    # As it will be once it was stored.
+    rounded = last_year.astype(np.float32).astype(np.float64)
+    return Forecaster(history.nodes, boosters, intervals, watches, rounded, first)
 
 
 def _examples(history: History, most: int = MOST_EXAMPLES) -> tuple[Examples, int]:
-    """Examples of all days whose recent weeks tell a level, and the hour after the last known one."""
+    """Examples of all days whose recent weeks show a level, and the hour after the last known one."""
     longer = history.reaching_back(LEVEL_DAYS)
     until = longer.flow.shape[1] * HOURS
     return training_examples(longer, until, most), until
@@ -263,7 +263,7 @@ def _examples(history: History, most: int = MOST_EXAMPLES) -> tuple[Examples, in
 
 def _checked(examples: Examples, flow: Numbers, nodes: int) -> tuple[Intervals, dict[str, float]]:
     """Intervals from forecasts of what was not learned from, and how well they and the forecasts did."""
-    # Every other week tells how wide intervals must be; the weeks between tell whether they then hold.
+    # Every other week shows how wide intervals must be; the weeks between show whether they then hold.
     week = (examples.origin // (WEEK * HOURS)) % 2 == 0
     trial = intervals_of(examples.only(week), (examples.target - flow)[week], nodes)
     return intervals_of(examples, examples.target - flow, nodes), _validation(examples.only(~week), flow[~week], trial)

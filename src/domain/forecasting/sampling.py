@@ -16,14 +16,14 @@ SHARES = ((180, 1.0), (365, 0.5), (float("inf"), 0.1))
 
 
 def share_of(age: Numbers) -> Numbers:
-    """The share that is kept of examples whose targets lie so many days before the training."""
+    """The share that is used of examples whose targets lie so many days before the training."""
     return np.asarray(np.select([age <= days for days, _ in SHARES], [share for _, share in SHARES]))
 
 
 def chosen(examples: Examples, nodes: Sequence[str], first_hour: int, until: int, part: float) -> npt.NDArray[np.bool_]:
     """Whether each example is learned from: its target is known by the training, and its hash falls into its share.
 
-    Features are made before, from the whole series, so that what they say of the past is true.
+    Features are made before, from the whole series, so that those about the past are true.
 
     Args:
         nodes: the names of the nodes that the examples number.

@@ -16,7 +16,7 @@ import pandas as pd
 Numbers = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 HOURS, WEEK = 24, 7
-# What weather is told of, and in which unit.
+# The quantities of weather, and their units.
 WEATHER = {"temperature": "°C", "rain": "mm in the hour", "humidity": "%"}
 SUNDAY, SATURDAY = 6, 5
 # Days after the last one of flow that calendar and weather reach: a week of targets, and the day after it.
@@ -58,7 +58,7 @@ class History:
             self.nodes,
             first,
             np.pad(self.flow, ((0, 0), *before), constant_values=np.nan),
-            {name: np.pad(told, before, constant_values=np.nan) for name, told in self.weather.items()},
+            {name: np.pad(figures, before, constant_values=np.nan) for name, figures in self.weather.items()},
             np.concatenate([weekdays, self.kind]),
             np.concatenate([np.zeros(days, dtype=bool), self.holiday]),
             self.zone,
@@ -96,14 +96,14 @@ def history_of(flow: pd.DataFrame, weather: pd.DataFrame | None, festive: Collec
     days = [first + timedelta(days=n) for n in range(count)]
     holiday = np.array([day in festive for day in days])
     kind = np.where(holiday, SUNDAY, np.array([day.weekday() for day in days]))
-    told = {}
+    weather_by_day = {}
     if weather is not None and len(weather):
-        told = {
+        weather_by_day = {
             str(name): _by_day(weather[[name]], first, count, zone)[0] for name in WEATHER if name in weather.columns
         }
     by_day = _by_day(flow, first, known, zone)
     names = [str(name) for name in flow.columns]
-    return History(names, first, by_day, told, kind, holiday, zone, last_year_of(by_day, count))
+    return History(names, first, by_day, weather_by_day, kind, holiday, zone, last_year_of(by_day, count))
 
 
 def last_year_of(flow: Numbers, days: int) -> Numbers:
@@ -114,7 +114,7 @@ def last_year_of(flow: Numbers, days: int) -> Numbers:
     Args:
         flow: (node, day, hour), L/s.
     """
-    told = np.full((len(flow), days, HOURS), np.nan)
+    shares = np.full((len(flow), days, HOURS), np.nan)
     whole = np.isfinite(flow)
     sums = np.cumsum(np.where(whole, flow, 0.0).sum(axis=2), axis=1)
     counts = np.cumsum(whole.sum(axis=2), axis=1)
@@ -123,8 +123,8 @@ def last_year_of(flow: Numbers, days: int) -> Numbers:
         before = then - _LEVEL - 1
         total, count = (series[:, then - 1] - (series[:, before] if before >= 0 else 0) for series in (sums, counts))
         enough = (count >= _LEVEL * HOURS / 2) & (total > 0)
-        told[enough, day] = flow[enough, then] / (total[enough] / count[enough])[:, None]
-    return told
+        shares[enough, day] = flow[enough, then] / (total[enough] / count[enough])[:, None]
+    return shares
 
 
 def _by_day(figures: pd.DataFrame, first: date, days: int, zone: ZoneInfo) -> Numbers:
@@ -135,8 +135,8 @@ def _by_day(figures: pd.DataFrame, first: date, days: int, zone: ZoneInfo) -> Nu
     values = figures.to_numpy(dtype=np.float64).T[:, inside]
     sums, counts = np.zeros((len(values), days * HOURS)), np.zeros((len(values), days * HOURS))
     known = np.isfinite(values)
-    for own, total, count, valid in zip(values, sums, counts, known, strict=True):
-        np.add.at(total, cell[inside][valid], own[valid])
+    for series, total, count, valid in zip(values, sums, counts, known, strict=True):
+        np.add.at(total, cell[inside][valid], series[valid])
         np.add.at(count, cell[inside][valid], 1)
     with np.errstate(invalid="ignore", divide="ignore"):
         return (sums / np.where(counts > 0, counts, np.nan)).reshape(len(values), days, HOURS)

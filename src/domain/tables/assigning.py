@@ -1,4 +1,4 @@
-"""What headings say of a table's columns brought together: a channel of each, with its node and its unit."""
+"""The headings of a table's columns read together: a channel of each column, with its node and its unit."""
 
 from __future__ import annotations
 

@@ -103,22 +103,22 @@ def keeps_summer_time(local: Micros, zone: ZoneInfo, groups: npt.NDArray[np.int6
     for hour in np.unique(micros[twice] // _HOUR):
         around = np.abs(micros // _HOUR - hour) <= 1
         for one in np.unique(series[around]):
-            own = micros[around & (series == one)]
-            before, within, after = (own[own // _HOUR == hour + step] for step in (-1, 0, 1))
+            times = micros[around & (series == one)]
+            before, within, after = (times[times // _HOUR == hour + step] for step in (-1, 0, 1))
             if not len(before) or not len(after) or not len(within):
                 continue
             # As many rows as in the hours beside it are one pass.
             usual = (len(before) + len(after)) / 2
             if len(within) >= 1.5 * usual:
                 for_it += 1
-            elif len(np.unique(within)) == len(within) and (np.diff(own) > 0).all() | (np.diff(own) < 0).all():
+            elif len(np.unique(within)) == len(within) and (np.diff(times) > 0).all() | (np.diff(times) < 0).all():
                 against += 1
     hours = np.unique(micros // _HOUR)
     for hour in hours[_skipped(hours + 1, zone) & ~_skipped(hours, zone)]:
         around = (micros // _HOUR >= hour) & (micros // _HOUR <= hour + 2)
         for one in np.unique(series[around]):
-            own = set((micros[around & (series == one)] // _HOUR - hour).tolist())
-            for_it += own == {0, 2}
+            offsets = set((micros[around & (series == one)] // _HOUR - hour).tolist())
+            for_it += offsets == {0, 2}
     for day in np.unique(micros[missing] // (24 * _HOUR)):
         against += int((micros[missing] // (24 * _HOUR) == day).any()) * 2
     if not for_it and not against:
@@ -140,7 +140,7 @@ def _skipped(hours: npt.NDArray[np.int64], zone: tzinfo) -> Flags:
 
 
 def _passes(micros: Micros, twice: Flags, series: npt.NDArray[np.int64]) -> tuple[Flags, Flags]:
-    """Of times that come twice, which are those of summer time; and where only a guess says so."""
+    """Of times that come twice, which are those of summer time; and where that is only a guess."""
     is_summer, is_open = np.ones(len(micros), dtype=np.bool_), np.zeros(len(micros), dtype=np.bool_)
     places = np.flatnonzero(twice)
     if not len(places):
@@ -151,8 +151,8 @@ def _passes(micros: Micros, twice: Flags, series: npt.NDArray[np.int64]) -> tupl
     direction: dict[int, bool] = {}
     for (one, _), members in by_hour.items():
         if one not in direction:
-            own = micros[series == one]
-            direction[one] = bool(np.sum(np.diff(own) < 0) > np.sum(np.diff(own) > 0))
+            times = micros[series == one]
+            direction[one] = bool(np.sum(np.diff(times) < 0) > np.sum(np.diff(times) > 0))
         newest_first = direction[one]
         ordered = members[::-1] if newest_first else members
         second = False

@@ -85,7 +85,7 @@ def instant_columns(seen: Sequence[Sight], table: Table) -> list[str]:
 
 
 def instant_of(tables: Sequence[Table], labels: list[str], zone: ZoneInfo, assumptions: list[str]) -> Instant:
-    """How these columns are instants; what the tables do not say is added to the assumptions.
+    """How these columns are instants; what the tables do not show is added to the assumptions.
 
     Raises:
         Refusal: where the order of day and month is another in each table, or only some instants name their offset.
@@ -152,9 +152,9 @@ def _refuse_two_orders(table: Table, label: str, column: Column, found: Instants
         )
 
 
-def _refuse_mixed(table: Table, label: str, said: Flags, without: Flags) -> None:
-    if said.any():
-        with_one, with_none = (int(table.lines[np.flatnonzero(which)[0]]) for which in (said, without))
+def _refuse_mixed(table: Table, label: str, with_offset: Flags, without: Flags) -> None:
+    if with_offset.any():
+        with_one, with_none = (int(table.lines[np.flatnonzero(which)[0]]) for which in (with_offset, without))
         raise Refusal(
             f"{table.source}, column {label}: line {with_one} names its offset from UTC and line {with_none} does not. "
             "Give a mapping whose zone says of which zone the latter are"
@@ -162,7 +162,7 @@ def _refuse_mixed(table: Table, label: str, said: Flags, without: Flags) -> None
 
 
 def _guessed(tables: Sequence[Table], labels: list[str], order: str | None, name: str) -> list[str]:
-    """A sentence where the order of rows does not tell which of two hours is meant."""
+    """A sentence where the order of rows does not show which of two hours is meant."""
     for table in tables:
         found = read_instants([table.column(one) for one in labels], order)
         bare = np.where(np.isnan(found.offset), found.local, NEVER)
@@ -211,8 +211,8 @@ def _named_zone(text: str, zone: ZoneInfo) -> str | None:
     # "CET/CEST" is a clock put forward and back.
     if {_FIXED.get((one[1] or "").upper()) for one in found} >= {"+01:00", "+02:00"}:
         return zone.key
-    said = found[0]
-    return said[3] or said[2] or _FIXED.get(said[1].upper(), "UTC")
+    match = found[0]
+    return match[3] or match[2] or _FIXED.get(match[1].upper(), "UTC")
 
 
 def _series(table: Table) -> npt.NDArray[np.int64]:

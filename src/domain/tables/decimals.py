@@ -27,7 +27,7 @@ def grouped_or_not(table: Table, decimals: Mapping[str, str], labels: Sequence[s
 
 
 def decimals_of(table: Table) -> dict[str, str]:
-    """The decimal sign of each column: its own numbers tell, else those of all columns, else what parts cells.
+    """The decimal sign of each column: its own numbers show it, else those of all columns, else what parts cells.
 
     Numbers such as 1.234 alone may have three decimals or be thousands: they are taken to have decimals, as those with
     a comma are unless a comma parts cells.

@@ -242,19 +242,19 @@ def _is_filler(word: str) -> bool:
 
 def _node(rest: str, tokens: list[str], plain: list[str], taken: set[int]) -> str | None:
     """What is left as a name, written as it stands there."""
-    kept = [place for place in range(len(tokens)) if place not in taken]
-    while kept and _is_filler(tokens[kept[0]]):
-        kept.pop(0)
-    while kept and _is_filler(tokens[kept[-1]]):
-        kept.pop()
-    if not kept:
+    left = [place for place in range(len(tokens)) if place not in taken]
+    while left and _is_filler(tokens[left[0]]):
+        left.pop(0)
+    while left and _is_filler(tokens[left[-1]]):
+        left.pop()
+    if not left:
         return None
-    if taken and kept != list(range(kept[0], kept[-1] + 1)):
-        return " ".join(tokens[place] for place in kept)
+    if taken and left != list(range(left[0], left[-1] + 1)):
+        return " ".join(tokens[place] for place in left)
     begin = 0
     spans = []
     for token in tokens:
         begin = rest.index(token, begin)
         spans.append((begin, begin + len(token)))
         begin += len(token)
-    return rest[spans[kept[0]][0] : spans[kept[-1]][1]].strip()
+    return rest[spans[left[0]][0] : spans[left[-1]][1]].strip()

@@ -135,9 +135,9 @@ def read_instants(columns: Sequence[Column], order: str | None = None) -> Instan
                 parts[place, 5] = micros[1]
         of_text = found[codes]
         local = np.where(of_text == NEVER, local, of_text)
-        said = parts[:, 5].astype(np.float64)
-        said[said == _UNKNOWN_OFFSET] = np.nan
-        offset = np.where(of_text == NEVER, offset, said[codes])
+        offsets = parts[:, 5].astype(np.float64)
+        offsets[offsets == _UNKNOWN_OFFSET] = np.nan
+        offset = np.where(of_text == NEVER, offset, offsets[codes])
     return Instants(local, offset, filled & (local == NEVER), order, is_decided, is_certain, contrary)
 
 

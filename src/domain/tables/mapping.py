@@ -22,7 +22,7 @@ class Instant(_Strict):
     """The columns that hold the instant; several are date and time."""
 
     columns: list[str] = Field(min_length=1)
-    # Of day, month and year, where the column does not tell.
+    # Of day, month and year, where the column does not show it.
     order: Literal["day first", "month first", "year first"] | None = None
     # Of times without an offset.
     zone: str

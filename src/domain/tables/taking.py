@@ -22,7 +22,7 @@ from src.domain.tables.mapping import Channel, Section
 from src.domain.tables.table import NEVER, Column, Flags, Floats, Problem, Refusal, Table
 from src.domain.units import UnknownUnit, conversion, converted
 
-# Reasons that say that nothing stood there, and not that something was lost.
+# Reasons that mean that nothing stood there, and not that something was lost.
 NOTHING_THERE = ("no value", "placeholder")
 _UNNAMED_COLUMN = "a column of numbers that the mapping does not name"
 _EARLIEST = int(np.datetime64("2000-01-01", "us").astype(np.int64))
@@ -134,15 +134,15 @@ def _instants(
     first = section.instant.columns[0]
     found = read_instants([table.column(name) for name in section.instant.columns], section.instant.order)
     known = found.local != NEVER
-    said = ~np.isnan(found.offset)
+    has_offset = ~np.isnan(found.offset)
     groups = node.codes
     if section.parameter_column:
         groups = groups * 1_000_003 + _texts(table.column(section.parameter_column)).codes
     instants = found.local.copy()
-    instants[known & said] -= (found.offset[known & said] * 1_000_000).astype(np.int64)
-    bare = np.where(known & ~said, found.local, NEVER)
+    instants[known & has_offset] -= (found.offset[known & has_offset] * 1_000_000).astype(np.int64)
+    bare = np.where(known & ~has_offset, found.local, NEVER)
     utc = to_utc(bare, zone_of(section.instant.zone), groups)
-    instants[known & ~said] = utc.instants[known & ~said]
+    instants[known & ~has_offset] = utc.instants[known & ~has_offset]
     empty = ~known & ~found.unread
     early = known & (instants != NEVER) & (instants < _EARLIEST)
     for reason, bad in (
@@ -157,7 +157,7 @@ def _instants(
 
 
 def _unnamed_columns(table: Table, section: Section) -> list[Problem]:
-    """Columns of numbers of which the mapping says nothing."""
+    """Columns of numbers that the mapping does not mention."""
     named = {*section.needed(), *(one.column for one in section.skipped)}
     unnamed = [label for label in table.labels if label not in named and _has_numbers(table.column(label))]
     if not unnamed:

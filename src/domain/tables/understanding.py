@@ -23,7 +23,7 @@ _MOST_PARAMETERS = 5_000
 
 @dataclass
 class Understanding:
-    """A mapping, and a sentence for everything in it that the table does not say itself.
+    """A mapping, and a sentence for everything in it that the table does not show itself.
 
     Attributes:
         units_assumed: the measurements whose unit is an assumption, with that unit.
@@ -38,7 +38,7 @@ def understand(tables: Sequence[Table], zone: ZoneInfo) -> Understanding:
     """The mapping for tables with the same headings.
 
     Args:
-        zone: the utility's, of times that do not say theirs.
+        zone: the utility's, of times without a zone of their own.
 
     Raises:
         Refusal: where no instant or no measurement is found in it, or two columns are one thing.
@@ -85,13 +85,13 @@ def only_dates(table: Table) -> Table:
     """The table with those columns only that `understand` looks at in all tables: of instants, names and units."""
     labels = instant_columns(list(map(look_at, table.labels, table.headings, table.columns)), table)
     roles = ("node", "parameter", "unit")
-    kept = [
+    places = [
         place
         for place, label in enumerate(table.labels)
         if label in labels or any(words.has_role(label, role) for role in roles)
     ]
-    headings = [(table.labels[place],) for place in kept]
-    return replace(table, headings=headings, columns=[table.columns[place] for place in kept])
+    headings = [(table.labels[place],) for place in places]
+    return replace(table, headings=headings, columns=[table.columns[place] for place in places])
 
 
 def _worth_reading(columns: Sequence[Sight], date: str) -> tuple[list[Skipped], list[Sight]]:

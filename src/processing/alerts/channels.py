@@ -19,7 +19,7 @@ from src.settings import Settings
 
 # Nobody waits longer for a receiver than this.
 TIMEOUT_SECONDS = 10
-# Alertmanager takes an alert for resolved that it has not heard of for so long; it is told again well before.
+# Alertmanager takes an alert for resolved that was not sent to it for so long; it is sent again well before.
 _ALERTMANAGER_KEEPS = timedelta(hours=24)
 
 

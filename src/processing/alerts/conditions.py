@@ -123,26 +123,26 @@ def _of_rule(connection: Connection, runtime: Runtime, rule: Rule, now: datetime
 
 
 def _failed_jobs(connection: Connection, rule: FailedJobs, now: datetime) -> list[Condition]:
-    asked = {"job_type": rule.job_type, "now": now, "limit": rule.in_a_row}
-    jobs = connection.execute(_RECENT_JOBS, asked).all()
+    bound = {"job_type": rule.job_type, "now": now, "limit": rule.in_a_row}
+    jobs = connection.execute(_RECENT_JOBS, bound).all()
     if len(jobs) < rule.in_a_row or not all(
         job.status == "failed" or (rule.even_in_part and (job.failed_items > 0 or job.error_message)) for job in jobs
     ):
         return []
     how = "failed" if jobs[0].status == "failed" else "failed in part"
-    told = f"The last {len(jobs)} jobs of type {rule.job_type} {how}" if len(jobs) > 1 else f"{rule.job_type} {how}"
+    what = f"The last {len(jobs)} jobs of type {rule.job_type} {how}" if len(jobs) > 1 else f"{rule.job_type} {how}"
     reason = jobs[0].error_message or "no reason was recorded"
-    return [Condition(rule.name, rule.job_type, rule.severity, f"{told}: {reason}"[:1000], {"job_type": rule.job_type})]
+    return [Condition(rule.name, rule.job_type, rule.severity, f"{what}: {reason}"[:1000], {"job_type": rule.job_type})]
 
 
 def _overdue(
-    rule: LateCycle | StaleData, last: datetime | None, now: datetime, minutes: float, told: str
+    rule: LateCycle | StaleData, last: datetime | None, now: datetime, minutes: float, what: str
 ) -> list[Condition]:
     if last is None or now - last < timedelta(minutes=minutes):
         return []
     age = (now - last) / timedelta(minutes=1)
     details = {"since": last.isoformat(), "minutes": round(age, 1)}
-    return [Condition(rule.name, "network", rule.severity, f"{told} for {age:.0f} minutes", details)]
+    return [Condition(rule.name, "network", rule.severity, f"{what} for {age:.0f} minutes", details)]
 
 
 def _poor_quality(connection: Connection, rule: DataQuality, now: datetime) -> list[Condition]:
@@ -151,8 +151,8 @@ def _poor_quality(connection: Connection, rule: DataQuality, now: datetime) -> l
         return []
     scores: dict[str, Any] = {row.node_id: round(row.overall_quality_score, 3) for row in poor[:_NAMED]}
     nodes = f"{len(poor)} node{'s' if len(poor) > 1 else ''}"
-    told = f"The data of {nodes} cannot be trusted: {_listed(list(scores), len(poor))}"
-    return [Condition(rule.name, "network", rule.severity, told, {"nodes": len(poor), "worst": scores})]
+    summary = f"The data of {nodes} cannot be trusted: {_listed(list(scores), len(poor))}"
+    return [Condition(rule.name, "network", rule.severity, summary, {"nodes": len(poor), "worst": scores})]
 
 
 def _degraded_models(connection: Connection, rule: ModelDegradation) -> list[Condition]:
@@ -160,14 +160,14 @@ def _degraded_models(connection: Connection, rule: ModelDegradation) -> list[Con
     for model in connection.execute(_MODELS):
         worse = model.mae is not None and model.baseline and model.mae > rule.times * model.baseline
         if worse or model.drift_detected:
-            told = (
+            problem = (
                 f"its error is {model.mae / model.baseline:.2f} times that of its validation"
                 if worse
                 else f"its data have drifted from those it learned from: {model.drift_reason}"
             )
             details = {"model_type": model.model_type, "version": model.version, "mae": model.mae}
             details["validation_mae"] = model.baseline
-            summary = f"{model.model_name} {model.version}: {told}"
+            summary = f"{model.model_name} {model.version}: {problem}"
             found.append(Condition(rule.name, f"{model.model_name} {model.version}", rule.severity, summary, details))
     return found
 
@@ -189,8 +189,8 @@ def _service_health(connection: Connection, runtime: Runtime, rule: ServiceHealt
     found = []
     alive = connection.scalar(_REPLICAS, {"silence": runtime.settings.replica_timeout_seconds}) or 0
     if alive < rule.replicas:
-        told = f"{alive} processing replica{'' if alive == 1 else 's'} of at least {rule.replicas} alive"
-        found.append(wrong("replicas", told, alive=alive))
+        problem = f"{alive} processing replica{'' if alive == 1 else 's'} of at least {rule.replicas} alive"
+        found.append(wrong("replicas", problem, alive=alive))
     try:
         queued = waiting(runtime.redis_now, CHUNK_QUEUE, TRAINING_QUEUE)
     except redis.RedisError as error:
@@ -201,13 +201,13 @@ def _service_health(connection: Connection, runtime: Runtime, rule: ServiceHealt
 
 
 def _incidents(connection: Connection, rule: Anomalies) -> list[Condition]:
-    asked = {
+    bound = {
         "severities": _SEVERITIES[_SEVERITIES.index(rule.at_least) :],
         "every_type": not rule.types,
         "types": sorted(rule.types),
     }
     found = []
-    for row in connection.execute(_INCIDENTS, asked):
+    for row in connection.execute(_INCIDENTS, bound):
         place = f"district {row.district_id}" if row.district_id else _listed(row.nodes, len(row.nodes))
         kinds = ", ".join(kind.replace("_", " ") for kind in row.types)
         summary = f"{kinds} at {place}: {row.explanation or 'see the event'}"

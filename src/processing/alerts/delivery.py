@@ -38,7 +38,7 @@ def _try_next(runtime: Runtime, channels: dict[str, Channel]) -> bool | None:
         due = connection.execute(
             select(alert_deliveries)
             .where(row.delivered_at.is_(None), row.given_up_at.is_(None), row.next_attempt_at <= func.now())
-            # What happened first is told first, or an alert that is over would be told as going on.
+            # What happened first is sent first, or an alert that is over would be sent as going on.
             .where(~_waiting(earlier).exists())
             .order_by(row.next_attempt_at, row.delivery_id)
             .limit(1)
@@ -53,7 +53,7 @@ def _try_next(runtime: Runtime, channels: dict[str, Channel]) -> bool | None:
                 channel.send(due.message)
                 error = ""
             except Exception as failure:
-                error = _told(failure)
+                error = _reason_of(failure)
         values: dict[str, object] = {"attempts": due.attempts + 1, "last_error": error or None}
         if not error:
             values["delivered_at"] = func.now()
@@ -82,7 +82,7 @@ def _waiting(earlier: Any) -> Select[Any]:
     )
 
 
-def _told(failure: Exception) -> str:
+def _reason_of(failure: Exception) -> str:
     """What went wrong, without the address: it may hold a secret."""
     if isinstance(failure, requests.ConnectionError):
         return "the receiver cannot be reached"

@@ -24,7 +24,7 @@ _LOCK = text("SELECT pg_try_advisory_xact_lock(72652001)")
 
 
 def run_alerts(runtime: Runtime, as_of: datetime) -> None:
-    """Checks the rules, if no other replica is doing so; a file of rules that is wrong is an alert of its own."""
+    """Checks the rules, if no other replica is doing so; a file of rules that is wrong is itself an alert."""
     with runtime.database.begin() as connection:
         if connection.scalar(_LOCK):
             review(connection, runtime, as_of)
@@ -36,7 +36,7 @@ def review(connection: Connection, runtime: Runtime, now: datetime) -> list[Deci
     try:
         rules = load_rules(Path(runtime.settings.alert_rules_file))
     except RulesError as error:
-        # What the rules would say now is not known: of the other alerts nothing is decided.
+        # What the rules would find now is not known: the other alerts stay as they are.
         found = [Condition(RULES_WRONG, "file", "critical", str(error)[:1000])]
         standing = [alert for alert in standing if alert.rule == RULES_WRONG]
     else:
@@ -65,7 +65,7 @@ def _carry_out(connection: Connection, runtime: Runtime, decision: Decision, now
         values |= {"severity": condition.severity, "summary": condition.summary, "details": dict(condition.details)}
     if decision.state == RESOLVED:
         values["resolved_at"] = now
-    if decision.is_told:
+    if decision.notify:
         values["notified_at"] = now
     fires = decision.state == FIRING and (alert is None or alert.state == PENDING)
     if fires:
@@ -77,7 +77,7 @@ def _carry_out(connection: Connection, runtime: Runtime, decision: Decision, now
     else:
         statement = update(alerts).where(alerts.c.alert_id == alert.alert_id).values(values)
         row = connection.execute(statement.returning(alerts)).one()
-    if decision.is_told:
+    if decision.notify:
         message = {
             "alert_id": str(row.alert_id),
             "status": row.state,

@@ -1,4 +1,4 @@
-"""The rules of alerts, as their file says them."""
+"""The rules of alerts, as read from their file."""
 
 from __future__ import annotations
 
@@ -92,13 +92,13 @@ def load_rules(path: Path) -> Rules:
         RulesError: with a sentence that names what is wrong.
     """
     try:
-        said = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text())
     except OSError as error:
         raise RulesError(f"ALERT_RULES_FILE {path} cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RulesError(f"ALERT_RULES_FILE {path} is no YAML: {error}") from None
     try:
-        return Rules.model_validate(said)
+        return Rules.model_validate(content)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in problem["loc"])

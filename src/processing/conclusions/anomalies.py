@@ -91,7 +91,7 @@ def judge_anomalies(runtime: Runtime, share: Share, extent: Extent, as_of: datet
     """
     with runtime.database.connect() as connection:
         network = active_nodes(connection, share.node_ids)
-        # A job of a clock that ran ahead says nothing of the present.
+        # A job of a clock that ran ahead is not about the present.
         judged_until = connection.scalar(_JUDGED, {"now": runtime.clock.now()})
         have_works_changed = any_to_attach(connection)
         until = floor_hour(max(filter(None, [as_of, judged_until])))
@@ -213,7 +213,7 @@ def _watch(connection: Connection, network: pd.DataFrame, part: Part, is_last: b
     since, until = part.first - HISTORY - timedelta(days=7), None if is_last else part.end
     stored = stored_events(connection, since, until, share.node_ids, with_others=share.is_first)
     watch = Watch(stored, districts_of(network))
-    # What was not judged to its end is written again, whatever these hours say of it.
+    # Events that were not judged to their end are written again, whatever these hours show.
     watch.touched |= {event.anomaly_id for event in stored if _goes_on(event, part)}
     return watch
 

@@ -95,8 +95,8 @@ def write_balances(runtime: Runtime, share: Share, extent: Extent, as_of: dateti
         meters = _with_errors(pd.read_sql(_METERS, connection, params={"districts": balanced_here}), runtime.settings)
         known = {row.district_id: row for row in connection.execute(select(districts))}
     # Of a day whose windows are being deleted, what was balanced stays.
-    kept_from = day_start(as_of - timedelta(days=runtime.settings.retention_metrics_days), zone, 1)
-    first = max(day_start(extent.first, zone), kept_from)
+    retained_from = day_start(as_of - timedelta(days=runtime.settings.retention_metrics_days), zone, 1)
+    first = max(day_start(extent.first, zone), retained_from)
     while meters["district_id"].isin(balanced_here).any() and first < as_of:
         # Spans end with a local day, so that each day is balanced as a whole, and on each with one set of meters.
         left = [day_start(at, zone) for at in meters["left_at"].dropna()]
@@ -135,7 +135,7 @@ def _write_span(
 ) -> int:
     zone = runtime.zone
     start, end = (pd.Timestamp(instant) for instant in span)
-    # The night before tells what leaks on the first morning.
+    # The night before shows what leaks on the first morning.
     first_hour = start.floor("h")
     hours = pd.date_range(first_hour - pd.Timedelta(days=1), end, freq="1h")
     of_hours = with_rest_of_hours(connection, windows_of(connection, meters, "1hour", hours), zone)
@@ -176,9 +176,9 @@ def _balances(
     levels = pd.read_sql(_LEVELS, connection, params=around) if len(tanks) else pd.DataFrame()
     tank: Any
     for tank in tanks.itertuples():
-        own = levels[levels["node_id"] == tank.node_id]
-        instants = pd.DatetimeIndex(pd.to_datetime(own["window_start"], utc=True))
-        level = pd.DataFrame({"level": own["avg_pressure"].to_numpy() / BAR_PER_METRE}, index=instants).sort_index()
+        rows = levels[levels["node_id"] == tank.node_id]
+        instants = pd.DatetimeIndex(pd.to_datetime(rows["window_start"], utc=True))
+        level = pd.DataFrame({"level": rows["avg_pressure"].to_numpy() / BAR_PER_METRE}, index=instants).sort_index()
         change = efficiency.storage_change(level, edges, float(tank.tank_area_m2))
         grid.loc[grid["node_id"] == tank.node_id, "storage_change"] = change.to_numpy()
     reporting = _reporting(grid, meters)
@@ -188,7 +188,7 @@ def _balances(
 
 
 def _reporting(grid: pd.DataFrame, meters: pd.DataFrame) -> pd.DataFrame:
-    """How many of a district's meters told something of the window, and how many there are in service."""
+    """How many of a district's meters measured something in the window, and how many there are in service."""
     silenced = grid["node_id"].map(meters.set_index("node_id")["silenced_at"])
     is_out = grid["window_start"] >= pd.to_datetime(silenced, utc=True)
     reported = grid["volume"].notna() | grid["storage_change"].notna()
@@ -208,23 +208,23 @@ def _pressures(connection: Connection, hours: pd.DatetimeIndex, balanced_here: l
 def _with_night_flow(hourly: pd.DataFrame, pressures: pd.DataFrame, known: Districts, zone: ZoneInfo) -> pd.DataFrame:
     """Estimates the losses of districts whose customers have no meters, where their connections are known."""
     parts = []
-    for district_id, own in hourly.groupby("district_id"):
+    for district_id, balances in hourly.groupby("district_id"):
         district = known.get(str(district_id))
-        if own["method"].isna().all() and district is not None and district.connections:
-            local = pd.DatetimeIndex(own["window_start"]).tz_convert(zone)
+        if balances["method"].isna().all() and district is not None and district.connections:
+            local = pd.DatetimeIndex(balances["window_start"]).tz_convert(zone)
             pressure = pressures[district_id] if district_id in pressures else pd.Series(np.nan, pressures.index)
             inflow = pd.DataFrame(
                 {
-                    "flow": own["input_volume"].to_numpy() / 3.6,
-                    "pressure": pressure.reindex(own["window_start"]).to_numpy(),
+                    "flow": balances["input_volume"].to_numpy() / 3.6,
+                    "pressure": pressure.reindex(balances["window_start"]).to_numpy(),
                 },
                 index=local,
             )
             use = losses.NIGHT_USE_LITRES if district.night_use_litres is None else district.night_use_litres
             exponent = 1.0 if district.leakage_exponent is None else district.leakage_exponent
             lost = losses.night_flow_loss(inflow, district.connections, use, exponent).to_numpy()
-            own = efficiency.with_loss(own, pd.Series(lost, own.index))
-        parts.append(own)
+            balances = efficiency.with_loss(balances, pd.Series(lost, balances.index))
+        parts.append(balances)
     return pd.concat(parts, ignore_index=True)
 
 
@@ -262,7 +262,7 @@ def _rows(time_window: BalanceWindow, balances: pd.DataFrame, edges: pd.Datetime
 
 
 def _changed(connection: Connection, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those of these rows, all of one window size, of which something else is stored: most say what they said."""
+    """Those of these rows, all of one window size, that differ from what is stored: most are as they were."""
     if not rows:
         return []
     bound = {
@@ -279,7 +279,7 @@ def _changed(connection: Connection, rows: list[dict[str, Any]]) -> list[dict[st
 
 
 def _zone(zone: dict[Hashable, Any], *, of_day: bool) -> dict[str, Any]:
-    """What is told of one district; of days, what those of a month and a year are put together from, besides."""
+    """The figures of one district; for days, also what those of a month and a year are put together from."""
     figures = {name: plain(zone[name]) for name in [*efficiency.BALANCE, *(efficiency.METER_MARGINS if of_day else [])]}
     coverage, used = figures["coverage"], figures["efficiency_percentage"]
     figures["is_complete"] = coverage is not None and coverage >= efficiency.SUFFICIENT_COVERAGE

@@ -144,7 +144,7 @@ def conclude(runtime: Runtime, chunk: Row[Any], as_of: datetime, attempt: int) -
             concluded.left[name] = together(remaining)
         concluded.seconds[name] = time.perf_counter() - begun
     if "balances" in concluded.left:
-        # What a balance tells is judged once there is one.
+        # The signals of a balance are judged once there is one.
         concluded.left["anomalies"] = together([concluded.left["balances"], concluded.left.get("anomalies", present)])
     return concluded
 

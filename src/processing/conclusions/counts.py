@@ -17,7 +17,7 @@ from src.domain.anomalies.works import is_explained
 _LONGEST_WINDOW = timedelta(hours=25)
 # An event that was withdrawn has no length, and lies over nothing. Windows over which events lie are found from the
 # events, which are few, and those that have lost theirs by an index of the windows with a count; of both only those
-# are written that say otherwise. The many windows over which nothing lies are not even read.
+# are written whose count differs. The many windows over which nothing lies are not even read.
 # OFFSET 0 makes the database look windows up event by event: of rows that have just come it has no statistics, and it
 # would rather sort them all. Neighbouring windows are written as one run, within a week, so that a statement touches
 # one chunk.
@@ -158,8 +158,8 @@ def changed_spans(
 
 
 def count_events(connection: Connection, spans: Iterable[Span]) -> datetime | None:
-    """Makes `anomaly_count` of the windows that touch these spans say what is stored of events now. Only rows that say
-    something else are written, however long an event has lasted.
+    """Makes `anomaly_count` of the windows that touch these spans match the stored events. Only rows that differ are
+    written, however long an event has lasted.
 
     Returns:
         The first instant of them, from which on the network's counts may be others, too.
@@ -185,5 +185,5 @@ def count_events(connection: Connection, spans: Iterable[Span]) -> datetime | No
 
 
 def count_in_network(connection: Connection, first: datetime, last: datetime) -> None:
-    """Makes the network's counts of events say what is stored of them, in the windows that touch [first, last)."""
+    """Makes the network's counts of events match the stored ones, in the windows that touch [first, last)."""
     connection.execute(_IN_NETWORK, {"first": first, "last": last})

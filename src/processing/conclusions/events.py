@@ -28,7 +28,7 @@ def stored_events(
     *,
     with_others: bool = False,
 ) -> list[Stored]:
-    """Events that were open at `since` or began later, and before `until` where that is said; one that was not judged
+    """Events that were open at `since` or began later, and before `until` where that is given; one that was not judged
     to its end yet has none.
 
     Args:
@@ -74,8 +74,8 @@ def _stored(row: Row[Any]) -> Stored:
 
 
 def as_written(event: Stored, judged_until: datetime | None) -> Stored:
-    """An event as it is written where hours after `judged_until` are still to be judged: with that end, if it has none
-    of its own and nobody sees it as open by now. None: nothing is left to judge."""
+    """An event as it is written where hours after `judged_until` are still to be judged: with that end, if it has
+    none itself and nobody sees it as open by now. None: nothing is left to judge."""
     if judged_until is None or event.finding.end is not None or event.resolved_by is not None:
         return event
     why = event.finding.why | {_JUDGED_UNTIL: judged_until.isoformat()}
@@ -86,7 +86,7 @@ def as_written(event: Stored, judged_until: datetime | None) -> Stored:
 
 
 def write_events(connection: Connection, events: Sequence[Stored]) -> None:
-    """Writes events that are new or say something else than before, and leaves what people have said about them."""
+    """Writes events that are new or have changed, and leaves what people have recorded about them."""
     if not events:
         return
     rows = [
@@ -125,9 +125,9 @@ def write_events(connection: Connection, events: Sequence[Stored]) -> None:
 def plain(value: Any) -> Any:
     """JSON's own kinds of value: null where nothing is known."""
     if isinstance(value, Mapping):
-        return {name: plain(own) for name, own in value.items()}
+        return {name: plain(member) for name, member in value.items()}
     if isinstance(value, list):
-        return [plain(own) for own in value]
+        return [plain(member) for member in value]
     if isinstance(value, (float, np.floating)):
         return float(value) if np.isfinite(value) else None
     return value

@@ -34,7 +34,7 @@ _DELETED = text(
 def write_expected(
     connection: Connection, rows: pd.DataFrame, node_ids: Collection[str], start: datetime, end: datetime
 ) -> int:
-    """Makes the table say of these nodes in [start, end) what `rows` say, and nothing else; the number of rows changed.
+    """Makes the table's rows of these nodes in [start, end) equal `rows`; the number of rows changed.
 
     Cycles judge the last day again and again, of which all hours but the last are stored already: they are compared,
     not written.

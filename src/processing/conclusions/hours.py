@@ -82,7 +82,7 @@ def hourly_signals(
         network: whole districts, as of `active_nodes`.
         node_ids: those wanted, in any order.
         whole_from: before it, only means are read.
-        balanced: with what the districts' balances say, under their first inlets.
+        balanced: with the signals of the districts' balances, under their first inlets.
         all_channels: with those that measure nothing, repeat another or are in a unit that does not fit.
     """
     nodes = network.assign(supply=_supplies(network)).loc[sorted(node_ids), ["district_id", "role", "supply"]]
@@ -98,7 +98,7 @@ def hourly_signals(
     rows["node_id"] = pd.Categorical.from_codes(rows["place"].to_numpy(dtype="int64") - 1, nodes.index)
     left_at = _left_by_hand(network).reindex(nodes.index)
     if left_at.notna().any():
-        # What a node sends after somebody took it out of service says nothing.
+        # What a node sends after somebody took it out of service means nothing.
         at = pd.DatetimeIndex(left_at)[rows["place"].to_numpy(dtype="int64") - 1]
         rows = rows[~np.asarray(rows["window_start"] >= pd.Series(at, rows.index))]
     if not all_channels:

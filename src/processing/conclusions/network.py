@@ -25,7 +25,7 @@ TIME_RANGES = {
     "30d": (30 * DAY, "1hour"),
 }
 # Inlets and outlets also where they reported nothing: then what came in is not known, however long they have been
-# silent; nobody has said that no water passes there. What somebody took out of service is no part of the network.
+# silent; nobody has stated that no water passes there. What somebody took out of service is no part of the network.
 _PER_NODE = """
     SELECT nodes.node_id, nodes.role, nodes.district_id, nodes.is_active,
         nodes.metadata ->> 'feeding_district_id' AS feeding_district_id,
@@ -115,7 +115,7 @@ def _per_node(connection: Connection, start: datetime, end: datetime, finest: st
         parts.append(_WINDOWS.format(n=n))
         bound |= {f"window_{n}": window, f"start_{n}": first, f"end_{n}": last}
         whole += last - first if window != "5min" else timedelta(0)
-    # In less than an hour nobody can tell.
+    # In less than an hour that cannot be seen.
     bound["whole_seconds"] = whole.total_seconds() or None
     return pd.read_sql(text(_PER_NODE.format(windows=" UNION ALL ".join(parts))), connection, params=bound)
 

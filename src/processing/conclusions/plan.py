@@ -17,7 +17,7 @@ from src.processing.modelling.forecasts import pools_to_forecast
 
 # Where nothing came in, what is missing is still to be noticed: of the whole network so much is always looked at.
 ALWAYS = timedelta(days=1)
-# These leave hours behind; the others say how things stand at an instant.
+# These write hours; the others write the state at an instant.
 OF_HOURS = ("balances", "anomalies")
 # What other jobs have left: conclusions that failed, and what jobs have written that failed before any.
 _LEFT = text(
@@ -55,7 +55,7 @@ _TOUCHED = text(
 
 @dataclass
 class Plan:
-    """What a job has to conclude: of each chunk its nodes and how its row says it, and what it takes over from others.
+    """What a job has to conclude: of each chunk its nodes and its row's form, and what it takes over from others.
 
     `given_up`: how often a process ended over what was left.
     """

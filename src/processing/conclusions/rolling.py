@@ -71,8 +71,8 @@ def write_rolling(
         # What changed on a day is in every window that ends after it and begins before its end.
         end = min(ended, day_start(changed[-1], zone, length))
         edges = pd.DatetimeIndex(day_starts(day_start(first, zone, 1 - length), day_start(end, zone, -1), zone))
-        own = daily[(daily["window_start"] >= edges[0]) & (daily["window_start"] < edges[-1])]
-        found = rolling_balances(own, edges, length, apparent_share)
+        within = daily[(daily["window_start"] >= edges[0]) & (daily["window_start"] < edges[-1])]
+        found = rolling_balances(within, edges, length, apparent_share)
         rows = [_row(time_window, window, known) for window in found.to_dict("records")]
         write_changed(connection, district_balances, rows)
 
@@ -97,7 +97,7 @@ def _row(time_window: RollingWindow, window: Mapping[Any, Any], known: Mapping[s
 def indicators_of(time_window: BalanceWindow, window: Mapping[Any, Any], pipes: losses.Pipes) -> dict[str, Any]:
     """What the losses of a window are compared by; all null where they are unknown or cannot be."""
     days = (window["window_end"] - window["window_start"]) / pd.Timedelta(days=1)
-    # Losses below zero say nothing of the pipes, however far meters may err.
+    # Losses below zero show nothing about the pipes, however far meters may err.
     is_below = window["loss_volume"] is not None and window["loss_volume"] < 0
     lost, real, share = (
         np.nan if is_below or figure is None else float(figure)

@@ -121,7 +121,7 @@ def _learn(runtime: Runtime, monday: datetime, as_of: datetime) -> None:
         profile = profile_of(history, cells, np.ones(history.mean.shape, dtype=bool))
         pairs = zip(history.listed["node_id"], history.listed["measurement"], strict=True)
         described = dict(zip(pairs, profile.described(), strict=True))
-        # Also of what has not measured anything yet: whether it reports says something of the network.
+        # Also of what has not measured anything yet: whether it reports matters for the network.
         rows = [
             {
                 "valid_from": monday,

@@ -15,8 +15,8 @@ from src.domain.service_life import BY_HAND, OutOfService, silent_times
 
 # Whoever has sent nothing for so long at the begin of the hours at hand may have been silent for longer.
 _LONG = 24
-# Whoever sends what cannot be is not silent; what was filled in for it, or says that nothing was measured, is nothing
-# that it sent.
+# Whoever sends what cannot be is not silent; what was filled in for it, or means that nothing was measured, does
+# not count as sent.
 SENT = "reason NOT IN ('interpolated', 'duplicate', 'no_valid_measurement') AND right(reason, 11) <> 'placeholder'"
 # Of all its hours, those after which a silence follows that is long enough to matter, and the last.
 _SILENCES = f"""

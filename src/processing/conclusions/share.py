@@ -106,7 +106,7 @@ def extents_of(connection: Connection, shares: Sequence[Share], extent: Extent) 
             nodes |= {*without, EVERY_NODE}
         late = {node: extent.nodes[node] for node in nodes & extent.nodes.keys()}
         if share.is_first and outage is not None:
-            # Late readings of whatever share may say that it was none.
+            # Late readings of whatever share may show that it was none.
             late[EVERY_NODE] = max(extent.first, outage)
         found.append(Extent(extent.start, {node: at for node, at in late.items() if at < extent.start}))
     return found

@@ -64,7 +64,7 @@ def add_up(runtime: Runtime, start: datetime, as_of: datetime) -> None:
 
 
 def count_events_of_network(runtime: Runtime, start: datetime, as_of: datetime) -> None:
-    """Makes the network's counts of events say what is stored of them, from the local day of an instant on."""
+    """Makes the network's counts of events match the stored ones, from the local day of an instant on."""
     # The windows that are running lie under events, too.
     _in_spans(
         runtime, start, day_start(as_of, runtime.zone, 1), lambda connection, span: count_in_network(connection, *span)

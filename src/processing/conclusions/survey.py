@@ -58,8 +58,8 @@ def write_survey(runtime: Runtime, as_of: datetime) -> int | None:
 
 def _write(connection: Connection, runtime: Runtime, as_of: datetime) -> int:
     today = today_of(connection, as_of, runtime.zone)
-    kept_days = runtime.settings.retention_metrics_days
-    nodes, described = nodes_of(connection, today, runtime.conventions, kept_days)
+    retention_days = runtime.settings.retention_metrics_days
+    nodes, described = nodes_of(connection, today, runtime.conventions, retention_days)
     districts, districts_described = districts_of(connection, today)
     of_nodes, of_districts = survey(nodes, districts, today)
     node_rows = [_node_row(found, as_of, described[found.node.node_id]) for found in of_nodes]

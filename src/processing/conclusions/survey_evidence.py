@@ -1,4 +1,4 @@
-"""What a survey is made of: what people state of nodes, what their days say of them, what is learned and forecast."""
+"""What a survey is made of: what people state of nodes, what their days show, what is learned and forecast."""
 
 from __future__ import annotations
 
@@ -178,17 +178,17 @@ def today_of(connection: Connection, as_of: datetime, zone: ZoneInfo) -> Today:
 
 
 def nodes_of(
-    connection: Connection, today: Today, conventions: Conventions, kept_days: int
+    connection: Connection, today: Today, conventions: Conventions, retention_days: int
 ) -> tuple[list[Node], dict[str, datetime]]:
     """All nodes by node_id, and when what people state of each had last changed.
 
     Args:
-        kept_days: as long as windows are stored.
+        retention_days: as long as windows are stored.
     """
     stated = connection.execute(_NODES).all()
     as_of, zone = today.as_of, today.zone
     bound = {
-        "since": as_of - timedelta(days=kept_days),
+        "since": as_of - timedelta(days=retention_days),
         "end": as_of,
         "recent": day_start(as_of, zone, -7 * LEAST_WEEKS),
         "looked_at": day_start(as_of, zone, -_LOOKED_AT),

@@ -1,4 +1,4 @@
-"""The calendar of works as rows, and the works that events do not say yet."""
+"""The calendar of works as rows, and the works that are not attached to events yet."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def districts_of(network: pd.DataFrame) -> dict[str, str | None]:
 
 
 def any_to_attach(connection: Connection) -> bool:
-    """Whether a work was stated, changed or taken back since events last heard of works."""
+    """Whether a work was stated, changed or taken back since works were last attached to events."""
     return bool(connection.scalar(_ANY_TO_ATTACH))
 
 
@@ -86,14 +86,14 @@ def attach_works(
     *,
     with_others: bool,
 ) -> tuple[int, datetime | None]:
-    """Makes events that are open, or were within `LOOKS_BACK`, say what works say now. Harmless to repeat.
+    """Attaches the works as they are now to events that are open, or were within `LOOKS_BACK`. Harmless to repeat.
 
     Args:
         network: the active ones of the nodes, as of `hours.active_nodes`.
         with_others: as of `events.stored_events`.
 
     Returns:
-        How many events say something else than before, and from when on windows lie under other events.
+        How many events have changed, and from when on windows lie under other events.
     """
     watch = Watch(
         stored_events(connection, as_of - LOOKS_BACK, None, node_ids, with_others=with_others), districts_of(network)
@@ -108,12 +108,12 @@ def attach_works(
 
 
 def works_to_attach(connection: Connection) -> list[list[str]]:
-    """The works that events do not say yet, and the version of each, as a job's row holds them."""
+    """The works that are not attached to events yet, and the version of each, as a job's row holds them."""
     return [[str(row.work_id), row.changed_at.isoformat()] for row in connection.execute(_TO_ATTACH)]
 
 
 def mark_attached(connection: Connection, noted: Sequence[Sequence[str]]) -> None:
-    """Records that all events say what these works said; one that was changed meanwhile is still to be attached."""
+    """Records that these works are attached to all events; one that was changed meanwhile is still to be attached."""
     if noted:
         bound: Mapping[str, Any] = {
             "works": [work_id for work_id, _ in noted],

@@ -83,7 +83,7 @@ class _Reading:
         counts: Counter[str] = Counter()
         again = self._last_headings(header)
         for numbers, rows in self._chunks(header):
-            kept_lines, kept_rows = [], []
+            whole_lines, whole_rows = [], []
             for number, row in zip(numbers, rows, strict=True):
                 self._refuse_swallowed(number, row)
                 if again and row[0].strip() == again[0] and self._are_headings(number, row, again):
@@ -92,15 +92,15 @@ class _Reading:
                 if len(row) > width and not any(cell.strip() for cell in row[width:]):
                     row = row[:width]
                 if len(row) == width:
-                    kept_lines.append(number)
-                    kept_rows.append(row)
+                    whole_lines.append(number)
+                    whole_rows.append(row)
                 else:
                     counts[f"a line of {len(row)} cells instead of {width}"] += 1
                     ragged.append((number, self._separator.join(row)[:60]))
-            if kept_rows:
-                for place, cells in enumerate(zip(*kept_rows, strict=True)):
+            if whole_rows:
+                for place, cells in enumerate(zip(*whole_rows, strict=True)):
                     parts[place].append(pa.array([cell.strip() for cell in cells], pa.string()))
-                lines.append(np.array(kept_lines, dtype=np.int64))
+                lines.append(np.array(whole_lines, dtype=np.int64))
         total = sum(map(len, lines))
         self._refuse_odd(ragged, counts, total, width)
         if lines and self._is_cut and lines[-1][-1] == self._last_line:

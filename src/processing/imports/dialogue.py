@@ -1,4 +1,4 @@
-"""What was understood of files, shown to who gave them and asked about."""
+"""Shows what was understood of files to whoever imports them, and asks whether it is right."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def show(console: Console, portion: Portion, zone: ZoneInfo) -> None:
         table.add_column(heading, justify="right" if heading == "values" else "left")
     node_of_rows = section.node or f"from {section.node_column}"
     for channel, count in list(zip(section.channels, portion.values, strict=True))[:_MOST_CHANNELS]:
-        own = frame if channel.node is None else frame[frame["node_id"] == channel.node]
-        shown = "  ".join(f"{value:.4g}" for value in own[channel.measurement].dropna().head(_FIRST_ROWS))
+        rows = frame if channel.node is None else frame[frame["node_id"] == channel.node]
+        shown = "  ".join(f"{value:.4g}" for value in rows[channel.measurement].dropna().head(_FIRST_ROWS))
         unit = (
             channel.unit
             if channel.unit == UNITS[channel.measurement]
@@ -92,13 +92,13 @@ def _show_first_rows(console: Console, frame: pd.DataFrame, zone: ZoneInfo) -> N
 
 
 def show_assumptions(console: Console, assumptions: Sequence[str]) -> None:
-    """What the files do not say themselves."""
+    """What the files do not show themselves."""
     for sentence in dict.fromkeys(assumptions):
         console.print(f"Assumed: {escape(sentence)}", highlight=False, soft_wrap=True)
 
 
 def refuse_without_terminal(assume_yes: bool) -> None:
-    """There must be somebody to ask, or their word that it is right.
+    """There must be somebody to ask, or `--yes`.
 
     Raises:
         Refusal: which names --yes.

@@ -46,12 +46,12 @@ def gather(
     keep_in: Path,
     spool: Path,
 ) -> Gathered:
-    """Reads the files, shows what they are taken for, keeps the mapping and asks whether it is right.
+    """Reads the files, shows what they are taken for, stores the mapping and asks whether it is right.
 
     Args:
         mapping: by which they are read; None: they are understood.
         assume_yes: not to ask.
-        keep_in: the folder in which the mapping is kept.
+        keep_in: the folder in which the mapping is stored.
         spool: an empty folder for the parts.
 
     Raises:
@@ -64,24 +64,24 @@ def gather(
             plan = plan_of(files, mapping, zone, lambda file: progress.update(task, description=f"Reading {file}"))
         except Refusal as refusal:
             if isinstance(refusal.draft, list):
-                kept = _kept(keep_in, name, refusal.draft)
-                raise Refusal(f"{refusal}\nWhat was understood so far {kept}: correct it there.") from None
+                outcome = _saved(keep_in, name, refusal.draft)
+                raise Refusal(f"{refusal}\nWhat was understood so far {outcome}: correct it there.") from None
             raise
     gathered = _read(files, plan, console, zone, spool)
     if mapping is None:
-        console.print(f"How they are read {_kept(keep_in, name, plan.sections)}", highlight=False, soft_wrap=True)
+        console.print(f"How they are read {_saved(keep_in, name, plan.sections)}", highlight=False, soft_wrap=True)
     dialogue.refuse_without_terminal(assume_yes)
     if not assume_yes:
         if any(plan.units_assumed) and dialogue.ask_units(console, plan):
             gathered = _read(files, plan, console, zone, spool)
-            console.print(f"How they are read {_kept(keep_in, name, plan.sections)}", highlight=False, soft_wrap=True)
+            console.print(f"How they are read {_saved(keep_in, name, plan.sections)}", highlight=False, soft_wrap=True)
         if not dialogue.agreed(console):
             raise Refusal("Nothing was taken. Edit the mapping and give it by --mapping")
     return gathered
 
 
-def _kept(folder: Path, name: str, sections: Sequence[Section]) -> str:
-    """Keeps a mapping; what became of it."""
+def _saved(folder: Path, name: str, sections: Sequence[Section]) -> str:
+    """Stores a mapping; a clause that says where, or why not."""
     try:
         return f"is kept as a mapping in {write_mapping(folder, name, sections)}"
     except OSError as error:

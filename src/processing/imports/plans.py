@@ -42,10 +42,10 @@ class Plan:
 
 
 def plan_of(files: Sequence[Path], mapping: Path | None, zone: ZoneInfo, step: Callable[[str], None]) -> Plan:
-    """How the files are read: as the mapping says, or as they are understood, those with the same headings together.
+    """How the files are read: by the mapping, or as they are understood, those with the same headings together.
 
     Args:
-        zone: the utility's, of times that do not say theirs.
+        zone: the utility's, of times without a zone of their own.
         step: called with the name of each file before it is read.
 
     Raises:
@@ -68,7 +68,7 @@ def plan_of(files: Sequence[Path], mapping: Path | None, zone: ZoneInfo, step: C
             opened = tables if len(files) == 1 else []
             for table in tables:
                 group = groups.setdefault(tuple(table.labels), [])
-                # Of many files only the longest is kept as a whole.
+                # Of many files only the longest stays in memory as a whole.
                 if group and len(group[0]) < len(table):
                     group[0], table = table, group[0]
                 group.append(only_dates(table) if group else table)

@@ -71,15 +71,15 @@ def store_counting(
 
 def _of_unknown(raw: pd.DataFrame, stated: Stated, name: str) -> pd.DataFrame:
     """The readings of nodes of which this is neither stated nor found."""
-    known = {node_id for node_id, says in stated.items() if _is_known(says, name)}
+    known = {node_id for node_id, statements in stated.items() if _is_known(statements, name)}
     return raw[~raw["node_id"].isin(known)] if known else raw
 
 
-def _is_known(says: Mapping[str, Any], name: str) -> bool:
-    if (says.get("found") or {}).get(name):
+def _is_known(statements: Mapping[str, Any], name: str) -> bool:
+    if (statements.get("found") or {}).get(name):
         return True
     if name == "is_counter":
-        return says.get("volume_is") in (COUNTER, INCREMENT)
-    ranges = says.get("ranges")
+        return statements.get("volume_is") in (COUNTER, INCREMENT)
+    ranges = statements.get("ranges")
     edges = ranges.get("flow_rate") if isinstance(ranges, Mapping) else None
     return isinstance(edges, Mapping) and edges.get("low") is not None

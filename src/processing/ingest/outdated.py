@@ -69,10 +69,10 @@ def find_outdated(
     rows = [row for row in rows if row.node_id not in problems]
     channels = channels_of(listed, stated, conventions)
     expected = dict(zip(listed, versions_of(listed, channels), strict=True))
-    kept_from = day_start(now - timedelta(days=retention_days), zone)
-    wrong = [row for row in rows if row.computation_version != expected[row.node_id] and row.last > kept_from]
+    retained_from = day_start(now - timedelta(days=retention_days), zone)
+    wrong = [row for row in rows if row.computation_version != expected[row.node_id] and row.last > retained_from]
     if not wrong:
         return None
-    first = max(min(row.first for row in wrong), kept_from).astimezone(zone).date()
+    first = max(min(row.first for row in wrong), retained_from).astimezone(zone).date()
     end = max(row.last for row in wrong).astimezone(zone).date()
     return Outdated(sorted({row.node_id for row in wrong}), first, end)

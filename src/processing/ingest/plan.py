@@ -24,7 +24,7 @@ def plan_cycle(runtime: Runtime, job_id: UUID, as_of: datetime) -> list[int]:
     """Finds the nodes with news, registers those nobody knew, and records the chunks to work off: their numbers.
 
     Raises:
-        WarehouseError: if BigQuery cannot say what is new.
+        WarehouseError: if BigQuery cannot be asked what is new.
     """
     keep_from = as_of - timedelta(days=runtime.settings.retention_metrics_days)
     marks = _watermarks(runtime.database)
@@ -46,11 +46,11 @@ def plan_backfill(
     The days around are written too: their completeness and the water across midnight depend on what is read again.
 
     Raises:
-        WarehouseError: if BigQuery cannot say what there is.
+        WarehouseError: if BigQuery cannot be asked what there is.
     """
     # What retention would delete again is not written.
-    kept_from = day_start(as_of - timedelta(days=runtime.settings.retention_metrics_days), runtime.zone)
-    first = max(day_start(start, runtime.zone, -LAG_DAYS), min(kept_from, day_start(start, runtime.zone)))
+    retained_from = day_start(as_of - timedelta(days=runtime.settings.retention_metrics_days), runtime.zone)
+    first = max(day_start(start, runtime.zone, -LAG_DAYS), min(retained_from, day_start(start, runtime.zone)))
     last = min(day_start(end - INSTANT, runtime.zone, 1 + LEAD_DAYS), as_of + INSTANT)
     found, rejected, bytes_read = readings_between(runtime.warehouse(), runtime.settings, node_ids, first, last)
     registered = _register(runtime.database, {node.node_id: {} for node in found}, as_of)
@@ -91,7 +91,7 @@ def _count_fewer(database: Engine, marks: Mapping[str, Watermark], fewer: Mappin
 
 
 def _register(database: Engine, described: Mapping[str, Mapping[str, str]], as_of: datetime) -> list[str]:
-    """Adds nodes that nobody had registered, under what their readings say of them; returns the new ones."""
+    """Adds nodes that nobody had registered, described as in their readings; returns the new ones."""
     if not described:
         return []
     with database.begin() as connection:
@@ -101,14 +101,14 @@ def _register(database: Engine, described: Mapping[str, Mapping[str, str]], as_o
                 [
                     {
                         "node_id": node_id,
-                        "node_name": says.get("node_name", node_id),
-                        "node_type": says.get("node_type"),
-                        "district_id": says.get("district_id"),
+                        "node_name": description.get("node_name", node_id),
+                        "node_type": description.get("node_type"),
+                        "district_id": description.get("district_id"),
                         "metadata": {"registered_by": "readings"},
                         "created_at": as_of,
                         "updated_at": as_of,
                     }
-                    for node_id, says in described.items()
+                    for node_id, description in described.items()
                 ]
             )
             .on_conflict_do_nothing()

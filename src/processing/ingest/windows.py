@@ -155,7 +155,7 @@ def read_span(
     if open_ended:
         end = as_of + INSTANT
     lead = day_start(first, zone, -LEAD_DAYS)
-    # What comes after the end may say what flowed before it; what is not known as of the job's instant does not.
+    # Readings after the end may show what flowed before it; those not known as of the job's instant do not count.
     lag = end if open_ended else min(day_start(end, zone, LAG_DAYS), as_of + INSTANT)
     read = reader.read(node_ids, lead, max(lag, end), districts=districts, most_readings=most_readings)
     stated = stated_channels(connection, node_ids)
@@ -163,14 +163,14 @@ def read_span(
 
 
 def write_span(connection: Connection, span: Span, *, moves_watermarks: bool = True) -> Ingested:
-    """Makes the stored windows of the span's nodes, of its local days, say what the readings say.
+    """Makes the stored windows of the span's nodes, on its local days, match the readings.
 
     Windows and watermarks are written in the caller's transaction. Repeating it changes nothing. `computation_version`
     says how a window was computed, and under which units and ranges where these are not the product's.
 
     Args:
-        moves_watermarks: False where the span does not begin where the watermarks say reading must go on: what lies
-            between would be taken for read.
+        moves_watermarks: False where the span does not begin at the watermarks: the readings in between would then
+            count as read.
     """
     stages = _Stages()
     first, end = span.first, span.end
@@ -223,16 +223,16 @@ def _with_increments(frame: pd.DataFrame, channels: pd.DataFrame | None, zone: Z
     row = np.flatnonzero(frame["node_id"].isin(channels.index[channels["volume_counter"]]))
     if not len(row):
         return frame
-    own = frame.iloc[row]
+    raw = frame.iloc[row]
     amounts = increments(
-        own["node_id"].cat.codes.to_numpy().astype(np.int64),
-        own["timestamp"].to_numpy(dtype="datetime64[us]").astype(np.int64),
-        own["timestamp"].dt.tz_convert(zone).dt.tz_localize(None).to_numpy().astype("datetime64[D]").astype(np.int64),
-        own["volume"].to_numpy(dtype="float64"),
+        raw["node_id"].cat.codes.to_numpy().astype(np.int64),
+        raw["timestamp"].to_numpy(dtype="datetime64[us]").astype(np.int64),
+        raw["timestamp"].dt.tz_convert(zone).dt.tz_localize(None).to_numpy().astype("datetime64[D]").astype(np.int64),
+        raw["volume"].to_numpy(dtype="float64"),
     )
     volume = frame["volume"].to_numpy(dtype="float64", copy=True)
     is_register = np.zeros(len(frame), dtype=bool)
-    is_register[row] = own["volume"].notna()
+    is_register[row] = raw["volume"].notna()
     volume[row] = amounts
     return frame.assign(volume=volume, is_register=is_register)
 
@@ -258,10 +258,10 @@ class _Stages:
 def _replace_rejections(
     connection: Connection, rejections: pd.DataFrame, node_ids: Sequence[str], first: datetime, end: datetime
 ) -> dict[str, datetime]:
-    """Makes what is stored of readings set aside within [first, end) say exactly this; the first hour of each node of
-    which it said something else."""
-    kept = rejected_readings.c
-    within = (kept.node_id.in_(node_ids), kept.quarter_start >= first, kept.quarter_start < end)
+    """Makes the stored counts of readings set aside within [first, end) equal these; the first hour of each node whose
+    counts were different."""
+    column = rejected_readings.c
+    within = (column.node_id.in_(node_ids), column.quarter_start >= first, column.quarter_start < end)
     stored = {
         (found.node_id, found.quarter_start, found.reason): (found.readings, found.lowest, found.highest)
         for found in connection.execute(select(rejected_readings).where(*within))
@@ -284,7 +284,7 @@ def _replace_rejections(
         hour = quarter.replace(minute=0)
         touched[node_id] = min(hour, touched.get(node_id, hour))
     if different:
-        connection.execute(delete(rejected_readings).where(*within, kept.node_id.in_(sorted(touched))))
+        connection.execute(delete(rejected_readings).where(*within, column.node_id.in_(sorted(touched))))
         rows = [
             {
                 "node_id": node_id,
@@ -326,14 +326,14 @@ def _advance_watermarks(connection: Connection, raw: pd.DataFrame, readings: pd.
             for node_id, instant in last_row.items()
         ]
     )
-    kept, new = ingestion_watermarks.c, statement.excluded
+    stored, new = ingestion_watermarks.c, statement.excluded
     connection.execute(
         statement.on_conflict_do_update(
-            index_elements=[kept.node_id],
+            index_elements=[stored.node_id],
             set_={
-                "last_row": func.greatest(kept.last_row, new.last_row),
-                "last_reading": func.greatest(kept.last_reading, new.last_reading),
-                "last_of_each": case((new.last_row >= kept.last_row, new.last_of_each), else_=kept.last_of_each),
+                "last_row": func.greatest(stored.last_row, new.last_row),
+                "last_reading": func.greatest(stored.last_reading, new.last_reading),
+                "last_of_each": case((new.last_row >= stored.last_row, new.last_of_each), else_=stored.last_of_each),
                 "updated_at": new.updated_at,
             },
         )

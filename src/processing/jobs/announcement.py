@@ -10,7 +10,7 @@ from src.processing.jobs.runtime import Runtime
 
 
 def announce(runtime: Runtime) -> None:
-    """Tells the API that there is something new; where Redis is away, the next heartbeat tells it."""
+    """Tells the API that there is something new; where Redis is away, the next heartbeat does."""
     try:
         with runtime.database.connect() as connection:
             generation.publish(connection, runtime.redis_now)

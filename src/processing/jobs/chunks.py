@@ -124,7 +124,7 @@ def portions(
     Nothing that is read holds more than twice `most_readings`, but a single day of a single node.
 
     Args:
-        read: reads nodes from `start` up to an instant; raises TooManyReadings where there are more than it is told.
+        read: reads nodes from `start` up to an instant; raises TooManyReadings where there are more than its limit.
         end: exclusive; a slice that turns out shorter ends on a local midnight before.
 
     Returns:
@@ -207,7 +207,7 @@ def of_conclusions(connection: Connection, job_id: UUID) -> Sequence[Row[Any]]:
 
 
 def purpose(database: Engine, job_id: UUID, chunk_number: int) -> str | None:
-    """What the chunk is there for: `CONCLUSIONS`, or what its job's type says; None where there is no such chunk."""
+    """What the chunk is there for: `CONCLUSIONS`, or its job's type; None where there is no such chunk."""
     query = (
         select(case((_chunks.conclusions.is_not(None), CONCLUSIONS), else_=_jobs.job_type))
         .join_from(job_chunks, processing_jobs)

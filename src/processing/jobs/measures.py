@@ -22,7 +22,7 @@ JOB_SECONDS = Histogram(
 READINGS = Counter("abbanoa_readings_total", "Readings taken in by jobs that this replica ended")
 REJECTED = Counter("abbanoa_readings_rejected_total", "Values set aside, by reason", ["reason"])
 HEARTBEAT = Gauge("abbanoa_heartbeat_timestamp_seconds", "When this replica last reached the database")
-# These every replica tells alike, because they are read from the database and the queue.
+# Every replica reports these alike, because they are read from the database and the queue.
 LATEST_READING = Gauge("abbanoa_latest_reading_timestamp_seconds", "The latest valid reading of any node")
 LATEST_CYCLE = Gauge("abbanoa_latest_cycle_timestamp_seconds", "When the latest successful processing cycle ended")
 LAST_CYCLE_FAILED = Gauge("abbanoa_last_cycle_failed", "1 where the latest ended processing cycle failed")

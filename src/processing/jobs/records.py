@@ -11,7 +11,7 @@ Four instants belong to a job:
 - `as_of`: the instant it stands for, see `instant_of`. What is known up to then is read, and computed from.
 - `now`: what the injected clock shows when something is done to the job; `started_at` and `completed_at` are such.
 
-`heartbeat_at` is none of these: it is the database's own clock, and says who is alive.
+`heartbeat_at` is none of these: it is the database's own clock, and shows who is alive.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def claim_by_hand(database: Engine, job_type: str, job_name: str, now: datetime,
 
 
 def instant_of(job: Row[Any]) -> datetime:
-    """The instant that a job stands for, however late it is worked on: its tick, or when it was asked for by hand.
+    """The instant that a job stands for, however late it is worked on: its tick, or when it was requested by hand.
 
     Args:
         job: a row with the job's `scheduled_for` and `created_at`.
@@ -164,7 +164,7 @@ def come_so_far(database: Engine, job_id: UUID, more: float) -> None:
 
 
 def beat(database: Engine, job_ids: Sequence[UUID]) -> None:
-    """Says that these jobs are being worked on."""
+    """Records that these jobs are being worked on."""
     if job_ids:
         with database.begin() as connection:
             connection.execute(_vouch(_jobs.job_id.in_(job_ids)))

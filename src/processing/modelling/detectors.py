@@ -1,6 +1,6 @@
 """Multivariate detectors of districts: learned weekly, in shadow until their alarms have shown what they are good for.
 
-A detector is no better known for being newer: what counts is what its district's alarms, by whatever version, told
+A detector is no better known for being newer: what counts is what its district's alarms, by whatever version, showed
 beside the events of all other detectors.
 """
 
@@ -40,12 +40,12 @@ def detectors_of_week(
         if model.training_data_end > monday or model.scope not in districts:
             continue
         try:
-            own = Relations.of(orjson.loads(registry.artefact_of(connection, model.model_id)))
+            relations = Relations.of(orjson.loads(registry.artefact_of(connection, model.model_id)))
         except ValueError as error:
             logger(__name__).error("a model is refused", model_id=str(model.model_id), error=str(error))
             registry.take_out(connection, model, now, registry.SERVICE, str(error))
             continue
-        detectors.append(Detector(str(model.model_id), model.scope, own, model.is_active))
+        detectors.append(Detector(str(model.model_id), model.scope, relations, model.is_active))
     return detectors
 
 
@@ -99,10 +99,10 @@ def learn_detectors(
 
 
 def keep_alarms(connection: Connection, alarms: dict[str, list[Finding]], monday: datetime) -> None:
-    """Replaces what was kept of detectors' alarms in the week that begins on `monday`."""
-    own = detector_alarms.c
-    for model_id, told in alarms.items():
-        within = (own.model_id == UUID(model_id), own.detected_at > monday, own.detected_at <= monday + WEEK)
+    """Replaces what is stored of detectors' alarms in the week that begins on `monday`."""
+    column = detector_alarms.c
+    for model_id, findings in alarms.items():
+        within = (column.model_id == UUID(model_id), column.detected_at > monday, column.detected_at <= monday + WEEK)
         connection.execute(delete(detector_alarms).where(*within))
         rows = [
             {
@@ -112,7 +112,7 @@ def keep_alarms(connection: Connection, alarms: dict[str, list[Finding]], monday
                 "end": alarm.end,
                 "metadata": alarm.why,
             }
-            for alarm in told
+            for alarm in findings
         ]
         if rows:
             # New habits may find an alarm that began in the week before a little later, and so in this week.
@@ -123,7 +123,7 @@ def keep_alarms(connection: Connection, alarms: dict[str, list[Finding]], monday
 
 
 def review_detectors(connection: Connection, as_of: datetime) -> list[dict[str, str]]:
-    """Decides on every detector in use: what was decided. What their alarms told is kept with the models."""
+    """Decides on every detector in use, and returns the decisions. The record of their alarms is stored as metrics."""
     by_scope: dict[str, list[Row[Any]]] = {}
     for model in _watching(connection, as_of):
         by_scope.setdefault(model.scope, []).append(model)
@@ -139,17 +139,17 @@ def review_detectors(connection: Connection, as_of: datetime) -> list[dict[str, 
             verdict = lifecycle.judge_active_detector(record)
             if verdict.action == lifecycle.RETIRE:
                 registry.retire(connection, active.model_id, as_of, registry.SERVICE, verdict.reason)
-                decided.append(_told(active, verdict))
+                decided.append(_decision(active, verdict))
                 continue
         if shadow is not None:
             verdict = lifecycle.judge_detector(record, shadow.shadow_since, as_of, active is not None)
             if verdict.action == lifecycle.PROMOTE:
                 registry.promote(connection, shadow.model_id, as_of, registry.SERVICE, verdict.reason)
-                decided.append(_told(shadow, verdict))
+                decided.append(_decision(shadow, verdict))
     return decided
 
 
-def _told(model: Row[Any], verdict: lifecycle.Verdict) -> dict[str, str]:
+def _decision(model: Row[Any], verdict: lifecycle.Verdict) -> dict[str, str]:
     return {"model_id": str(model.model_id), "decision": verdict.action, "reason": verdict.reason}
 
 
@@ -157,11 +157,11 @@ def _record(connection: Connection, scope: str, as_of: datetime) -> lifecycle.Re
     of_scope = (ml_models.c.model_type == registry.ANOMALIES, ml_models.c.scope == scope)
     first = connection.execute(select(func.min(ml_models.c.shadow_since)).where(*of_scope)).scalar_one()
     since = as_of - timedelta(days=lifecycle.RECORD_DAYS)
-    own, event = detector_alarms.c, anomalies.c
+    alarm, event = detector_alarms.c, anomalies.c
     alarms = connection.execute(
-        select(literal(TOGETHER).label("anomaly_type"), own.timestamp, own.detected_at, own.end, own.metadata)
-        .join(ml_models, ml_models.c.model_id == own.model_id)
-        .where(*of_scope, own.detected_at > since)
+        select(literal(TOGETHER).label("anomaly_type"), alarm.timestamp, alarm.detected_at, alarm.end, alarm.metadata)
+        .join(ml_models, ml_models.c.model_id == alarm.model_id)
+        .where(*of_scope, alarm.detected_at > since)
     )
     events = connection.execute(
         select(event.anomaly_type, event.timestamp, event.detected_at, event.end, event.metadata).where(

@@ -24,8 +24,8 @@ from src.processing.modelling.pools import Pool, pools
 from src.processing.warehouse.client import WarehouseError
 from src.processing.warehouse.history import read_hourly_weather
 
-# What `features_used` says of a forecast.
-_SAID = {method: orjson.dumps({"method": method}).decode() for method in (LEARNED, USUAL)}
+# The values of `features_used`.
+_FEATURES_USED = {method: orjson.dumps({"method": method}).decode() for method in (LEARNED, USUAL)}
 _HOURLY = """
     SELECT node_id, window_start, avg_flow_rate FROM water_infrastructure.computed_metrics
     WHERE time_window = '1hour' AND node_id = ANY(%(nodes)s) AND window_start >= %(start)s AND window_end <= %(end)s
@@ -89,7 +89,7 @@ def recent_history(runtime: Runtime, connection: Connection, nodes: Sequence[str
 
 
 def _weather(runtime: Runtime, start: datetime, origin: datetime) -> pd.DataFrame | None:
-    """Weather up to the last day that may be forecast; a warehouse that does not tell it stops no forecast."""
+    """Weather up to the last day that may be forecast; a warehouse without it stops no forecast."""
     try:
         settings = runtime.settings
         if not settings.bigquery_weather_table:
@@ -107,13 +107,13 @@ def forecast_rows(forecaster: Forecaster, history: History, origin: datetime, mo
     `confidence_score` is 1 less half the width of the interval in shares of the forecast, at least 0.
     """
     day, hour = history.place(origin)
-    told = forecaster.forecast(history, day, hour)
+    forecast = forecaster.forecast(history, day, hour)
     # Hours of the local clock become instants: one that the clock skips has none, one that it repeats has two.
     targets = pd.date_range(origin, periods=TARGETS, freq="h")
     places = [history.place(target.to_pydatetime()) for target in targets]
     ahead = [(d - day) * HOURS + h - hour for d, h in places]
     clock = pd.DataFrame({"target_timestamp": targets, "ahead": ahead, "prediction_horizon_hours": range(1, 169)})
-    rows = told.merge(clock, on="ahead")
+    rows = forecast.merge(clock, on="ahead")
     half = (rows["upper"] - rows["lower"]) / 2
     confidence = (1 - half / rows["flow"].where(rows["flow"] > 0)).clip(0, 1).fillna(0.0)
     return pd.DataFrame(
@@ -127,7 +127,7 @@ def forecast_rows(forecaster: Forecaster, history: History, origin: datetime, mo
             "flow_rate_lower": rows["lower"],
             "flow_rate_upper": rows["upper"],
             "confidence_score": confidence,
-            "features_used": rows["method"].map(_SAID),
+            "features_used": rows["method"].map(_FEATURES_USED),
         }
     )
 

@@ -78,7 +78,7 @@ def write_recommendations(runtime: Runtime, as_of: datetime) -> tuple[dict[str, 
         found = connection.execute(_DISTRICTS).all()
         stored = tables.recommendations
         connection.execute(delete(stored).where(stored.c.district_id.not_in([row.district_id for row in found])))
-    told, failures = {}, {}
+    outcomes, failures = {}, {}
     for district in found:
         try:
             with runtime.database.begin() as connection:
@@ -86,11 +86,11 @@ def write_recommendations(runtime: Runtime, as_of: datetime) -> tuple[dict[str, 
                 statement = insert(stored).values(row)
                 changed = {name: statement.excluded[name] for name in row}
                 connection.execute(statement.on_conflict_do_update(index_elements=["district_id"], set_=changed))
-            told[district.district_id] = row["outcome"]
+            outcomes[district.district_id] = row["outcome"]
         except (ValueError, ArithmeticError) as error:
             logger(__name__).exception("no recommendation could be computed", district_id=district.district_id)
             failures[district.district_id] = f"{type(error).__name__}: {error}"
-    return told, failures
+    return outcomes, failures
 
 
 def _recommendation(runtime: Runtime, connection: Connection, district: Any, as_of: datetime) -> dict[str, Any]:
@@ -141,8 +141,8 @@ def _pressures(
 ) -> tuple[pd.DataFrame, pd.DataFrame, float]:
     """By local hour set_point and mean pressure (bar), each node's lowest pressure, and the mean's error (a share)."""
     columns = {"node_id": "text", "window_start": "instant", "average": "number", "lowest": "number"}
-    asked = {"nodes": [inlet, *others], "start": as_of - NIGHTS, "end": as_of}
-    rows = read_rows(connection, _PRESSURES, asked, columns)
+    bound = {"nodes": [inlet, *others], "start": as_of - NIGHTS, "end": as_of}
+    rows = read_rows(connection, _PRESSURES, bound, columns)
     average, lowest = (
         rows.pivot(index="window_start", columns="node_id", values=name).tz_convert(runtime.zone)
         for name in ("average", "lowest")
@@ -150,7 +150,7 @@ def _pressures(
     if inlet not in average:
         raise NotKnown(pressure.no_set_point(inlet))
     within = [name for name in average if name != inlet]
-    # A sensor that was taken away, or came yesterday, does not speak for the district.
+    # A sensor that was taken away, or came yesterday, does not represent the district.
     within = [name for name in within if average[name].notna().mean() > 0.5]
     if not within:
         raise NotKnown(pressure.NO_PRESSURE_WITHIN)
@@ -173,14 +173,14 @@ def _relation(
         )
         active = None
     if active is not None and active.activated_at > as_of - RENEWED_AFTER:
-        return _kept(connection, active)
+        return _relation_of(connection, active)
     try:
         nights, metered = _nights(runtime, connection, district_id, hours, as_of)
         relation = pressure.leakage_relation(nights, metered, error)
     except NotKnown:
         if active is None:
             raise
-        return _kept(connection, active)
+        return _relation_of(connection, active)
     model_id = registry.add(
         connection,
         registry.PRESSURE,
@@ -204,7 +204,7 @@ def _relation(
     return model_id, relation
 
 
-def _kept(connection: Connection, active: Any) -> tuple[UUID, Relation]:
+def _relation_of(connection: Connection, active: Any) -> tuple[UUID, Relation]:
     try:
         return active.model_id, Relation(**orjson.loads(registry.artefact_of(connection, active.model_id)))
     except registry.TamperedArtefact as refused:
@@ -216,8 +216,8 @@ def _nights(
 ) -> tuple[pd.DataFrame, bool]:
     """Nights as `domain.pressure.leakage_relation` wants them, and whether legitimate use is metered."""
     columns = {"window_start": "instant", "input": "number", "output": "number", "method": "text"}
-    asked = {"district": district_id, "start": as_of - NIGHTS, "end": as_of}
-    balances = read_rows(connection, _BALANCES, asked, columns).set_index("window_start").tz_convert(runtime.zone)
+    bound = {"district": district_id, "start": as_of - NIGHTS, "end": as_of}
+    balances = read_rows(connection, _BALANCES, bound, columns).set_index("window_start").tz_convert(runtime.zone)
     metered = bool((balances["method"] == "metered").any())
     if metered:
         use = balances["output"].where(balances["method"] == "metered") / 3.6

@@ -20,7 +20,7 @@ FLOW, ANOMALIES, PRESSURE = "flow_prediction", "anomaly_detection", "efficiency_
 SERVICE = "service"
 ACTIVE, SHADOW, RETIRED, FAILED = "active", "shadow", "retired", "failed"
 _models = ml_models.c
-# What a model is told by; its artefact is read only where it is used.
+# The columns that describe a model; its artefact is read only where it is used.
 DESCRIBED = [column for column in ml_models.c if column.name != "artefact"]
 
 
@@ -29,7 +29,7 @@ class TamperedArtefact(ValueError):
 
 
 class NoSuchModel(ValueError):
-    """The model asked for is not there, or not in a state in which that can be done to it."""
+    """The requested model is not there, or not in a state in which that can be done to it."""
 
 
 def add(
@@ -139,10 +139,10 @@ def decide(connection: Connection, model_id: UUID, now: datetime, decision: str,
 
 def send_to_shadow(connection: Connection, model_id: UUID, now: datetime, by: str, reason: str) -> None:
     """Lets a model forecast beside the active one; an older shadow of its scope retires."""
-    own = model(connection, model_id)
-    older = select(_models.model_id).where(_of(own.model_type, own.scope), _models.status == SHADOW)
+    shadow = model(connection, model_id)
+    older = select(_models.model_id).where(_of(shadow.model_type, shadow.scope), _models.status == SHADOW)
     for earlier in connection.execute(older).scalars():
-        retire(connection, earlier, now, by, f"a newer model, {own.version}, takes its place in shadow")
+        retire(connection, earlier, now, by, f"a newer model, {shadow.version}, takes its place in shadow")
     connection.execute(update(ml_models).where(_models.model_id == model_id).values(status=SHADOW, shadow_since=now))
     decide(connection, model_id, now, "shadow", by, reason)
 
@@ -151,16 +151,16 @@ def promote(connection: Connection, model_id: UUID, now: datetime, by: str, reas
     """Makes a model the active one of its scope; the one it replaces becomes its fallback.
 
     Raises:
-        NoSuchModel: if there is none, if it failed its training, or if its bytes are no longer kept.
+        NoSuchModel: if there is none, if it failed its training, or if its bytes are no longer stored.
     """
-    own = model(connection, model_id)
-    if own.is_active or own.status == FAILED:
-        raise NoSuchModel(f"model {model_id} is {own.status}: it cannot be promoted")
+    chosen = model(connection, model_id)
+    if chosen.is_active or chosen.status == FAILED:
+        raise NoSuchModel(f"model {model_id} is {chosen.status}: it cannot be promoted")
     _need_bytes(connection, model_id)
-    replaced = active_of(connection, own.model_type, own.scope)
+    replaced = active_of(connection, chosen.model_type, chosen.scope)
     if replaced is not None:
         _put_down(connection, replaced.model_id, now)
-        decide(connection, replaced.model_id, now, "replaced", by, f"{own.version} takes its place: {reason}")
+        decide(connection, replaced.model_id, now, "replaced", by, f"{chosen.version} takes its place: {reason}")
     connection.execute(
         update(ml_models)
         .where(_models.model_id == model_id)
@@ -179,12 +179,12 @@ def roll_back(connection: Connection, model_id: UUID, now: datetime, by: str, re
     """Puts an active model's fallback back in its place; the fallback.
 
     Raises:
-        NoSuchModel: if the model is not active, replaced none, or the bytes of that one are no longer kept.
+        NoSuchModel: if the model is not active, replaced none, or the bytes of that one are no longer stored.
     """
-    own = model(connection, model_id)
-    if not own.is_active or own.fallback_id is None:
-        raise NoSuchModel(f"model {model_id} is {own.status} and has no model to roll back to")
-    fallback = model(connection, own.fallback_id)
+    active = model(connection, model_id)
+    if not active.is_active or active.fallback_id is None:
+        raise NoSuchModel(f"model {model_id} is {active.status} and has no model to roll back to")
+    fallback = model(connection, active.fallback_id)
     _need_bytes(connection, fallback.model_id)
     _put_down(connection, model_id, now)
     decide(connection, model_id, now, "rolled_back", by, reason)
@@ -193,7 +193,7 @@ def roll_back(connection: Connection, model_id: UUID, now: datetime, by: str, re
         .where(_models.model_id == fallback.model_id)
         .values(status=ACTIVE, is_active=True, activated_at=now, retired_at=None, fallback_id=None)
     )
-    decide(connection, fallback.model_id, now, "reinstated", by, f"{own.version} was rolled back: {reason}")
+    decide(connection, fallback.model_id, now, "reinstated", by, f"{active.version} was rolled back: {reason}")
     return UUID(str(fallback.model_id))
 
 

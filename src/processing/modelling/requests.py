@@ -1,4 +1,4 @@
-"""What people ask of models through the API: taken up each minute, carried out as by hand, and answered.
+"""Requests about models through the API: taken up each minute, carried out as by hand, and answered.
 
 A request is held while it is decided on, so one replica does it; what it changes and what became of it are written in
 one transaction. A training is a job that bears the request's id: a replica that ends in between starts no second one.
@@ -40,7 +40,7 @@ Answer = tuple[str, str]
 
 
 def run_requests(runtime: Runtime, send: Callable[[UUID, int], None], as_of: datetime) -> None:
-    """Answers what was asked: oldest first, and first of all what trainings that were started have come to.
+    """Answers requests, oldest first, also with the outcome of trainings; then starts the trainings that are left.
 
     A request that meets an error is looked at again a minute later; those behind it do not wait for it.
 
@@ -137,7 +137,7 @@ def _training_answer(runtime: Runtime, connection: Connection, request: Row[Any]
 
 
 def _trained(runtime: Runtime, connection: Connection, request: Row[Any], job: Row[Any, Any, Any]) -> Answer:
-    """What a training that has ended came to; each model of it knows who asked for it."""
+    """The outcome of a training that has ended; who requested it is recorded with each of its models."""
     columns = job_chunks.c
     parts = connection.execute(select(columns.scope, columns.result_summary).where(columns.job_id == job.job_id)).all()
     models = [UUID(part.result_summary["model_id"]) for part in parts if "model_id" in part.result_summary]
@@ -156,7 +156,7 @@ def _counted(models: int) -> str:
 
 
 def _start(runtime: Runtime, send: Callable[[UUID, int], None], request_id: UUID, as_of: datetime) -> bool:
-    """Starts the training that a request asks for, unless one is running; whether the request says otherwise now."""
+    """Starts the training that a request asks for, unless one is running; whether the request's row has changed."""
     query = select(model_requests).where(_requests.request_id == request_id, _requests.status == QUEUED)
     with runtime.database.begin() as connection:
         if not connection.scalar(_STARTING):
@@ -171,7 +171,7 @@ def _start(runtime: Runtime, send: Callable[[UUID, int], None], request_id: UUID
 
 
 def _bearer(request: Row[Any]) -> str:
-    """What a job says of who started it: by that it is known to be of the request."""
+    """The origin by which a job is known to be of the request."""
     return f"{request.requested_by} (request {request.request_id})"
 
 

@@ -116,8 +116,8 @@ def review(connection: Connection, as_of: datetime) -> tuple[list[dict[str, str]
             recent = _of_measured(connection, _ERROR, active.model_id, as_of - 3 * DAY, as_of).iloc[0]
             baseline = active.validation_metrics.get("mae", np.nan)
             needed = lifecycle.judge_training(recent["error"], baseline, int(recent["hours"]))
-            asked = {"model_id": active.model_id, "since": as_of - DAY - HOUR}
-            drifted: str | None = connection.scalar(_DRIFTED, asked)
+            bound = {"model_id": active.model_id, "since": as_of - DAY - HOUR}
+            drifted: str | None = connection.scalar(_DRIFTED, bound)
             if needed is not None:
                 wanting[scope] = needed.reason
             elif drifted is not None:
@@ -145,17 +145,17 @@ def _verdict(
     return None, None
 
 
-def _paired(connection: Connection, own: UUID, other: UUID, start: datetime, end: datetime) -> pd.DataFrame:
+def _paired(connection: Connection, model_id: UUID, other_id: UUID, start: datetime, end: datetime) -> pd.DataFrame:
     """Mean absolute errors of two models where both have forecast the same target at the same instant, by target."""
-    return _of_measured(connection, _PAIRED, own, start, end, other).set_index("target")
+    return _of_measured(connection, _PAIRED, model_id, start, end, other_id).set_index("target")
 
 
 def _of_measured(
-    connection: Connection, query: str, own: UUID, start: datetime, end: datetime, other: UUID | None = None
+    connection: Connection, query: str, model_id: UUID, start: datetime, end: datetime, other_id: UUID | None = None
 ) -> pd.DataFrame:
-    """What a query tells of a model's forecasts (L/s) of the hours in a span; its columns are those of `_COLUMNS`."""
-    asked = {"own": str(own), "other": str(other), "judged": lifecycle.JUDGED_HOURS, "start": start, "end": end}
-    return read_rows(connection, _MEASURED + query, asked, _COLUMNS[query])
+    """The rows of a query about a model's forecasts (L/s) of the hours in a span, with the columns of `_COLUMNS`."""
+    bound = {"own": str(model_id), "other": str(other_id), "judged": lifecycle.JUDGED_HOURS, "start": start, "end": end}
+    return read_rows(connection, _MEASURED + query, bound, _COLUMNS[query])
 
 
 def run_evaluation(runtime: Runtime, as_of: datetime) -> None:
@@ -174,14 +174,14 @@ def evaluate(runtime: Runtime, connection: Connection, as_of: datetime) -> int:
     models = registry.in_use(connection, registry.FLOW, as_of)
     members = {pool.scope: pool.node_ids for pool in pools(connection, as_of)}
     for model in models:
-        own = _of_measured(connection, _COMPARED, model.model_id, as_of - DAY, as_of)
+        compared = _of_measured(connection, _COMPARED, model.model_id, as_of - DAY, as_of)
         row = {
             "model_id": model.model_id,
             "evaluation_timestamp": as_of,
             "evaluation_window": "24h",
-            "predictions_count": len(own),
-            **(_scores(own) if len(own) else dict.fromkeys(SCORES)),
-            "node_metrics": {str(node): _scores(part) for node, part in own.groupby("node_id")},
+            "predictions_count": len(compared),
+            **(_scores(compared) if len(compared) else dict.fromkeys(SCORES)),
+            "node_metrics": {str(node): _scores(part) for node, part in compared.groupby("node_id")},
             **_drift(runtime, connection, model, members.get(model.scope, []), as_of),
         }
         statement = insert(model_performance).values(row)

@@ -72,7 +72,7 @@ def learn_pool(runtime: Runtime, chunk: Row[Any]) -> Learned:
     """Learns from the history of one pool, which may take minutes; no transaction is open meanwhile.
 
     Raises:
-        WarehouseError: if the warehouse does not tell the history.
+        WarehouseError: if the history cannot be read.
     """
     begun = runtime.clock.now()
     flow, bytes_processed = _flow_of(runtime, chunk)

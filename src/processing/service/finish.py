@@ -175,7 +175,7 @@ def _end(runtime: Runtime, job_id: UUID, as_of: datetime, concluded: Concluded, 
 
 
 def _finish_training(runtime: Runtime, job_id: UUID) -> None:
-    """Ends a training: what its pools tell, and a failure where none of them could be trained."""
+    """Ends a training: with the summaries of its pools, or as failed where none of them could be trained."""
     now = runtime.clock.now()
     with runtime.database.begin() as connection:
         job = connection.execute(
@@ -185,7 +185,7 @@ def _finish_training(runtime: Runtime, job_id: UUID) -> None:
         pools = [dict(part) for part in parts]
         failures = {node_id: reason for pool in pools for node_id, reason in pool.get("failures", {}).items()}
         failed = job.failed_items > 0 and job.processed_items == 0
-        jobs.end_job(connection, job_id, now, {"pools": pools}, _told_of(failures, job.total_items), failed)
+        jobs.end_job(connection, job_id, now, {"pools": pools}, _error_message(failures, job.total_items), failed)
     observe_job(job.job_type, "failed" if failed else "completed", (now - job.started_at).total_seconds(), {})
 
 
@@ -215,18 +215,18 @@ def _summed_up(connection: Connection, job: Any) -> tuple[dict[str, Any], str | 
         "seconds": seconds,
         "failures": failures,
     }
-    return summary, _told_of(failures, job.total_items)
+    return summary, _error_message(failures, job.total_items)
 
 
-def _told_of(failures: Mapping[str, str], nodes: int) -> str | None:
+def _error_message(failures: Mapping[str, str], nodes: int) -> str | None:
     """A sentence about nodes that were not processed."""
     if not failures:
         return None
     reasons: dict[str, list[str]] = {}
     for node_id, reason in failures.items():
         reasons.setdefault(reason, []).append(node_id)
-    told = "; ".join(
+    listed = "; ".join(
         f"{reason} ({', '.join(named[:3])}{f' and {len(named) - 3} more nodes' if len(named) > 3 else ''})"
         for reason, named in reasons.items()
     )
-    return f"{len(failures)} of {nodes} nodes were not processed: {told}"[:4000]
+    return f"{len(failures)} of {nodes} nodes were not processed: {listed}"[:4000]

@@ -1,4 +1,4 @@
-"""The pulse of a process: it vouches for its jobs, looks after silent ones, and keeps Redis told of the generation."""
+"""The pulse of a process: it vouches for its jobs, looks after silent ones, and keeps the generation in Redis."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ class Heartbeat:
         for thread in self._threads:
             thread.join(timeout=10)
         with contextlib.suppress(SQLAlchemyError), self._runtime.database.begin() as connection:
-            own = processing_replicas.c.replica == self._runtime.replica
-            connection.execute(delete(processing_replicas).where(own))
+            this_replica = processing_replicas.c.replica == self._runtime.replica
+            connection.execute(delete(processing_replicas).where(this_replica))
 
     def _repeat(self, work: Callable[[], None]) -> None:
         while True:

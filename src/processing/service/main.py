@@ -169,7 +169,7 @@ def _alone(name: str, work: Callable[[], object]) -> None:
 
 
 def _report_outdated(runtime: Runtime) -> None:
-    """Says which windows settings that have changed since do not describe any more: nothing else tells."""
+    """Logs which windows were computed by other settings than those of now: nothing else shows it."""
     settings = runtime.settings
     with runtime.database.connect() as connection:
         outdated = find_outdated(
@@ -195,8 +195,8 @@ def _once(runtime: Runtime, queue: Queue) -> int:
         if runtime.stopping.is_set():
             return 1
         runtime.stopping.wait(0.1)
-    told = {name: job[name] for name in ("job_id", "status", "total_items", "failed_items", "error_message")}
-    sys.stdout.write(orjson.dumps(told | dict(job["result_summary"]), default=str).decode() + "\n")
+    summary = {name: job[name] for name in ("job_id", "status", "total_items", "failed_items", "error_message")}
+    sys.stdout.write(orjson.dumps(summary | dict(job["result_summary"]), default=str).decode() + "\n")
     return 0 if job["status"] == "completed" else 1
 
 

@@ -38,9 +38,9 @@ from src.processing.jobs.runtime import Runtime
 from src.processing.jobs.scheduled import Done, run_scheduled
 
 JOB_TYPE = "retention"
-# Forecasts further ahead than models are judged by are kept so long: every cycle writes newer ones.
+# Forecasts further ahead than models are judged by are retained so long: every cycle writes newer ones.
 FAR_FORECASTS = timedelta(days=1)
-# Every check over a day is kept so long.
+# Every check over a day is retained so long.
 EVERY_CHECK, THINNED_WITHIN = timedelta(days=2), timedelta(days=30)
 # Of 8 KiB each: some hundred thousand rows.
 BATCH_BLOCKS = 8192
@@ -69,7 +69,7 @@ def _delete_old(runtime: Runtime, as_of: datetime) -> Done:
     # Weeks that late readings reach are judged again by what was known in them; for older ones, which only a backfill
     # reaches, habits are learned anew.
     weeks_of_habits = settings.late_arrival_lookback_days + 14
-    # Of balances, a policy drops only what is older than all that is kept of them.
+    # Of balances, a policy drops only what is older than all that is retained.
     balances: list[tuple[Table, ColumnElement[bool]]] = []
     for table in (network_efficiency, district_balances):
         is_hour = table.c.time_window == "1hour"
@@ -120,7 +120,7 @@ def _delete_old(runtime: Runtime, as_of: datetime) -> Done:
     for table, column, days in outdated:
         if table.name not in by_policy:
             attempt(table.name, partial(delete_from, table, column, days))
-    # A work that was taken back goes once no event says any more that it explains it.
+    # A work that was taken back goes once no event names it as its explanation any more.
     long_ago = as_of - timedelta(days=settings.retention_anomalies_days)
     is_settled = (works.c.deleted_at < long_ago) & (works.c.attached_at == works.c.changed_at)
     for table, condition in (*balances, (works, is_settled)):
@@ -169,7 +169,7 @@ def thin_out_checks(database: Engine, as_of: datetime, zone: ZoneInfo) -> dict[s
 
 
 def thin_out_models(database: Engine, as_of: datetime, keep_artefacts: timedelta) -> dict[str, int]:
-    """Deletes what of models nobody will ask for: forecasts that newer ones have replaced, bytes of retired models.
+    """Deletes what nobody will need of models: forecasts that newer ones have replaced, bytes of retired models.
 
     Forecasts of a day ahead stay as long as others, since models are judged by them; what was decided of a model stays.
     """

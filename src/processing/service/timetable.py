@@ -99,6 +99,6 @@ class ClockTrigger(BaseTrigger):  # type: ignore[misc]
         self._clock = clock
 
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
-        # The scheduler asks more than once between two fires: every time it must hear the same.
+        # The scheduler asks more than once between two fires: every time the answer must be the same.
         wait = self._clock.real_seconds_until(self._rhythm.after(self._clock.now()))
         return None if wait is None else now + timedelta(seconds=max(wait, 0)) + _MARGIN

@@ -16,7 +16,7 @@ from src.settings import Settings, refuse
 
 
 def conventions_of(settings: Settings) -> Conventions:
-    """What the settings say of all readings; a unit that is none ends the process with a line that names it."""
+    """What the settings state of all readings; a unit that is none ends the process with a line that names it."""
     units = {name: str(getattr(settings, f"unit_{name}")) for name in MEASUREMENTS}
     for name, unit in units.items():
         try:

@@ -152,7 +152,7 @@ def run_query(
         try:
             rows = job.result(timeout=warehouse.timeout, retry=warehouse.retry)
         except Exception:
-            # What nobody waits for any more is not billed, if BigQuery hears of it in time.
+            # What nobody waits for any more is not billed, if BigQuery is told in time.
             with contextlib.suppress(Exception):
                 if job.state != "DONE":
                     job.cancel(retry=None, timeout=_CANCEL_SECONDS)

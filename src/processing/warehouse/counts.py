@@ -17,17 +17,17 @@ from src.processing.warehouse.marks import KNOWN, Portion
 from src.settings import Settings
 
 _scalar = bigquery.ScalarQueryParameter
-# What the readings may say about the node itself; a warehouse need not have these columns.
+# What the readings may state about the node itself; a warehouse need not have these columns.
 DESCRIPTION = ("node_name", "node_type", "district_id")
 # A job reads whole local days, and the days before them: with the zone's offset, so much before its beginning.
 BEFORE = timedelta(days=LEAD_DAYS + 1)
-# Names that hold something other than blanks; what a name may be is said in `domain.names`, and checked there.
+# Names that hold something other than blanks; what a name may be is defined and checked in `domain.names`.
 _NOT_BLANK = r"r'[^\s\pZ\x{85}\x{1c}-\x{1f}]'"
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked about: timely are the instants of [since, as_of].
+    """What a look at the warehouse covers: timely are the instants of [since, as_of].
 
     Attributes:
         whole: nothing older than `since` is ever read: what is seen of a node without a watermark is all there is.
@@ -144,7 +144,7 @@ def count_recent(
 def count_past(
     warehouse: Warehouse, settings: Settings, portion: Portion, question: Question, keep_from: datetime
 ) -> tuple[Iterable[Any], int]:
-    """Per node its readings after the mark's last row, however long ago, and what they say about the node."""
+    """Per node its readings after the mark's last row, however long ago, and how they describe the node."""
     node, instant, arrival = _names(settings)
     described = "".join(f", reading.{column} AS {name}" for name, column in question.columns.items())
     grouped = "".join(f", MAX({name}) AS {name}" for name in question.columns)
@@ -184,7 +184,7 @@ def count_between(
     """A row for each node with readings in [start, end) or in the days before: how many of the former it has.
 
     Args:
-        node_ids: those asked about; none named: all.
+        node_ids: those looked at; none named: all.
 
     Returns:
         Rows of node_id, readings and (where the table knows districts) districts; the bytes processed.

@@ -34,7 +34,7 @@ class HourlyFlow:
     Three years of 2 300 nodes are half a gigabyte; what is looked at is some nodes' part of it.
 
     Attributes:
-        node_ids: whose flow was asked for.
+        node_ids: whose flow was requested.
         bytes_processed: what the warehouse read for it.
     """
 
@@ -83,7 +83,7 @@ def read_hourly_flow(
 ) -> HourlyFlow:
     """Mean flow of every hour of [start, end), L/s, of readings that are possible, measured and trusted.
 
-    However many nodes are asked for, the warehouse reads its columns once, and bills them once.
+    However many nodes are requested, the warehouse reads its columns once, and bills them once.
 
     Args:
         channels: units and ranges, as of `domain.channels.channels_of`; None: the defaults.
@@ -143,8 +143,8 @@ def read_hourly_flow(
 
 
 def _flow_channels(node_ids: Sequence[str], channels: pd.DataFrame | None) -> list[str]:
-    """Of each node, as a query is told it, how its flow becomes L/s, and the range of that: whatever is in the name, it
-    comes last."""
+    """Of each node, as a parameter of a query, how its flow becomes L/s, and the range of that: the name comes last,
+    whatever is in it."""
     known = {} if channels is None else channels.to_dict("index")
     entries = []
     for node_id in node_ids:
@@ -178,14 +178,14 @@ def read_hourly_weather(
     with sentences(settings):
         there = {field.name for field in warehouse.queries.get_table(table, timeout=warehouse.timeout).schema}
     columns = {name: settings.bigquery_weather_columns.get(name, name) for name in ("timestamp", *WEATHER)}
-    told = [name for name in WEATHER if columns[name] in there]
-    if columns["timestamp"] not in there or not told:
+    available = [name for name in WEATHER if columns[name] in there]
+    if columns["timestamp"] not in there or not available:
         raise WarehouseError(
             f"The weather table {settings.bigquery_weather_table} needs a column {columns['timestamp']} and any of "
             f"{', '.join(columns[name] for name in WEATHER)}; it has {', '.join(sorted(there))}. "
             "BIGQUERY_WEATHER_COLUMNS names them."
         )
-    means = ", ".join(f"AVG({columns[name]}) AS {name}" for name in told)
+    means = ", ".join(f"AVG({columns[name]}) AS {name}" for name in available)
     query = f"""
         SELECT TIMESTAMP_TRUNC({columns["timestamp"]}, HOUR) AS hour, {means}
         FROM `{table}` WHERE {columns["timestamp"]} >= @start AND {columns["timestamp"]} < @end GROUP BY hour
@@ -196,7 +196,7 @@ def read_hourly_weather(
             bqstorage_client=_fast_way(warehouse, settings), create_bqstorage_client=False, timeout=warehouse.timeout
         ).to_pandas()
     rows.index = pd.DatetimeIndex(rows["hour"]).tz_convert("UTC")
-    hourly: pd.DataFrame = rows[told].astype("float64").sort_index()
+    hourly: pd.DataFrame = rows[available].astype("float64").sort_index()
     return hourly
 
 

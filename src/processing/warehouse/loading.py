@@ -56,8 +56,8 @@ class Loading:
         """Loads Parquet files with the columns of `COLUMNS` but the last, each by a job of its own; how many readings
         were added or changed.
 
-        A reading of the same node and instant is the same reading, from whichever file: what its file says of a
-        measurement is taken over, and what was stored of others stays. So nothing is doubled, however often a file is
+        A reading of the same node and instant is the same reading, from whichever file: the measurements of its
+        file are taken over, and what was stored of others stays. So nothing is doubled, however often a file is
         loaded; and where anything fails, nothing of it is in the table.
 
         Args:
@@ -146,7 +146,7 @@ class Loading:
         def of_source(name: str) -> str:
             return f"CAST(S.{name} AS {_standard(kind[self._column[name]])})"
 
-        def kept(name: str) -> str:
+        def merged(name: str) -> str:
             return f"COALESCE({of_source(name)}, T.{self._column[name]})"
 
         changes = " OR ".join(
@@ -154,7 +154,7 @@ class Loading:
             f"(T.{self._column[name]} IS NULL OR T.{self._column[name]} <> {of_source(name)})"
             for name in MEASUREMENTS
         )
-        # Of several files that name the same reading the last that knows a measurement says it.
+        # Of several files with the same reading the last that has a measurement wins.
         latest = ", ".join(
             f"MAX_BY({name}, CASE WHEN {name} IS NULL THEN NULL ELSE load_part END) AS {name}"
             for name in COLUMNS
@@ -167,7 +167,7 @@ class Loading:
             ON T.{node} = S.node_id AND T.{instant} = S.timestamp
                AND T.{instant} >= @first AND T.{instant} <= @last
             WHEN MATCHED AND ({changes}) THEN
-                UPDATE SET {", ".join(f"{self._column[name]} = {kept(name)}" for name in others)}
+                UPDATE SET {", ".join(f"{self._column[name]} = {merged(name)}" for name in others)}
             WHEN NOT MATCHED THEN
                 INSERT ({", ".join(self._column[name] for name in names)})
                 VALUES ({", ".join(of_source(name) for name in names)})

@@ -1,4 +1,4 @@
-"""How far each node is taken in, as a query is told it: compactly, for a request may hold 10 MB."""
+"""How far each node is taken in, as a parameter of a query: compactly, for a request may hold 10 MB."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from src.domain.readings import EARLIEST
 
-# What one query is told of watermarks, in bytes of its request: about 100 000 nodes with names of 20 characters.
+# The watermarks of one query, in bytes of its request: about 100 000 nodes with names of 20 characters.
 MOST_BYTES = 8_000_000
 _EPOCH = EARLIEST.replace(year=1970)
 # Of one entry in the request, besides the text itself.

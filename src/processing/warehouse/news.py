@@ -1,4 +1,4 @@
-"""What is new in the warehouse: bounded questions say which nodes to read, and from when."""
+"""What is new in the warehouse: bounded queries find which nodes to read, and from when."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ class News:
 
     Attributes:
         nodes: those with readings to take in.
-        rejected: how many rows belong to no node or no time, and what is told of nodes but cannot be stored, by reason.
-        unknown: what the readings tell of nodes that have no watermark.
+        rejected: how many rows belong to no node or no time, and nodes whose description cannot be stored, by reason.
+        unknown: how the readings describe nodes that have no watermark.
         fewer: nodes with nothing new, of whose recent rows some are out of sight by now: how many are left.
         bytes_read: what finding out processed.
         problem: why some nodes could not be looked up.
@@ -71,7 +71,7 @@ def find_news(
 ) -> News:
     """The nodes with readings not yet taken in.
 
-    A node is read again from the row before the first that arrived since (it is for that one to say how long the value
+    A node is read again from the row before the first that arrived since (that one shows how long the value
     before held, and since when its volume was counted), up to LATE_ARRIVAL_LOOKBACK_DAYS back; where rows are
     not stamped, from LATE_ARRIVAL_HOURS before its watermark. A row may become visible after others that arrived later:
     where more rows than were counted lie within LATE_ARRIVAL_MARGIN_MINUTES before the latest arrival, all of those
@@ -152,13 +152,13 @@ def find_news(
 def _again(row: Any, mark: Watermark, question: Question) -> NodeNews | None:
     """What to read of a node that was read before; None where nothing is new."""
     if mark.last_arrival is None and row.latest_arrival:
-        # A first load that was interrupted: nobody can tell what has arrived since its rows were read.
+        # A first load that was interrupted: nobody knows what has arrived since its rows were read.
         return _of(row, question.since, row.readings)
     uncounted = row.first_recent if row.recent_now > (mark.recent_rows or 0) else None
     if not (row.first_late or row.first_new or uncounted or row.latest_arrival is None):
         return None
     near = mark.last_row - question.overlap
-    # What is stamped says itself what is new; of the rest, nobody can tell but by reading it again.
+    # Stamps show what is new; rows without them must be read again.
     first = min(filter(None, [row.first_late, row.first_new, uncounted]), default=None)
     again = [near] if row.unstamped or first is None else []
     read_from = max(question.since, min([*again, *([_before(first, mark)] if first else [])]))
@@ -170,7 +170,7 @@ def _again(row: Any, mark: Watermark, question: Question) -> NodeNews | None:
 
 def _before(first: datetime, mark: Watermark) -> datetime:
     """An instant no later than the reading of each measurement before the first new row, or as far back as that row may
-    tell something of."""
+    affect."""
     reach = first - timedelta(days=LAG_DAYS + 1)
     return reach if first <= mark.last_row else max(reach, min(mark.last_row, mark.last_of_each or mark.last_row))
 
@@ -187,13 +187,13 @@ def _of(row: Any, read_from: datetime, readings: int) -> NodeNews:
 
 
 def _districts(row: Any) -> tuple[str, ...] | None:
-    """Where the rows are stored; None where that is not known, or cannot be kept until they are read."""
+    """Where the rows are stored; None where that is not known, or cannot be stored until they are read."""
     districts = row.get("districts")
     return None if districts is None or any(map(problem_of_text, districts)) else tuple(sorted(districts))
 
 
 def _description(row: Any, rejected: Counter[str]) -> dict[str, str]:
-    """What the readings tell of a node, without what cannot be stored."""
+    """How the readings describe a node, without what cannot be stored."""
     description = {name: row[name] for name in DESCRIPTION if row.get(name)}
     for name in [name for name, text in description.items() if problem_of_name(text)]:
         rejected[f"invalid_{name}"] += 1

@@ -29,7 +29,7 @@ SCHEMA = pa.schema(
         ("ingestion_timestamp", pa.timestamp("us", "UTC")),
     ]
 )
-# What the collector says of a reading, where the warehouse has a column for it.
+# The collector's remarks on a reading, where the warehouse has columns for them.
 OPTIONAL = pa.schema([("is_interpolated", pa.bool_()), ("data_quality_score", pa.float64())])
 # Of BigQuery's types, those it is understood in; a column of this name and another type is somebody else's.
 _UNDERSTOOD = {
@@ -45,9 +45,9 @@ class TooManyReadings(Exception):
 @dataclass(frozen=True)
 class Readings:
     """`frame` has the columns of `SCHEMA`: node_id (category), timestamps (datetime64[us, UTC]), measurements float64;
-    and of `OPTIONAL` those in which anything is said: is_interpolated (bool), data_quality_score (float64).
+    and of `OPTIONAL` those that have any value: is_interpolated (bool), data_quality_score (float64).
 
-    `bytes_read` is what the warehouse processed for it; 0 where it does not tell.
+    `bytes_read` is what the warehouse processed for it; 0 where that is not known.
     """
 
     frame: pd.DataFrame
@@ -138,7 +138,7 @@ class Reader:
             **bounds,
         )
         bytes_read = int(session.estimated_total_bytes_scanned)
-        # What a query would be refused for, this interface does without a word.
+        # This interface silently does what a query would be refused for.
         if bytes_read > self._settings.bigquery_maximum_bytes_billed:
             raise WarehouseError(too_dear(self._settings, bytes_read))
         if not session.streams:
@@ -211,7 +211,7 @@ def _renamed(arrow: pa.Table, wanted: Mapping[str, str]) -> pa.Table:
 
 
 def _informative(arrow: pa.Table) -> pa.Table:
-    """The table without what the collector might say and says of no row; null means that nothing is known."""
+    """The table without those of the collector's columns that mark no row; null means that nothing is known."""
     if "is_interpolated" in arrow.column_names:
         filled_in = pc.fill_null(arrow["is_interpolated"], False)
         place = arrow.column_names.index("is_interpolated")

@@ -45,14 +45,14 @@ def access(stack: Stack, report: Report) -> None:
     with stack.client() as reader, stack.client(None) as nobody:
         with report.check("nobody gets an answer that is for others, by whichever way of asking"):
             matrix = Matrix(nobody, everybody(nobody, stack.key, stack.sql), node_id="inlet-river")
-            wrong = [told for route in (*sorted(routes()), *ASTRAY) for told in matrix.wrong(route)]
+            wrong = [complaint for route in (*sorted(routes()), *ASTRAY) for complaint in matrix.wrong(route)]
             assert not wrong, "\n".join(wrong[:20])
         with report.check("a revoked key is refused within three seconds, cached answers included"):
             key = stack.key("read")
-            asked = {"X-API-Key": key}
-            assert nobody.get(path, headers=asked).status_code == 200
+            headers = {"X-API-Key": key}
+            assert nobody.get(path, headers=headers).status_code == 200
             stack.run(f"./scripts/create_api_key.sh --revoke {key.split('_')[1]}")
-            eventually(lambda: nobody.get(path, headers=asked).status_code == 401, 4, "the refusal")
+            eventually(lambda: nobody.get(path, headers=headers).status_code == 401, 4, "the refusal")
         with report.check("a session: opened with a key, Secure and HttpOnly, ended"):
             opened = reader.post("/api/v1/session")
             assert opened.status_code == 201, opened.text

@@ -87,21 +87,21 @@ def _printed(command: dict, folder: Path, environment: dict[str, str]) -> tuple[
 
 def _conversation(master: int, process: subprocess.Popen[bytes], lines: list[str]) -> bytes:
     """Types each line once the program shows its prompt, as a person would; all that the terminal was shown."""
-    output, asked, waiting, deadline = b"", 0, list(lines), time.monotonic() + 60
+    output, answered, waiting, deadline = b"", 0, list(lines), time.monotonic() + 60
     while time.monotonic() < deadline:
         readable, _, _ = select.select([master], [], [], 0.5)
         if readable:
             try:
-                told = os.read(master, 65536)
+                chunk = os.read(master, 65536)
             except OSError:
                 break
-            output += told
+            output += chunk
             # A program that does not know yet how wide the terminal is asks where its cursor is.
-            os.write(master, b"\x1b[50;160R" * told.count(b"\x1b[6n"))
+            os.write(master, b"\x1b[50;160R" * chunk.count(b"\x1b[6n"))
         elif process.poll() is not None:
             break
-        elif waiting and re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]|[\r\n ]", b"", output[asked:]).endswith((b">", b"#")):
-            asked = len(output)
+        elif waiting and re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]|[\r\n ]", b"", output[answered:]).endswith((b">", b"#")):
+            answered = len(output)
             # Enter is a carriage return.
             os.write(master, waiting.pop(0).encode() + b"\r")
     return output

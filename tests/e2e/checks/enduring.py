@@ -23,12 +23,12 @@ def under_load(stack: Stack, report: Report, result: dict[str, object]) -> None:
             assert "startup complete" in stack.run("docker logs abbanoa-api 2>&1").stdout
         with report.check("all three replicas of the API are asked"):
 
-            def asked() -> set[str]:
+            def upstreams() -> set[str]:
                 lines = stack.run("docker logs --tail 400 abbanoa-nginx").stdout.splitlines()
-                told = [json.loads(line)["upstream"] for line in lines if '"upstream"' in line]
-                return {address for entry in told for address in entry.split(", ") if address}
+                entries = [json.loads(line)["upstream"] for line in lines if '"upstream"' in line]
+                return {address for entry in entries for address in entry.split(", ") if address}
 
-            eventually(lambda: len(asked()) >= 3, 30, "answers of three replicas")
+            eventually(lambda: len(upstreams()) >= 3, 30, "answers of three replicas")
         with report.check("a killed replica of the API comes back, and nobody notices"):
             stack.crash(stack.containers("api-replica")[0])
             time.sleep(5)
@@ -63,7 +63,7 @@ def under_load(stack: Stack, report: Report, result: dict[str, object]) -> None:
 
 
 def ticks(stack: Stack, report: Report, result: dict[str, object]) -> None:
-    """What the logs of all replicas, and the database, say of the whole run."""
+    """What the logs of all replicas, and the database, show of the whole run."""
     stack.note_ticks()
     jobs = stack.sql(
         "SELECT count(DISTINCT scheduled_for), count(*) FROM water_infrastructure.processing_jobs "
@@ -74,7 +74,7 @@ def ticks(stack: Stack, report: Report, result: dict[str, object]) -> None:
     result["ticks"], result["ticks_doubled"] = distinct, len(doubled) + every - distinct
     with report.check(f"no tick was claimed or ended twice ({distinct} ticks)"):
         assert result["ticks_doubled"] == 0, doubled
-        assert len({told for told in stack.ticks if told.startswith("tick claimed")}) >= 5
+        assert len({tick for tick in stack.ticks if tick.startswith("tick claimed")}) >= 5
 
 
 def crashes(stack: Stack, report: Report) -> int:

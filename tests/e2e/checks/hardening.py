@@ -66,11 +66,11 @@ def hardening(stack: Stack, report: Report) -> None:
             listed = stack.run(f"docker top {name} -eo pid,ppid,uid,args").stdout.splitlines()[1:]
             processes = [line.split(maxsplit=3) for line in listed]
             # What the service is and started; a health check that just runs is no child of the first process.
-            own = {pid for pid, _, _, command in processes if "docker-init" in command}
-            assert own, (name, listed)
+            of_service = {pid for pid, _, _, command in processes if "docker-init" in command}
+            assert of_service, (name, listed)
             for pid, parent, user, command in sorted(processes, key=lambda process: int(process[0])):
-                if parent in own:
-                    own.add(pid)
+                if parent in of_service:
+                    of_service.add(pid)
                     assert user != "0", (name, command)
     with report.check("images: no compiler, no pip, labels; the API's without pandas"):
         for service in ("processing", "api"):
@@ -96,9 +96,9 @@ def hardening(stack: Stack, report: Report) -> None:
         # Those that ended, setup and migrate, among them.
         assert len(containers) >= len(SERVICES) + 3
         for container in containers:
-            told = stack.run(f"docker inspect {container}; docker logs {container} 2>&1").stdout
+            shown = stack.run(f"docker inspect {container}; docker logs {container} 2>&1").stdout
             # As JSON has it, too.
-            assert not any(s in told or json.dumps(s)[1:-1] in told for s in secrets), container
+            assert not any(s in shown or json.dumps(s)[1:-1] in shown for s in secrets), container
     with report.check("nobody but Nginx may say where a request came from, and Nginx believes whom it was told to"):
         forged = {"X-Forwarded-For": "203.0.113.77", "X-API-Key": "wrong"}
         for base, check in (("http://localhost:8000", True), (HTTPS, stack.trust())):

@@ -65,15 +65,15 @@ def monitoring(stack: Stack, report: Report, cycles: int) -> None:
     with report.check("monitor: a healthy system is 0, and says so truly"):
 
         def well() -> dict | None:
-            code, told = stack.monitor()
-            return told if (code, told["status"], told["reasons"]) == (0, "healthy", []) else None
+            code, status = stack.monitor()
+            return status if (code, status["status"], status["reasons"]) == (0, "healthy", []) else None
 
-        told = eventually(well, 90, "a healthy system")
-        states = {row["name"]: row["state"] for row in told["services"]}
+        status = eventually(well, 90, "a healthy system")
+        states = {row["name"]: row["state"] for row in status["services"]}
         assert states["abbanoa-api"] == "healthy"
-        assert told["data"]["nodes"] == int(stack.sql("SELECT count(*) FROM water_infrastructure.nodes"))
-        assert told["jobs"][0]["job_type"] == "processing_cycle"
-        assert told["processing_replicas"] == len(stack.containers("processing"))
+        assert status["data"]["nodes"] == int(stack.sql("SELECT count(*) FROM water_infrastructure.nodes"))
+        assert status["jobs"][0]["job_type"] == "processing_cycle"
+        assert status["processing_replicas"] == len(stack.containers("processing"))
         text = stack.run("./scripts/monitor_processing.sh").stdout
         assert "Status: healthy" in text
     with report.check("monitor --watch goes on until it is ended"):
@@ -92,9 +92,9 @@ def monitoring(stack: Stack, report: Report, cycles: int) -> None:
         with stack.client() as client:
             assert client.get("/api/v1/nodes?limit=2").status_code == 200
             eventually(lambda: client.get("/api/v1/status").json()["status"] == "degraded", 10, "a degraded status")
-        code, told = stack.monitor()
-        assert (code, told["status"], told["redis"]["connected"]) == (1, "degraded", False)
-        assert "Redis does not answer" in told["reasons"]
+        code, status = stack.monitor()
+        assert (code, status["status"], status["redis"]["connected"]) == (1, "degraded", False)
+        assert "Redis does not answer" in status["reasons"]
         stack.run(f"docker start {REDIS}")
     with report.check("without the API Nginx says 503 as a problem, and the monitor 2"):
         stack.compose("stop -t 5 api api-replica")
@@ -103,13 +103,13 @@ def monitoring(stack: Stack, report: Report, cycles: int) -> None:
         assert answer.status_code == 503
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.headers["retry-after"] == "5"
-        code, told = stack.monitor()
-        assert (code, told["status"], told["api"], told["database"]) == (2, "down", False, True)
+        code, status = stack.monitor()
+        assert (code, status["status"], status["api"], status["database"]) == (2, "down", False, True)
     with report.check("monitor: a dead system is 2, and every container's state is told"):
         stack.compose("--profile demo stop -t 5")
-        code, told = stack.monitor()
-        assert (code, told["status"], told["api"], told["database"]) == (2, "down", False, False)
-        assert {"PostgreSQL does not answer", "no replica of the API answers"} <= set(told["reasons"])
+        code, status = stack.monitor()
+        assert (code, status["status"], status["api"], status["database"]) == (2, "down", False, False)
+        assert {"PostgreSQL does not answer", "no replica of the API answers"} <= set(status["reasons"])
         stack.compose("--profile demo up -d --no-build")
         eventually(lambda: all(stack.healthy(service) for service in SERVICES), 120, "everything healthy")
 
@@ -132,8 +132,8 @@ def observability(stack: Stack, report: Report) -> None:
             stack.compose("--profile observability up -d --no-build --no-deps prometheus")
 
         def targets() -> bool:
-            told = httpx.get("http://localhost:9090/api/v1/targets").json()["data"]["activeTargets"]
-            up = Counter(target["labels"]["job"] for target in told if target["health"] == "up")
+            active = httpx.get("http://localhost:9090/api/v1/targets").json()["data"]["activeTargets"]
+            up = Counter(target["labels"]["job"] for target in active if target["health"] == "up")
             wanted = {"processing": len(stack.containers("processing")), "api": len(apis(stack))}
             return dict(up) == wanted
 
@@ -189,4 +189,4 @@ def disaster(stack: Stack, report: Report, result: dict[str, object]) -> None:
     with report.check("backups rotate"):
         first, second = (stack.run("./scripts/backup.sh --to rotated --keep 1").stdout.strip() for _ in range(2))
         assert first != second
-        assert [str(kept) for kept in (stack.folder / "rotated").iterdir()] == [second]
+        assert [str(file) for file in (stack.folder / "rotated").iterdir()] == [second]

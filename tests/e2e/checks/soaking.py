@@ -120,7 +120,7 @@ class Traffic(Callers):
             return
         self.statuses[who, answer.status_code] += 1
         if answer.status_code == 429:
-            # Whoever is told to wait and does not would wait here, too.
+            # After a 429 even an impatient caller pauses a little.
             self.stopping.wait(0.05)
 
 
@@ -131,11 +131,11 @@ def memory_mb(stack: Stack) -> dict[str, float]:
     for container in listed:
         name = stack.run(f"docker inspect -f '{{{{.Name}}}}' {container}").stdout.strip().lstrip("/")
         pids = stack.run(f"docker top {container} -o pid").stdout.split()[1:]
-        found[name] = sum(_own_kb(pid) for pid in pids) / 1024
+        found[name] = sum(_private_kb(pid) for pid in pids) / 1024
     return found
 
 
-def _own_kb(pid: str) -> int:
+def _private_kb(pid: str) -> int:
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):

@@ -108,8 +108,8 @@ def back_and_forth(stack: Stack, report: Report) -> None:
         _is_old(stack, old)
         assert stack.sql(COLUMNS.format("trial_two")) == "0"
         assert stack.sql(COLUMNS.format("trial_one")) == "1"
-        told = "SELECT location_name FROM water_infrastructure.nodes WHERE node_id = 'inlet-river'"
-        assert stack.sql(told) == "before"
+        query = "SELECT location_name FROM water_infrastructure.nodes WHERE node_id = 'inlet-river'"
+        assert stack.sql(query) == "before"
         assert f"good again: {key.split('_')[1]}." in done.stderr
         eventually(lambda: "NoProcessingReplica" in _rules(), 60, "the old rules")
         stack.compose("--profile observability rm -sf prometheus")
