@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import xgboost
 
 from src.domain.forecasting.features import CATEGORIES, FEATURES, LEVEL_DAYS, TARGETS, Examples, View, joined
 from src.domain.forecasting.sampling import chosen, share_of
 from src.domain.forecasting.series import HOURS, WEEK, History, Numbers
+
+# Imported where it is used: what trains and forecasts nothing need not wait two seconds for it.
+if TYPE_CHECKING:
+    import xgboost
 
 # Origins lie at these hours of the local day, so that a forecast may begin at any hour.
 ORIGIN_HOURS = (0, 6, 12, 18)
@@ -69,6 +72,8 @@ class Boosters:
 
     def odd(self, examples: Examples) -> Numbers:
         """How far flow will be from its usual value, in shares of the recent mean flow; NaN without a booster."""
+        import xgboost
+
         predicted = np.full(len(examples.ahead), np.nan)
         for horizon in HORIZONS:
             in_horizon, boosters = horizon.of(examples.ahead), self.by_horizon.get(horizon.name, ())
@@ -91,6 +96,8 @@ class Boosters:
     @classmethod
     def of(cls, files: Mapping[str, bytes]) -> Boosters:
         """What `files` made."""
+        import xgboost
+
         found: dict[str, list[xgboost.Booster]] = {}
         for name in sorted(files):
             found.setdefault(name.rpartition("-")[0], []).append(xgboost.Booster(model_file=bytearray(files[name])))
@@ -144,19 +151,16 @@ def _part(horizon: Horizon, history: History, days: range, until: int, most: int
     return min(1.0, most / expected)
 
 
-class _Watched(xgboost.callback.TrainingCallback):
-    """Reports each round of a booster."""
-
-    def __init__(self, examples: int, progress: Progress) -> None:
-        super().__init__()
-        self._examples, self._progress = examples, progress
-
-    def after_iteration(self, model: xgboost.Booster, epoch: int, evals_log: Any) -> bool:
-        self._progress(self._examples)
-        return False
-
-
 def _boosted(examples: Examples, progress: Progress) -> list[xgboost.Booster]:
+    import xgboost
+
+    class Watched(xgboost.callback.TrainingCallback):
+        """Reports each round of a booster."""
+
+        def after_iteration(self, model: xgboost.Booster, epoch: int, evals_log: Any) -> bool:
+            progress(len(odd))
+            return False
+
     odd = (examples.target - examples.usual) / examples.scale
     matrix = xgboost.QuantileDMatrix(
         examples.values,
@@ -171,7 +175,7 @@ def _boosted(examples: Examples, progress: Progress) -> list[xgboost.Booster]:
             _COMMON | {name: value for name, value in member.items() if name != "rounds"},
             matrix,
             member["rounds"],
-            callbacks=[_Watched(len(odd), progress)],
+            callbacks=[Watched()],
         )
         for member in MEMBERS
     ]
