@@ -78,18 +78,22 @@ def _overview(browser: Browser, site: Site) -> list[Measured]:
         tab.go("/dashboard")
         read = tab.count_bytes()
         tab.poll("/api/v1/dashboard/overview")
+        # The browser reports what it has read a moment later.
+        tab.real_seconds(0.3)
         poll.bytes.append(sum(read.values()))
     tab.close()
     return [cold, warm, poll]
 
 
 def _year(browser: Browser, site: Site) -> list[Measured]:
-    found = Measured("node, a year of hours", "< 1,000 ms")
+    cold = Measured("node, a year of hours, nothing kept", "< 1,000 ms")
+    warm = Measured("node, a year of hours, opened again", "< 1,000 ms")
     for _ in range(ROUNDS):
         tab = Tab(browser, site, path=None)
-        _visit(tab, YEAR, _YEAR, found)
+        _visit(tab, YEAR, _YEAR, cold)
+        _visit(tab, YEAR, _YEAR, warm)
         tab.close()
-    return [found]
+    return [cold, warm]
 
 
 def main() -> None:
@@ -118,7 +122,7 @@ def main() -> None:
     print(f"{'':38}{'median':>11}{'worst':>11}{'over the wire':>15}   wanted")
     for row in rows:
         print(row.line())
-    cold, warm, poll, year = rows
+    cold, warm, poll, year, year_warm = rows
     print(
         orjson.dumps(
             {
@@ -126,7 +130,8 @@ def main() -> None:
                 "overview_warm_ms": round(statistics.median(warm.milliseconds)),
                 "overview_bytes": round(statistics.median(cold.bytes)),
                 "poll_bytes": round(statistics.median(poll.bytes)),
-                "year_ms": round(statistics.median(year.milliseconds)),
+                "year_cold_ms": round(statistics.median(year.milliseconds)),
+                "year_warm_ms": round(statistics.median(year_warm.milliseconds)),
             }
         ).decode()
     )

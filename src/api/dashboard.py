@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import importlib.metadata
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ _MEDIA_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+_DIGITS = 12
+_OF_DIGEST = re.compile(rf"(?P<digest>[0-9a-f]{{{_DIGITS}}})/(?P<name>.+)")
 # The package that brings uPlot, and what of it is served.
 _CHARTS = "metaflow-card-uplot"
 _CHART_FILES = ("uPlot.iife.min.js", "uPlot.min.css")
@@ -56,12 +59,12 @@ class File:
         etag = f'"{hashlib.sha1(body, usedforsecurity=False).hexdigest()}"'
         return cls(body, media_type, etag, gzip.compress(body, mtime=0))
 
-    def answer(self, request: Request) -> Response:
+    def answer(self, request: Request, caching: str = "no-cache") -> Response:
         """The file, or 304 where the browser has it already."""
         # A weak tag: the same for the file and what compresses it, here or in a proxy.
         headers = {
             "etag": f"W/{self.etag}",
-            "cache-control": "no-cache",
+            "cache-control": caching,
             "vary": "accept-encoding",
             "content-security-policy": POLICY,
         }
@@ -109,17 +112,28 @@ def _settings(app: FastAPI, settings: Settings) -> File:
 
 
 def install(app: FastAPI, settings: Settings) -> None:
-    """Serves /dashboard; every address below it that is no file is a page, which the scripts draw."""
+    """Serves /dashboard; every address below it that is no file is a page, which the scripts draw.
+
+    The page names its files below a digest of them all. Under that they are the same for ever, so that a browser
+    fetches them once; under another, as while replicas are updated, a browser checks what it has.
+    """
     found = files()
-    page = found.pop("index.html")
+    html = found.pop("index.html").body
+    digest = hashlib.sha1("".join(file.etag for file in found.values()).encode(), usedforsecurity=False).hexdigest()
+    folder = f"{ROOT}/files/".encode()
+    page = File.of(html.replace(folder, folder + f"{digest[:_DIGITS]}/".encode()), _MEDIA_TYPES[".html"])
 
     def always(file: File) -> Callable[[Request], Response]:
         return lambda request: file.answer(request)
 
     async def file_of(request: Request) -> Response:
         # Looked up, never opened: a name cannot lead out of the folder.
-        file = found.get(request.path_params["name"])
-        return problems.problem(404, "There is no such file") if file is None else file.answer(request)
+        name, caching = request.path_params["name"], "no-cache"
+        if named := _OF_DIGEST.fullmatch(name):
+            name = named["name"]
+            caching = "public, max-age=31536000, immutable" if digest.startswith(named["digest"]) else caching
+        file = found.get(name)
+        return problems.problem(404, "There is no such file") if file is None else file.answer(request, caching)
 
     def serve(path: str, answer: Callable[[Request], object]) -> None:
         # Plain routes: FastAPI's own would refuse the parameters that pages hold in their addresses.

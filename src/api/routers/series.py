@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any
@@ -64,31 +65,38 @@ async def series(
             f"the span has {windows} windows of all nodes and measurements, and at most {MOST_WINDOWS} are put on one "
             "axis: ask for a shorter span, a longer time_window or fewer nodes",
         )
-    nodes = await database.fetch(queries_series.SERIES_NODES, names)
+    at_once = {("nodes", ""): database.fetch(queries_series.SERIES_NODES, names)}
+    at_once["events", ""] = database.fetch(queries_series.SERIES_EVENTS, names, start, end, _MOST_EVENTS)
+    if "history" in kinds:
+        for name in measurements:
+            at_once["history", name] = database.fetch(queries_series.HISTORY[name], names, time_window, start, end)
+    if "flow_rate" in measurements and time_window == "1hour":
+        if "forecast" in kinds:
+            at_once["forecast", ""] = database.fetch(queries_series.FORECAST, names, start, end)
+        if "expected" in kinds:
+            at_once["expected", ""] = database.fetch(queries_series.EXPECTED, names, "flow_rate", start, end)
+            at_once["learned", ""] = database.fetch(queries_series.LEARNED_DAYS, names, "flow_rate", end)
+    rows = dict(zip(at_once, await asyncio.gather(*at_once.values()), strict=True))
+    nodes = rows["nodes", ""]
     if missing := [name for name in names if name not in {node["node_id"] for node in nodes}]:
         raise no_such_node(missing[0])
     instants = axis(start, end, time_window, settings.utility_timezone)
     shown: list[dict[str, Any]] = []
     for measured in measurements:
         described = [dict(node) | {"measurement": measured, "unit": UNITS[measured]} for node in nodes]
-        if "history" in kinds:
-            rows = await database.fetch(queries_series.HISTORY[measured], names, time_window, start, end)
-            shown += _histories(described, _by_node(rows), instants, measured)
-        if measured != "flow_rate" or time_window != "1hour":
-            continue
-        if "forecast" in kinds:
-            rows = await database.fetch(queries_series.FORECAST, names, start, end)
-            shown += [_forecast(node, _by_node(rows).get(node["node_id"]), instants) for node in described]
-        if "expected" in kinds:
-            rows = await database.fetch(queries_series.EXPECTED, names, measured, start, end)
-            learned = await database.fetch(queries_series.LEARNED_DAYS, names, measured, end)
-            days = {row["node_id"]: row["history_days"] for row in learned}
+        if ("history", measured) in rows:
+            shown += _histories(described, _by_node(rows["history", measured]), instants, measured)
+        if measured == "flow_rate" and ("forecast", "") in rows:
+            forecasts = _by_node(rows["forecast", ""])
+            shown += [_forecast(node, forecasts.get(node["node_id"]), instants) for node in described]
+        if measured == "flow_rate" and ("expected", "") in rows:
+            expected = _by_node(rows["expected", ""])
+            days = {row["node_id"]: row["history_days"] for row in rows["learned", ""]}
             shown += [
-                _expected(node, _by_node(rows).get(node["node_id"]), instants, days.get(node["node_id"]))
+                _expected(node, expected.get(node["node_id"]), instants, days.get(node["node_id"]))
                 for node in described
             ]
-    events = await database.fetch(queries_series.SERIES_EVENTS, names, start, end, _MOST_EVENTS)
-    return as_json(_thinned(shown, instants, time_window, start, end, points) | {"events": events})
+    return as_json(_thinned(shown, instants, time_window, start, end, points) | {"events": rows["events", ""]})
 
 
 def _end_of_window(now: datetime, time_window: TimeWindow) -> datetime:

@@ -38,12 +38,17 @@ async function start() {
   // The page's module comes while the rest is asked for; should it fail, the page says so when it is its turn.
   loader(present())?.().catch(() => null);
   try {
-    const settings = await get("/dashboard/settings.json");
+    // All at once, each being small. The clock is the API's: by it what pages show is long ago or not.
+    const [settings, status] = await Promise.all([
+      get("/dashboard/settings.json"),
+      session.is_remembered() ? get("/api/v1/status").catch((error) => error) : null,
+      session.look(),
+    ]);
     use_zone(settings.utility_timezone);
     use_default(settings.language);
     session.use_settings(settings);
-    // The clock first: what pages show is long ago or not by the API's.
-    if (await session.look()) await get("/api/v1/status");
+    if (session.who() && !status) await get("/api/v1/status");
+    if (session.who() && status instanceof Error) throw status;
   } catch (error) {
     frame();
     const again = h("button", { type: "button", onclick: () => location.reload() }, t("common.again"));

@@ -26,11 +26,14 @@ export function may(scope) {
   return present !== null && ORDER.indexOf(present.scope) >= ORDER.indexOf(scope);
 }
 
-/** Asks the API who this is; null where nobody has signed in. */
+/** Whether somebody has signed in here; no script can see the cookie itself. */
+export function is_remembered() {
+  return localStorage.getItem("signed_in") !== null;
+}
+
+/** Asks the API who this is: nobody, where nobody has signed in. */
 export async function look() {
-  if (!is_needed()) return who();
-  // No script can see the cookie: this remembers that there is one.
-  if (!localStorage.getItem("signed_in")) return null;
+  if (!is_remembered()) return;
   try {
     const current = (await get("/api/v1/session")).find((session) => session.is_current);
     known = current ? { scope: current.scope, name: current.key_name } : null;
@@ -38,7 +41,6 @@ export async function look() {
     if (!(error instanceof Failure) || error.status !== 401) throw error;
     forget();
   }
-  return known;
 }
 
 /** Exchanges a key for a session, which the browser keeps as a cookie that no script can read. */

@@ -16,8 +16,8 @@ const SPANS = { day: DAY, week: 7 * DAY, month: 30 * DAY, year: 365 * DAY };
 // Forecasts reach so far ahead; of the past, that is as far as anybody keeps hours.
 const AHEAD = 7 * DAY;
 const BACK = 3 * 366 * DAY;
-// Shared among all lines of an answer: a few thousand are what screens can show of them.
-const POINTS = 4000;
+// Shared among all lines of an answer: twice as many as a wide screen has are what screens can show of them.
+const POINTS = 2500;
 const LONGEST_FINE = 100 * DAY;
 // What one sees first of it: a day of what is to come.
 const COMING = DAY;
