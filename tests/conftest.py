@@ -17,7 +17,7 @@ from src.quickstart import engines
 from src.settings import Settings
 
 # A slow machine fails no test.
-hypothesis.settings.register_profile("without a deadline", deadline=None)
+hypothesis.settings.register_profile("without a deadline", deadline=None, max_examples=50)
 # By --hypothesis-profile=thorough.
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=1200)
 hypothesis.settings.load_profile("without a deadline")
@@ -27,6 +27,15 @@ hypothesis.settings.load_profile("without a deadline")
 NOW = "frozen:2023-05-10T00:00:00Z"
 # Where it names a server with TimescaleDB, that server stands in for the embedded PostgreSQL in every test.
 TIMESCALE_URL = os.environ.get("TEST_TIMESCALE_URL")
+
+
+# These take minutes, by themselves or by what their tests share.
+LONGEST = ("test_killing", "test_quickstart")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # First, so that no worker has to be waited for at the end.
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -67,7 +67,7 @@ LEADING = SchemathesisConfig.from_dict(
 )
 schema = schemathesis.openapi.from_dict(create_app(Settings()).openapi(), config=LEADING)
 # A tenth of the profile's for each route and scope: 10 000 in all with --hypothesis-profile=thorough.
-CASES = settings().max_examples // 10
+CASES = max(10, settings().max_examples // 10)
 IS_THOROUGH = settings.get_current_profile_name() == "thorough"
 
 

@@ -159,19 +159,19 @@ def test_chunks_hold_about_what_they_may_and_every_node_once():
 
 
 def test_a_replay_ended_and_taken_up_again_leaves_what_one_that_was_not_leaves(stack: Settings, database: Engine):
-    begin, end = START + timedelta(days=1), START + timedelta(days=1, hours=10)
+    begin, end = START + timedelta(days=1), START + timedelta(days=1, hours=8)
     put(stack, readings_of(["n1", "n2"], days=2, minutes=15))
 
     def replayed(clock: datetime, until: datetime) -> None:
-        changed = {"clock": f"stepped:{clock.isoformat()}", "check_interval_minutes": 120}
+        changed = {"clock": f"stepped:{clock.isoformat()}", "check_interval_minutes": 240}
         done = run(SERVICE, "--until", until.isoformat(), settings=stack, **changed)
         assert done.returncode == 0, done.stderr[-2000:]
 
     replayed(begin, end)
     jobs = table(database, "processing_jobs")
     of_type = jobs.groupby("job_type")["scheduled_for"].apply(sorted)
-    assert of_type["processing_cycle"] == list(pd.date_range(begin, end, freq="2h"))
-    assert len(of_type["model_review"]) == 11
+    assert of_type["processing_cycle"] == list(pd.date_range(begin, end, freq="4h"))
+    assert len(of_type["model_review"]) == 9
     assert len(of_type["retention"]) == 1
     assert set(jobs["status"]) == {"completed"}
     undisturbed, marks = metrics(database), watermarks(database)
