@@ -287,6 +287,24 @@ def test_a_network_of_which_a_district_is_not_balanced_has_no_sum_and_the_reason
     assert all(set(zones) == {"d0", "d1", "d2"} for zones in sums["zone_metrics"])
 
 
+def test_nodes_whose_readings_could_not_be_taken_in_are_not_silent(stack: Settings, database: Engine):
+    def silences() -> list[str]:
+        rows = events(database)
+        return rows[rows["anomaly_type"].isin(["silent", "collection_outage"])]["node_id"].tolist()
+
+    readings = readings_of([f"n{n}" for n in range(1, 6)], days=5, minutes=60)
+    put(stack, silent(readings, "n2", AS_OF, AS_OF + 9 * DAY))
+    run_cycle(stack, AS_OF)
+    refusing(database, "computed_metrics", "23514", "INSERT", rows="NEW.node_id IN ('n1', 'n3', 'n4')")
+    for hours in (12, 24):
+        job = run_cycle(stack, AS_OF + hours * HOUR)
+        assert job["failed_items"] == 3, job["error_message"]
+        assert silences() == ["n2"]
+    accepting(database, "computed_metrics")
+    assert run_cycle(stack, AS_OF + 25 * HOUR)["failed_items"] == 0
+    assert silences() == ["n2"]
+
+
 def test_a_chunk_of_conclusions_that_was_taken_for_readings_ends_no_cycles(
     stack: Settings, database: Engine, runtime: Runtime
 ):

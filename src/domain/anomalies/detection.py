@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -45,6 +45,7 @@ class Circumstances:
     is known of districts' signals together, at most one active detector per district. Where the signals are only a part
     of the network: `outage` by hour, when most of it sent nothing, `of_network`, findings that concern all of it, and
     `unexplained`, as of `Habits.unexplained`, with peers that are not among the signals. `places` of nodes, if known;
+    `unread`: nodes whose latest readings could not be taken in, with the last reading that was;
     `works`: what the utility does on its network; `lives`: when nodes were out of service, when nothing is found of
     them.
     """
@@ -56,6 +57,7 @@ class Circumstances:
     of_network: Sequence[Finding] = ()
     unexplained: Floats | None = None
     places: Places = field(default_factory=dict)
+    unread: Mapping[str, datetime] = field(default_factory=dict)
     works: Calendar = Calendar()
     lives: Lives = field(default_factory=dict)
 
@@ -124,7 +126,7 @@ def detect(
         *limits.beyond_limits(signals, watched),
         *limits.unfit_limits(signals, habits, circumstances.limits, unfit, since),
         *sensor_faults.flat_lines(signals, habits),
-        *sensor_faults.silences(signals, habits, circumstances.outage),
+        *sensor_faults.silences(signals, habits, circumstances.outage, circumstances.unread),
         *sensor_faults.spikes_and_jumps(signals, habits),
         *sensor_faults.rejected(signals, circumstances.rejections),
         *household.continuous_flow(signals, habits),

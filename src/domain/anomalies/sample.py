@@ -6,6 +6,7 @@ depend on which districts stand beside it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -85,8 +86,12 @@ def outage_of_sample(signals: Signals) -> Flags:
     return outages(reporting[:, reporting.any(axis=0)])
 
 
-def outages_found(signals: Signals, sample: Sample) -> list[Finding]:
-    """Findings that concern the whole network: when most of the sample sent nothing."""
+def outages_found(signals: Signals, sample: Sample, unread: Mapping[str, datetime] | None = None) -> list[Finding]:
+    """Findings that concern the whole network: when most of the sample sent nothing.
+
+    Args:
+        unread: as of `silences`.
+    """
     measured = np.flatnonzero(np.isfinite(signals.mean).any(axis=0))
-    found = silences(signals.of(measured), sample.habits.of(measured))
+    found = silences(signals.of(measured), sample.habits.of(measured), unread=unread)
     return [finding for finding in found if finding.node_id == EVERY_NODE]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 
 import numpy as np
 import pandas as pd
@@ -83,12 +84,16 @@ def _moved(signals: Signals) -> Flags:
         return np.asarray((signals.low < signals.high) | (np.abs(signals.mean - previous) > 0))
 
 
-def silences(signals: Signals, habits: Habits, outage: Flags | None = None) -> Iterator[Finding]:
+def silences(
+    signals: Signals, habits: Habits, outage: Flags | None = None, unread: Mapping[str, datetime] | None = None
+) -> Iterator[Finding]:
     """Nodes, or single measurements of nodes that report, from which nothing has come for longer than usual.
 
     Args:
         outage: by hour, when most of the network sent nothing, where the signals are a part of the network only: that
             is an event of the whole network, and not found here. Without it, the signals are all there are.
+        unread: nodes whose latest readings are there and could not be taken in, with the last reading that was:
+            whether they have been silent since then is not known.
     """
     measured = np.flatnonzero(~signals.listed["measurement"].isin([LOSS, INFLOW]))
     signals, habits = signals.of(measured), habits.of(measured)
@@ -98,6 +103,10 @@ def silences(signals: Signals, habits: Habits, outage: Flags | None = None) -> I
     reporting = np.zeros((len(present), len(names)), dtype=bool)
     for column, owner in enumerate(of_node):
         reporting[:, owner] |= present[:, column]
+    for owner in np.flatnonzero(np.isin(names, list(unread or ()))):
+        since = int(signals.hours.searchsorted(pd.Timestamp((unread or {})[names[owner]]), side="right"))
+        reporting[since:, owner] = True
+        present[since:, of_node == owner] = True
     cadence = np.zeros(present.shape[1])
     known = np.isfinite(signals.cadence)
     if len(present):

@@ -51,6 +51,19 @@ _JUDGED = text(
         AND NOT coalesce(result_summary -> 'not_concluded', '{}') ? 'anomalies'
     """
 )
+# The nodes whose readings the last cycle could not take in.
+_UNREAD = text(
+    """
+    SELECT node_id, last_reading FROM water_infrastructure.job_chunks AS chunk,
+        jsonb_object_keys(chunk.result_summary -> 'failures') AS failed (node_id)
+        JOIN water_infrastructure.ingestion_watermarks USING (node_id)
+    WHERE last_reading IS NOT NULL AND chunk.job_id = (
+        SELECT job_id FROM water_infrastructure.processing_jobs
+        WHERE job_type = 'processing_cycle' AND NOT result_summary ? 'skipped' AND scheduled_for <= :as_of
+        ORDER BY scheduled_for DESC LIMIT 1
+    )
+    """
+)
 _REJECTED = """
     SELECT node_id, quarter_start, reason, readings FROM water_infrastructure.rejected_readings
     WHERE node_id = ANY(%(nodes)s) AND quarter_start >= %(start)s AND quarter_start < %(end)s
@@ -169,13 +182,14 @@ def _judge_part(
         {"node_id": "text", "quarter_start": "instant", "reason": "text", "readings": "integer"},
     )
     detectors = detectors_of_week(connection, part.monday, as_of, set(network["district_id"].dropna()))
-    circumstances = Circumstances(limits, rejections, detectors, places=_places(network))
+    unread = {row.node_id: row.last_reading for row in connection.execute(_UNREAD, {"as_of": as_of})}
+    circumstances = Circumstances(limits, rejections, detectors, places=_places(network), unread=unread)
     cells = cells_of(signals.hours, zone, country)
     if sample is not None and others is not None:
         circumstances = replace(
             circumstances,
             outage=outage_of_sample(others),
-            of_network=outages_found(others, sample) if share.is_first else (),
+            of_network=outages_found(others, sample, unread) if share.is_first else (),
             unexplained=unexplained(signals, described, habits, cells, sample, others),
         )
     watch = _watch(connection, network, part, is_last, share)
