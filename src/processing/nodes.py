@@ -29,7 +29,8 @@ from src.processing.imports.files import DistrictName, Empty, Identifier, Text, 
 from src.processing.imports.instants import LocalInstant
 from src.processing.ingest.outdated import find_outdated
 from src.processing.warehouse.channels import conventions_of
-from src.settings import ValidRange, load_settings
+from src.setting_values import ValidRange
+from src.settings import load_settings
 from src.vocabulary import MeterClass, Role
 
 

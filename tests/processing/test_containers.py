@@ -1,5 +1,6 @@
-"""Compose file, stack file and the example of their settings agree; scripts and rules are well-formed. (What they do is
-tested by ./scripts/test_stack.sh.)"""
+"""Compose file, stack file and the example of their settings agree where they are written by hand; scripts and rules
+are well-formed. (What they do is tested by ./scripts/test_stack.sh; what follows from the settings, in
+test_settings_files.py.)"""
 
 from __future__ import annotations
 
@@ -36,18 +37,6 @@ def test_every_variable_of_a_file_stands_in_the_example_with_its_default(file: s
     differs = {"BIGQUERY_PROJECT_ID", "GOOGLE_APPLICATION_CREDENTIALS"}
     shown = {name: SHOWN[name] for name in defaults.keys() - differs}
     assert shown == {name: default for name, default in defaults.items() if name not in differs}
-
-
-@FILES
-def test_every_setting_of_the_services_reaches_their_containers(file: str):
-    passed = set(re.findall(r"^ +([A-Z_]+):", file, re.MULTILINE))
-    secret = {f"{name}_FILE" for name in passed}
-    missing = {
-        name
-        for name in (field.upper() for field in Settings.model_fields)
-        if name not in passed and f"{name}_FILE" not in passed
-    }
-    assert missing == set(), secret
 
 
 def test_the_example_shows_nothing_that_nobody_reads():

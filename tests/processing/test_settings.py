@@ -1,25 +1,14 @@
-"""Settings: documented, validated, and silent about secrets."""
+"""Settings: validated, and silent about secrets. (That they are documented: test_settings_files.py.)"""
 
 from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
 from src.clock import FrozenClock, LiveClock, TickingClock, clock_from
 from src.settings import Settings, load_settings
-
-EXAMPLE = Path(__file__).parents[2] / ".env.processing.example"
-
-
-def test_every_setting_stands_in_the_example_with_its_default():
-    of_services, _, _ = EXAMPLE.read_text().partition("# --- Containers only")
-    shown = dict(re.findall(r"^#?([A-Z_]+)=(.*)$", of_services, re.MULTILINE))
-    assert {name.lower() for name in shown} == set(Settings.model_fields)
-    given = Settings(**{name.lower(): value for name, value in shown.items() if value and value != "{}"})
-    assert given.model_dump() == Settings().model_dump()
 
 
 def test_a_secret_is_never_shown():
