@@ -88,6 +88,7 @@ def test_where_nobody_must_sign_in_an_old_session_is_in_nobodys_way(tab: Callabl
     page.unroute("**/dashboard/settings.json")
     page.reload()
     expect(page.get_by_text("Redis does not answer")).to_be_visible()
+    expect(page.locator("main h1")).to_have_text("This page cannot be shown now")
 
 
 def _without_sign_in(settings: dict[str, object]) -> dict[str, object]:

@@ -54,7 +54,7 @@ async function start() {
   } catch (error) {
     frame();
     const again = h("button", { type: "button", onclick: () => location.reload() }, t("common.again"));
-    replace(content, failure(error), again);
+    replace(content, page_title(t("frame.not_shown")), failure(error), again);
     return;
   }
   addEventListener("navigated", () => show(true));
