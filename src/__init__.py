@@ -7,3 +7,12 @@ import gc
 # would take a third of the time in which a command starts and ends.
 gc.set_threshold(50_000, 20, 20)
 atexit.register(gc.freeze)
+
+
+def collect_as_usual() -> None:
+    """What a process does for long begins: what imports made is never searched, and other garbage not kept for long.
+
+    It may be small itself and hold a table of readings, so that many megabytes wait for it to be collected.
+    """
+    gc.freeze()
+    gc.set_threshold(700, 10, 10)

@@ -5,10 +5,12 @@ Rows carry instants as ISO 8601 text in UTC, and JSON as it is stored.
 
 from __future__ import annotations
 
+import asyncio
 import ssl
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 import orjson
@@ -19,7 +21,10 @@ from redis.backoff import NoBackoff
 
 from src.settings import Settings
 
+K = TypeVar("K")
 _POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+# Connections that one request may have at once: the others of the pool answer who comes beside it.
+_OF_A_REQUEST = 4
 
 
 def create_pool(settings: Settings) -> asyncpg.Pool:
@@ -98,6 +103,27 @@ def _text_of_instant(since_epoch: tuple[int]) -> str:
 def database_of(request: Request) -> asyncpg.Pool:
     """The pool that answers a request."""
     return request.app.state.pool
+
+
+async def fetch_together(database: asyncpg.Pool, queries: Mapping[K, tuple[Any, ...]]) -> dict[K, list[asyncpg.Record]]:
+    """The rows of several queries, some of which run at once; if one fails, the others are given up.
+
+    Args:
+        queries: each with its arguments, what takes longest first.
+    """
+    turns = asyncio.Semaphore(_OF_A_REQUEST)
+
+    async def rows(query: str, *arguments: object) -> list[asyncpg.Record]:
+        async with turns:
+            found: list[asyncpg.Record] = await database.fetch(query, *arguments)
+            return found
+
+    tasks = [asyncio.ensure_future(rows(*query)) for query in queries.values()]
+    try:
+        return dict(zip(queries, await asyncio.gather(*tasks), strict=True))
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def now_of(request: Request) -> datetime:

@@ -220,9 +220,9 @@ DISTRICT_BALANCES = """
 
 ANOMALY_RESOLVED = "SELECT resolved_at IS NOT NULL FROM water_infrastructure.anomalies WHERE anomaly_id = $1"
 
-# What is noted later stands below what was noted before; sent twice, it stands there once.
+# What is noted later stands below what was noted before; sent twice, it stands there once, and an empty note nowhere.
 _NOTED = """CASE WHEN right(E'\\n' || note, length($4::text) + 1) = E'\\n' || $4 THEN note
-                ELSE nullif(concat_ws(E'\\n', note, $4), '') END"""
+                ELSE nullif(concat_ws(E'\\n', nullif(note, ''), nullif($4, '')), '') END"""
 # $1 the event, $2 now, $3 who, $4 a note. Whoever acknowledges first has done it.
 ACKNOWLEDGE = f"""
     WITH event AS (

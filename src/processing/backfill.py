@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from sqlalchemy import and_, exists, func, or_, select
 
+from src import collect_as_usual
 from src.clock import parse_instant
 from src.db.migrate import wait_for_schema
 from src.db.tables import job_chunks, processing_jobs
@@ -48,6 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     settings = load_settings(with_warehouse=True)
     configure_logging(settings)
+    collect_as_usual()
     runtime = create_runtime(settings)
     now = runtime.clock.now()
     try:

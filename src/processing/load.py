@@ -12,6 +12,7 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from src import collect_as_usual
 from src.domain.readings import MEASUREMENTS
 from src.domain.tables.table import Refusal
 from src.domain.units import UNITS, conversion
@@ -41,6 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     settings = load_settings(with_warehouse=not options.dry_run)
     configure_logging(settings)
+    collect_as_usual()
     console = Console(stderr=True)
     zone = ZoneInfo(settings.utility_timezone)
     try:

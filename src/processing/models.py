@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from sqlalchemy import Connection, select
 
+from src import collect_as_usual
 from src.db import generation
 from src.db.migrate import wait_for_schema
 from src.db.tables import recommendations
@@ -61,6 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     settings = load_settings(with_warehouse=options.command == "train")
     configure_logging(settings)
+    collect_as_usual()
     runtime = create_runtime(settings)
     if problem := wait_for_schema(runtime.database, seconds=10):
         sys.stderr.write(problem + "\n")

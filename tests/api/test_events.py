@@ -75,6 +75,7 @@ def test_what_is_noted_later_stands_below_what_was_noted_before(writer: httpx.Cl
         # Sent twice, it stands there once.
         seen = writer.post(f"{path}/acknowledge", json={"note": "crew sent, 50% sure"})
     assert seen.json()["note"] == "crew sent, 50% sure"
+    assert writer.post(f"{path}/acknowledge", json={"note": ""}).json()["note"] == "crew sent, 50% sure"
     over = writer.post(f"{path}/resolve", json={"note": "a joint, closed"}).json()
     assert over["note"] == "crew sent, 50% sure\na joint, closed"
 

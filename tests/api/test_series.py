@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -15,9 +16,11 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, insert
 
 from src.api.axis import axis
+from src.api.database import fetch_together
 from src.api.schemas.series import Series
 from src.api.thinning import gaps_of, thinned
 from src.db import tables
+from src.settings import Settings
 from tests.api.conftest import NOW, ODD
 from tests.system import START
 
@@ -152,6 +155,55 @@ def test_what_cannot_be_shown_is_refused_with_a_sentence(
     answer = filled.get("/api/v1/series", params=parameters)
     assert answer.status_code == status
     assert says in answer.text
+
+
+class Pool:
+    """Of connections without an end; the query `fails` does, any other takes long."""
+
+    def __init__(self) -> None:
+        self.running, self.most, self.given_up = 0, 0, 0
+
+    async def fetch(self, query: str, *arguments: object) -> list[str]:
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            await asyncio.sleep(0.01 if query in ("fails", "quick") else 60)
+        except asyncio.CancelledError:
+            self.given_up += 1
+            raise
+        finally:
+            self.running -= 1
+        if query == "fails":
+            raise ConnectionError
+        return [f"{query} {arguments}"]
+
+
+def test_a_request_leaves_connections_to_others_and_runs_nothing_that_nobody_waits_for():
+    pool: Any = Pool()
+    found = asyncio.run(fetch_together(pool, {n: ("quick", n) for n in range(9)}))
+    assert found == {n: [f"quick ({n},)"] for n in range(9)}
+    assert 1 < pool.most < Settings().api_pool_size / 2
+
+    async def failed() -> None:
+        with pytest.raises(ConnectionError):
+            await fetch_together(pool, {n: ("fails" if n == 1 else "slow",) for n in range(9)})
+        await asyncio.sleep(0.05)
+
+    asyncio.run(asyncio.wait_for(failed(), 10))
+    assert pool.running == 0
+    # Those that had begun; perhaps the next, too.
+    assert pool.given_up in (3, 4)
+
+
+def test_a_caller_that_goes_ends_its_queries():
+    pool: Any = Pool()
+
+    async def left() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(fetch_together(pool, {n: ("slow",) for n in range(3)}), 0.05)
+
+    asyncio.run(left())
+    assert (pool.running, pool.given_up) == (0, 3)
 
 
 def test_rejected_readings_come_newest_first_in_pages_with_their_unit(filled: httpx.Client):

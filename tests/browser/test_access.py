@@ -74,3 +74,22 @@ def test_the_language_can_be_changed_and_is_remembered(tab: Callable[..., Tab], 
     expect(opened.page.locator("main h1").first).not_to_have_text(english)
     opened.go(PAGES["nodes"])
     assert opened.page.get_attribute("html", "lang") == "it"
+
+
+def test_where_nobody_must_sign_in_an_old_session_is_in_nobodys_way(tab: Callable[..., Tab], site: Site):
+    opened = tab(site, None, scope="read", expected=("503",))
+    page = opened.page
+    page.route("**/dashboard/settings.json", lambda route: route.fulfill(json=_without_sign_in(route.fetch().json())))
+    # As while Redis, which holds the sessions, is away.
+    page.route("**/api/v1/session", lambda route: route.fulfill(status=503, json={"detail": "Redis does not answer"}))
+    opened.go("/dashboard")
+    assert page.locator("main .card").count() > 3
+    # Where one must, it is told.
+    page.unroute("**/dashboard/settings.json")
+    page.reload()
+    expect(page.get_by_text("Redis does not answer")).to_be_visible()
+    expect(page.locator("main h1")).to_have_text("This page cannot be shown now")
+
+
+def _without_sign_in(settings: dict[str, object]) -> dict[str, object]:
+    return settings | {"api_auth": "off"}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, Route
 
 from tests.browser.addresses import PAGES, SHOWN
 from tests.browser.site import Site
@@ -120,6 +120,23 @@ def test_a_page_that_is_not_there_says_so(tab: Callable[..., Tab], site: Site):
     for page in (no_node, tab(site, "/dashboard/what-is-this").page):
         assert page.inner_text("main h1") == "There is no such page"
         assert page.locator("main a[href='/dashboard']").count() == 1
+
+
+def test_districts_are_sorted_by_the_names_that_are_shown(tab: Callable[..., Tab], site: Site):
+    opened = tab(site, path=None)
+
+    def renamed(route: Route) -> None:
+        rows = route.fetch().json()
+        names = {"pirri": "Zona alta", "quartu": None}
+        route.fulfill(
+            json=[row | {"district_name": names.get(row["district_id"], row["district_name"])} for row in rows]
+        )
+
+    opened.page.route("**/api/v1/nodes?*", renamed)
+    opened.go("/dashboard/nodes")
+    opened.page.locator("main th").get_by_role("button", name="District").click()
+    shown = opened.page.locator("main tbody td[data-label=District]").all_inner_texts()
+    assert list(dict.fromkeys(shown)) == ["quartu", "Selargius", "Su Planu", "Zona alta"]
 
 
 def _grave(page: Page) -> list[str]:

@@ -8,9 +8,12 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from psycopg2 import OperationalError
 from sqlalchemy import Connection, Engine, insert
+from sqlalchemy.exc import DBAPIError
 
 from src.db import tables
+from src.processing.jobs import patience
 from src.processing.jobs import records as jobs
 from src.processing.jobs.runtime import Runtime, create_runtime
 from src.processing.modelling import registry
@@ -70,6 +73,27 @@ def test_those_behind_a_request_that_meets_an_error_do_not_wait_for_it(
     assert [stored(database, one)["status"] for one in requests] == ["queued", "done"]
     run_requests(runtime, lambda *_: None, NOW)
     assert [stored(database, one)["status"] for one in requests] == ["done", "done"]
+
+
+def test_while_the_database_is_away_only_one_request_is_tried(
+    runtime: Runtime, database: Engine, monkeypatch: pytest.MonkeyPatch
+):
+    with database.begin() as connection:
+        models = [model(connection, name) for name in (b"1", b"2")]
+    tried: list[UUID] = []
+
+    def away(connection: Connection, model_id: UUID, *rest: Any) -> None:
+        tried.append(model_id)
+        raise DBAPIError.instance("UPDATE", None, OperationalError("the server closed the connection"), Exception)
+
+    requests = [requested(database, "promote", model_id=one) for one in models]
+    monkeypatch.setattr(registry, "promote", away)
+    monkeypatch.setattr(patience, "PAUSES", (0.01,))
+    with pytest.raises(DBAPIError):
+        run_requests(runtime, lambda *_: None, NOW)
+    assert len(tried) == 2
+    assert len(set(tried)) == 1
+    assert [stored(database, one)["status"] for one in requests] == ["queued", "queued"]
 
 
 def flowing(database: Engine) -> None:

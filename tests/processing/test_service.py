@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -196,3 +198,26 @@ def test_a_replay_needs_a_clock_that_can_be_moved(stack: Settings):
     refused = run(SERVICE, "--until", "2023-05-02T00:00:00Z", settings=stack)
     assert refused.returncode == 2
     assert "--until goes with CLOCK=stepped:" in refused.stderr
+
+
+def test_what_goes_on_for_long_collects_garbage_as_python_usually_does():
+    # A process of its own: this one goes on collecting as it did.
+    program = """
+import gc, weakref, src
+class Row: pass
+def alive():
+    made = []
+    for _ in range(3000):
+        row = Row()
+        row.itself = row
+        made.append(weakref.ref(row))
+    return sum(ref() is not None for ref in made)
+print(alive())
+src.collect_as_usual()
+print(alive(), gc.get_freeze_count() > 0)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    before, after, frozen = done.stdout.split()
+    assert int(before) == 3000
+    assert int(after) < 1000
+    assert frozen == "True"

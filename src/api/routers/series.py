@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any
@@ -13,7 +12,7 @@ from pydantic import AfterValidator
 
 from src.api import queries_series
 from src.api.axis import WINDOW_SECONDS, Seconds, axis, windows_between
-from src.api.database import as_json, database_of, now_of
+from src.api.database import as_json, database_of, fetch_together, now_of
 from src.api.parameters import Instant, invalid, no_such_node, span
 from src.api.problems import documented
 from src.api.schemas.common import storable
@@ -65,18 +64,19 @@ async def series(
             f"the span has {windows} windows of all nodes and measurements, and at most {MOST_WINDOWS} are put on one "
             "axis: ask for a shorter span, a longer time_window or fewer nodes",
         )
-    at_once = {("nodes", ""): database.fetch(queries_series.SERIES_NODES, names)}
-    at_once["events", ""] = database.fetch(queries_series.SERIES_EVENTS, names, start, end, _MOST_EVENTS)
+    wanted: dict[tuple[str, str], tuple[Any, ...]] = {}
     if "history" in kinds:
         for name in measurements:
-            at_once["history", name] = database.fetch(queries_series.HISTORY[name], names, time_window, start, end)
+            wanted["history", name] = (queries_series.HISTORY[name], names, time_window, start, end)
     if "flow_rate" in measurements and time_window == "1hour":
         if "forecast" in kinds:
-            at_once["forecast", ""] = database.fetch(queries_series.FORECAST, names, start, end)
+            wanted["forecast", ""] = (queries_series.FORECAST, names, start, end)
         if "expected" in kinds:
-            at_once["expected", ""] = database.fetch(queries_series.EXPECTED, names, "flow_rate", start, end)
-            at_once["learned", ""] = database.fetch(queries_series.LEARNED_DAYS, names, "flow_rate", end)
-    rows = dict(zip(at_once, await asyncio.gather(*at_once.values()), strict=True))
+            wanted["expected", ""] = (queries_series.EXPECTED, names, "flow_rate", start, end)
+            wanted["learned", ""] = (queries_series.LEARNED_DAYS, names, "flow_rate", end)
+    wanted["nodes", ""] = (queries_series.SERIES_NODES, names)
+    wanted["events", ""] = (queries_series.SERIES_EVENTS, names, start, end, _MOST_EVENTS)
+    rows = await fetch_together(database, wanted)
     nodes = rows["nodes", ""]
     if missing := [name for name in names if name not in {node["node_id"] for node in nodes}]:
         raise no_such_node(missing[0])

@@ -15,6 +15,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, select, text, update
 
 from src.db import generation
+from src.db.failures import is_of_the_database, is_of_the_values
 from src.db.tables import job_chunks, model_requests, processing_jobs
 from src.observability import logger
 from src.processing.jobs import records as jobs
@@ -42,13 +43,15 @@ Answer = tuple[str, str]
 def run_requests(runtime: Runtime, send: Callable[[UUID, int], None], as_of: datetime) -> None:
     """Answers requests, oldest first, also with the outcome of trainings; then starts the trainings that are left.
 
-    A request that meets an error is looked at again a minute later; those behind it do not wait for it.
+    A request that meets an error is looked at again a minute later; those behind it do not wait for it. Where the
+    database itself refuses, they do: it would refuse each of them, after all attempts.
 
     Args:
         send: offers a chunk of a job to the replicas, such as `Queue.send_training`.
 
     Raises:
         ExceptionGroup: once all requests are looked at, the errors that some of them met.
+        SQLAlchemyError: at once, where the database is away or takes no writes.
     """
 
     def answer(request_id: UUID) -> bool:
@@ -67,6 +70,8 @@ def run_requests(runtime: Runtime, send: Callable[[UUID, int], None], as_of: dat
             try:
                 answered |= step(request_id)
             except Exception as error:
+                if is_of_the_database(error) and not is_of_the_values(error):
+                    raise
                 errors.append(error)
     if answered:
         announce(runtime)

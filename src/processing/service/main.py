@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import sys
 from collections.abc import Callable
 from datetime import datetime, time, timedelta
@@ -13,6 +12,7 @@ import orjson
 from apscheduler.schedulers.background import BackgroundScheduler
 from sqlalchemy.exc import SQLAlchemyError
 
+from src import collect_as_usual
 from src.clock import SteppedClock, parse_instant
 from src.db.migrate import wait_for_schema
 from src.observability import configure_logging, logger, serve_measures
@@ -77,9 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
     runtime.stop_on_signals()
-    # What imports made stays; what cycles make is collected as soon as Python usually does.
-    gc.freeze()
-    gc.set_threshold(700, 10, 10)
+    collect_as_usual()
 
     INTERVAL.set(settings.check_interval_minutes * 60)
     rhythm = Every(timedelta(minutes=settings.check_interval_minutes))

@@ -39,20 +39,22 @@ async function start() {
   loader(present())?.().catch(() => null);
   try {
     // All at once, each being small. The clock is the API's: by it what pages show is long ago or not.
-    const [settings, status] = await Promise.all([
+    const [settings, status, looked] = await Promise.all([
       get("/dashboard/settings.json"),
       session.is_remembered() ? get("/api/v1/status").catch((error) => error) : null,
-      session.look(),
+      session.look().catch((error) => error),
     ]);
     use_zone(settings.utility_timezone);
     use_default(settings.language);
     session.use_settings(settings);
-    if (session.who() && !status) await get("/api/v1/status");
-    if (session.who() && status instanceof Error) throw status;
+    // Who need not sign in may have been signed in once; what became of that session is then no matter.
+    if (session.is_needed() && looked instanceof Error) throw looked;
+    const known = session.who() ? status ?? await get("/api/v1/status") : null;
+    if (known instanceof Error) throw known;
   } catch (error) {
     frame();
     const again = h("button", { type: "button", onclick: () => location.reload() }, t("common.again"));
-    replace(content, failure(error), again);
+    replace(content, page_title(t("frame.not_shown")), failure(error), again);
     return;
   }
   addEventListener("navigated", () => show(true));

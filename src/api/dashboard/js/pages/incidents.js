@@ -63,7 +63,7 @@ function incident_table(rows, empty) {
         key: "anomaly_types", label: t("incidents.what"), value: (row) => row.anomaly_types.map(kind_of).join(", "),
         render: (row) => link(place_path("incidents", row.incident_id), row.anomaly_types.map(kind_of).join(", ")),
       },
-      { key: "district_id", label: t("common.district"), render: (row) => (row.district_id ? link(place_path("districts", row.district_id), row.district_name || row.district_id) : t("node.no_district")) },
+      { key: "district_id", label: t("common.district"), value: (row) => row.district_name || row.district_id, render: (row) => (row.district_id ? link(place_path("districts", row.district_id), row.district_name || row.district_id) : t("node.no_district")) },
       { key: "timestamp", label: t("events.begin"), render: (row) => time(row.timestamp) },
       { key: "lasted", label: t("incidents.lasted"), value: (row) => Date.parse(row.end ?? now()) - Date.parse(row.timestamp), render: (row) => lasted(row.timestamp, row.end, now()) },
       {

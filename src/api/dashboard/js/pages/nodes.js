@@ -86,7 +86,7 @@ function nodes_table(rows, is_empty) {
     rows, empty: t(is_empty ? "nodes.none_yet" : "nodes.none_found"), caption: t("nodes.caption"),
     columns: [
       { key: "node_name", label: t("common.node"), render: (row) => [link(`/dashboard/nodes/${encodeURIComponent(row.node_id)}`, row.node_name), row.node_name === row.node_id ? null : h("small", { class: "unknown" }, ` ${row.node_id}`)] },
-      { key: "district_id", label: t("common.district"), render: (row) => row.district_id && link(`/dashboard/districts/${encodeURIComponent(row.district_id)}`, row.district_name || row.district_id) },
+      { key: "district_id", label: t("common.district"), value: (row) => row.district_name || row.district_id, render: (row) => row.district_id && link(`/dashboard/districts/${encodeURIComponent(row.district_id)}`, row.district_name || row.district_id) },
       { key: "role", label: t("nodes.role"), render: (row) => row.role && t(`role.${row.role}`) },
       { key: "flow_rate", label: t("measurement.flow_rate"), align: "right", render: (row) => quantity(row.flow_rate, "L/s", 1) },
       { key: "pressure", label: t("measurement.pressure"), align: "right", render: (row) => quantity(row.pressure, "bar", 2) },
