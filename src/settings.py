@@ -174,9 +174,9 @@ class ProcessingSettings(Section):
 
     readers: ClassVar[Readers] = Readers.PROCESSING
 
-    utility_timezone: TimeZoneName = "Europe/Rome"
+    utility_timezone: Annotated[TimeZoneName, Readers.BOTH] = "Europe/Rome"
     """The zone of the utility's days."""
-    utility_country: str = Field("IT", pattern="^([A-Z]{2})?$")
+    utility_country: Annotated[str, Readers.BOTH] = Field("IT", pattern="^([A-Z]{2})?$")
     """Country (ISO 3166, two letters) whose public holidays count as Sundays in what is expected; "" knows none."""
     out_of_service_after_days: int = Field(30, ge=0, le=3650)
     """A node that was silent for so many days is out of service until readings come again: no events, scores or alarms
