@@ -64,12 +64,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
 
 
 @contextmanager
-def fresh_database(server: dict[str, str]) -> Iterator[Settings]:
-    """Settings that lead to an empty database under a name of its own: other runs may use the same server."""
+def fresh_database(server: dict[str, str], template: str = "template1") -> Iterator[Settings]:
+    """Settings that lead to a copy of another database, by default an empty one, under a name that no other run has."""
     name = f"abbanoa_test_{uuid4().hex[:12]}"
     admin = create_database_engine(Settings(bigquery_project_id="demo", **server))
     with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
     try:
         yield Settings(bigquery_project_id="demo", **server | {"postgres_db": name})
     finally:
@@ -78,10 +78,33 @@ def fresh_database(server: dict[str, str]) -> Iterator[Settings]:
         admin.dispose()
 
 
-@pytest.fixture
-def settings(server: dict[str, str]) -> Iterator[Settings]:
-    """Settings that lead to an empty database of the test's own."""
+@pytest.fixture(scope="session")
+def template(server: dict[str, str]) -> Iterator[str]:
+    """The name of a migrated database, of which tests get copies: migrations take ten times as long.
+
+    Their readings are of 2023, which policies by the server's own clock would delete.
+    """
     with fresh_database(server) as settings:
+        engine = create_database_engine(settings)
+        migrate(engine, settings.model_copy(update={"clock": NOW}))
+        engine.dispose()
+        admin = create_database_engine(Settings(bigquery_project_id="demo", **server))
+        with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            # Whoever is connected, such as a scheduler of TimescaleDB's, is in the way of who would copy it.
+            connection.execute(text(f"ALTER DATABASE {settings.postgres_db} ALLOW_CONNECTIONS false"))
+            connection.execute(
+                text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"),
+                {"name": settings.postgres_db},
+            )
+        admin.dispose()
+        yield settings.postgres_db
+
+
+@pytest.fixture
+def settings(server: dict[str, str], request: pytest.FixtureRequest) -> Iterator[Settings]:
+    """Settings that lead to a database of the test's own: migrated for who takes `database`, else empty."""
+    template = request.getfixturevalue("template") if "database" in request.fixturenames else "template1"
+    with fresh_database(server, template) as settings:
         yield settings
 
 
@@ -113,12 +136,8 @@ def stack(
 
 @pytest.fixture
 def database(settings: Settings) -> Iterator[Engine]:
-    """A migrated database: the migrations are tested with every test that uses it.
-
-    Its readings are of 2023, which policies by the server's own clock would delete.
-    """
+    """A migrated database without rows."""
     engine = create_database_engine(settings)
-    migrate(engine, settings.model_copy(update={"clock": NOW}))
     yield engine
     engine.dispose()
 

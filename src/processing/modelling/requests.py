@@ -166,7 +166,8 @@ def _start(runtime: Runtime, send: Callable[[UUID, int], None], request_id: UUID
     with runtime.database.begin() as connection:
         if not connection.scalar(_STARTING):
             return False
-        request = connection.execute(query.with_for_update(skip_locked=True)).one_or_none()
+        # Whoever decides on it does so at once; to go on to a younger one meanwhile would start that one first.
+        request = connection.execute(query.with_for_update()).one_or_none()
         if request is None or _job_of(connection, request) or jobs.another_running(runtime.database, jobs.TRAINING):
             return False
         scopes = [] if request.scope is None else [request.scope]
