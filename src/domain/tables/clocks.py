@@ -119,8 +119,7 @@ def keeps_summer_time(local: Micros, zone: ZoneInfo, groups: npt.NDArray[np.int6
         for one in np.unique(series[around]):
             offsets = set((micros[around & (series == one)] // _HOUR - hour).tolist())
             for_it += offsets == {0, 2}
-    for day in np.unique(micros[missing] // (24 * _HOUR)):
-        against += int((micros[missing] // (24 * _HOUR) == day).any()) * 2
+    against += 2 * len(np.unique(micros[missing] // (24 * _HOUR)))
     if not for_it and not against:
         return None
     return for_it >= against
