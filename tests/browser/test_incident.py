@@ -45,7 +45,8 @@ def test_an_incident_is_acknowledged_noted_and_resolved(tab: Callable[..., Tab],
         expect(page.get_by_role("dialog")).to_be_hidden()
         expect(page.locator("main")).to_contain_text("<b>Valve</b> repaired")
         row = stored(site)
-        assert (row.note, row.resolved_by) == ("<b>Valve</b> repaired", "A. Melis")
+        # Below what was noted before.
+        assert (row.note, row.resolved_by) == ("Crew looks at it on Friday\n<b>Valve</b> repaired", "A. Melis")
         assert row.resolved_at is not None
 
 
