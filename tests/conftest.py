@@ -64,7 +64,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
 
 
 @contextmanager
-def fresh_database(server: dict[str, str], template: str = "template1") -> Iterator[Settings]:
+def fresh_database(server: dict[str, str], template: str = "template0") -> Iterator[Settings]:
     """Settings that lead to a copy of another database, by default an empty one, under a name that no other run has."""
     name = f"abbanoa_test_{uuid4().hex[:12]}"
     admin = create_database_engine(Settings(bigquery_project_id="demo", **server))
@@ -103,7 +103,7 @@ def template(server: dict[str, str]) -> Iterator[str]:
 @pytest.fixture
 def settings(server: dict[str, str], request: pytest.FixtureRequest) -> Iterator[Settings]:
     """Settings that lead to a database of the test's own: migrated for who takes `database`, else empty."""
-    template = request.getfixturevalue("template") if "database" in request.fixturenames else "template1"
+    template = request.getfixturevalue("template") if "database" in request.fixturenames else "template0"
     with fresh_database(server, template) as settings:
         yield settings
 
