@@ -76,11 +76,7 @@ def _overview(browser: Browser, site: Site) -> list[Measured]:
     tab = Tab(browser, site, path=None, has_clock=True)
     for _ in range(ROUNDS):
         tab.go("/dashboard")
-        read = tab.count_bytes()
-        tab.poll("/api/v1/dashboard/overview")
-        # The browser reports what it has read a moment later.
-        tab.real_seconds(0.3)
-        poll.bytes.append(sum(read.values()))
+        poll.bytes.append(sum(tab.bytes_of_poll("/api/v1/dashboard/overview").values()))
     tab.close()
     return [cold, warm, poll]
 

@@ -10,9 +10,9 @@ atexit.register(gc.freeze)
 
 
 def collect_as_usual() -> None:
-    """What a process does for long begins: what imports made is never searched, and other garbage not kept for long.
+    """For a process that works for minutes or longer: what imports made is never searched, other garbage soon.
 
-    It may be small itself and hold a table of readings, so that many megabytes wait for it to be collected.
+    A small object of a cycle may hold a table of readings: collected seldom, many megabytes would wait for it.
     """
     gc.freeze()
     gc.set_threshold(700, 10, 10)

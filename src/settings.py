@@ -273,7 +273,7 @@ class CommonSettings(Section):
 
 
 class AlertSettings(Section):
-    """Alerts: what is told of stands in alerts/alert-rules.yml; to whom, here. Several may be set."""
+    """Alerts: their rules stand in alerts/alert-rules.yml, their recipients here. Several may be set."""
 
     readers: ClassVar[Readers] = Readers.PROCESSING
 

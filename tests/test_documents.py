@@ -113,7 +113,7 @@ def parse(parser: argparse.ArgumentParser, arguments: list[str]) -> None:
 
 @functools.cache
 def usage_of(script: Path) -> str:
-    """What a script says of its options: when it is asked, or where it answers nothing, in its text."""
+    """What a script says of its options: by its help, or where it has none, in its text."""
     text = script.read_text()
     if "usage()" not in text:
         return text
@@ -251,8 +251,8 @@ def test_requests_are_those_of_the_api(path: Path):
             continue
         assert known is not None, f"the API has no {method} {parts.path}"
         names = {parameter["name"] for parameter in known.get("parameters", ()) if parameter["in"] == "query"}
-        asked = {name for name, _ in parse_qsl(parts.query)}
-        assert asked <= names, f"{method} {parts.path} has no {asked - names}"
+        parameters = {name for name, _ in parse_qsl(parts.query)}
+        assert parameters <= names, f"{method} {parts.path} has no {parameters - names}"
         if body is not None:
             check_body(known, orjson.loads(body))
 

@@ -174,7 +174,7 @@ class Record:
         before = f" by a median of {self.hours_earlier:.0f} h" if self.earlier else ""
         return (
             f"in {self.days:.0f} days it saw {self.seen} of {self.leaks} leaks, {self.earlier} of them before anything "
-            f"else did{before}, and raised {self.alone} alarms beside which nothing else was told ({self.allowed} "
+            f"else did{before}, and raised {self.alone} alarms beside which nothing else was reported ({self.allowed} "
             "allowed)"
         )
 

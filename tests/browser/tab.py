@@ -95,6 +95,16 @@ class Tab:
             self.page.clock.fast_forward(65_000)
         self.settled()
 
+    def bytes_of_poll(self, path: str) -> dict[str, float]:
+        """What a poll of a path sends over the wire, by address: of the first of five that the browser reports."""
+        for _ in range(5):
+            read = self.count_bytes()
+            self.poll(path)
+            self.real_seconds(0.3)
+            if sum(read.values()):
+                return read
+        raise AssertionError(f"the browser reports no bytes of {path}")
+
     def count_bytes(self) -> dict[str, float]:
         """From now on, the bytes over the wire by address, headers included."""
         read: dict[str, float] = {}

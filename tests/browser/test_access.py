@@ -84,7 +84,7 @@ def test_where_nobody_must_sign_in_an_old_session_is_in_nobodys_way(tab: Callabl
     page.route("**/api/v1/session", lambda route: route.fulfill(status=503, json={"detail": "Redis does not answer"}))
     opened.go("/dashboard")
     assert page.locator("main .card").count() > 3
-    # Where one must, it is told.
+    # Where one must, the page says why it cannot be shown.
     page.unroute("**/dashboard/settings.json")
     page.reload()
     expect(page.get_by_text("Redis does not answer")).to_be_visible()

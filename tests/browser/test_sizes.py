@@ -22,20 +22,9 @@ def test_the_overview_of_five_thousand_nodes_is_small_and_an_unchanged_one_small
     opened.go("/dashboard")
     expect(opened.page.locator("main")).to_contain_text("5")
     opened.page.screenshot(path=artefacts / "overview-5000-1280.png", full_page=True)
-    first = dict(read)
-    assert sum(first.values()) < 400 * KB, first
-
-    def polled() -> dict[str, float]:
-        return {path: size - first.get(path, 0) for path, size in read.items() if size > first.get(path, 0)}
-
-    # The browser does not report the bytes of each answer.
-    for _ in range(5):
-        opened.poll("/api/v1/dashboard/overview")
-        opened.real_seconds(0.3)
-        if polled():
-            break
-    assert polled()
-    assert sum(polled().values()) < 5 * KB, polled()
+    assert sum(read.values()) < 400 * KB, read
+    polled = opened.bytes_of_poll("/api/v1/dashboard/overview")
+    assert sum(polled.values()) < 5 * KB, polled
 
 
 def test_a_year_of_hours_is_drawn(tab: Callable[..., Tab], site: Site, artefacts: Path):

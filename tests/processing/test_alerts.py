@@ -193,7 +193,7 @@ def test_every_receiver_is_notified_of_stale_readings_once_and_when_they_are_ove
     hook = next(body for path, body in mine if path.startswith("/hook"))
     assert hook | rule == hook
     assert (hook["status"], hook["severity"], hook["source"]) == ("firing", "critical", "abbanoa-processing")
-    assert hook["summary"] == "No node has told anything for 180 minutes"
+    assert hook["summary"] == "No node has sent anything for 180 minutes"
     (manager,) = next(body for path, body in mine if path == "/api/v2/alerts")
     assert manager["labels"] == {
         "alertname": rule["rule"], "severity": "critical", "subject": "network", "service": "abbanoa-processing",

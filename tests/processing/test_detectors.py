@@ -191,7 +191,7 @@ def test_one_that_saw_a_leak_before_anything_else_is_promoted_after_a_day_and_re
             alarm_of(connection, shadow, LEARNED + day * DAY)
         (decided,) = review_detectors(connection, LEARNED + 8 * DAY)
     assert decided["decision"] == "retire"
-    assert "raised 4 alarms beside which nothing else was told" in decided["reason"]
+    assert "raised 4 alarms beside which nothing else was reported" in decided["reason"]
 
 
 # --- decisions and records, without a database

@@ -1,6 +1,6 @@
 """Killing whatever runs, in both phases of cycles: what is left is what an undisturbed run leaves.
 
-KILLING_TIMES and KILLING_SEED set how often and in which order; `./scripts/bench.sh endurance` does it for hours.
+KILLING_TIMES and KILLING_SEED set how often and in which order; `./scripts/bench.sh endurance` does it for a fortnight.
 """
 
 from __future__ import annotations

@@ -64,39 +64,40 @@ async def series(
             f"the span has {windows} windows of all nodes and measurements, and at most {MOST_WINDOWS} are put on one "
             "axis: ask for a shorter span, a longer time_window or fewer nodes",
         )
-    wanted: dict[tuple[str, str], tuple[Any, ...]] = {}
+    # The history of each measurement by its name.
+    wanted: dict[str, tuple[Any, ...]] = {}
     if "history" in kinds:
         for name in measurements:
-            wanted["history", name] = (queries_series.HISTORY[name], names, time_window, start, end)
+            wanted[name] = (queries_series.HISTORY[name], names, time_window, start, end)
     if "flow_rate" in measurements and time_window == "1hour":
         if "forecast" in kinds:
-            wanted["forecast", ""] = (queries_series.FORECAST, names, start, end)
+            wanted["forecast"] = (queries_series.FORECAST, names, start, end)
         if "expected" in kinds:
-            wanted["expected", ""] = (queries_series.EXPECTED, names, "flow_rate", start, end)
-            wanted["learned", ""] = (queries_series.LEARNED_DAYS, names, "flow_rate", end)
-    wanted["nodes", ""] = (queries_series.SERIES_NODES, names)
-    wanted["events", ""] = (queries_series.SERIES_EVENTS, names, start, end, _MOST_EVENTS)
+            wanted["expected"] = (queries_series.EXPECTED, names, "flow_rate", start, end)
+            wanted["learned"] = (queries_series.LEARNED_DAYS, names, "flow_rate", end)
+    wanted["nodes"] = (queries_series.SERIES_NODES, names)
+    wanted["events"] = (queries_series.SERIES_EVENTS, names, start, end, _MOST_EVENTS)
     rows = await fetch_together(database, wanted)
-    nodes = rows["nodes", ""]
+    nodes = rows["nodes"]
     if missing := [name for name in names if name not in {node["node_id"] for node in nodes}]:
         raise no_such_node(missing[0])
     instants = axis(start, end, time_window, settings.utility_timezone)
     shown: list[dict[str, Any]] = []
     for measured in measurements:
         described = [dict(node) | {"measurement": measured, "unit": UNITS[measured]} for node in nodes]
-        if ("history", measured) in rows:
-            shown += _histories(described, _by_node(rows["history", measured]), instants, measured)
-        if measured == "flow_rate" and ("forecast", "") in rows:
-            forecasts = _by_node(rows["forecast", ""])
+        if measured in rows:
+            shown += _histories(described, _by_node(rows[measured]), instants, measured)
+        if measured == "flow_rate" and "forecast" in rows:
+            forecasts = _by_node(rows["forecast"])
             shown += [_forecast(node, forecasts.get(node["node_id"]), instants) for node in described]
-        if measured == "flow_rate" and ("expected", "") in rows:
-            expected = _by_node(rows["expected", ""])
-            days = {row["node_id"]: row["history_days"] for row in rows["learned", ""]}
+        if measured == "flow_rate" and "expected" in rows:
+            expected = _by_node(rows["expected"])
+            days = {row["node_id"]: row["history_days"] for row in rows["learned"]}
             shown += [
                 _expected(node, expected.get(node["node_id"]), instants, days.get(node["node_id"]))
                 for node in described
             ]
-    return as_json(_thinned(shown, instants, time_window, start, end, points) | {"events": rows["events", ""]})
+    return as_json(_thinned(shown, instants, time_window, start, end, points) | {"events": rows["events"]})
 
 
 def _end_of_window(now: datetime, time_window: TimeWindow) -> datetime:

@@ -16,7 +16,7 @@ import pandas as pd
 
 from src.domain.anomalies.events import Finding
 from src.domain.anomalies.habits import Habits, habits_from
-from src.domain.anomalies.sensor_faults import EVERY_NODE, outages, silences
+from src.domain.anomalies.sensor_faults import EVERY_NODE, NONE_UNREAD, outages, silences
 from src.domain.anomalies.signals import Flags, Floats, Signals
 
 # Before the names of its signals, where habits of other signals name their peers.
@@ -86,7 +86,7 @@ def outage_of_sample(signals: Signals) -> Flags:
     return outages(reporting[:, reporting.any(axis=0)])
 
 
-def outages_found(signals: Signals, sample: Sample, unread: Mapping[str, datetime] | None = None) -> list[Finding]:
+def outages_found(signals: Signals, sample: Sample, unread: Mapping[str, datetime] = NONE_UNREAD) -> list[Finding]:
     """Findings that concern the whole network: when most of the sample sent nothing.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,7 @@ SILENT_HOURS, SILENT_CADENCES = 2, 3
 OUTAGE_NODES, OUTAGE_SHARE = 3, 0.5
 # What stands for a node where an event concerns all of them.
 EVERY_NODE = "*"
+NONE_UNREAD: Mapping[str, datetime] = MappingProxyType({})
 # A spike or a jump: so many times the largest usual one, and so many spreads of the hour.
 SPIKE_TIMES, CHANGE_TIMES, SPREADS, SPIKE_TIMES_MEAN = 3.0, 4.0, 8.0, 2.0
 # Spikes or steps for so many hours are no accident.
@@ -85,7 +87,7 @@ def _moved(signals: Signals) -> Flags:
 
 
 def silences(
-    signals: Signals, habits: Habits, outage: Flags | None = None, unread: Mapping[str, datetime] | None = None
+    signals: Signals, habits: Habits, outage: Flags | None = None, unread: Mapping[str, datetime] = NONE_UNREAD
 ) -> Iterator[Finding]:
     """Nodes, or single measurements of nodes that report, from which nothing has come for longer than usual.
 
@@ -103,10 +105,10 @@ def silences(
     reporting = np.zeros((len(present), len(names)), dtype=bool)
     for column, owner in enumerate(of_node):
         reporting[:, owner] |= present[:, column]
-    for owner in np.flatnonzero(np.isin(names, list(unread or ()))):
-        since = int(signals.hours.searchsorted(pd.Timestamp((unread or {})[names[owner]]), side="right"))
-        reporting[since:, owner] = True
-        present[since:, of_node == owner] = True
+    for node_id, last_reading in unread.items():
+        since = int(signals.hours.searchsorted(pd.Timestamp(last_reading), side="right"))
+        reporting[since:, names == node_id] = True
+        present[since:, node == node_id] = True
     cadence = np.zeros(present.shape[1])
     known = np.isfinite(signals.cadence)
     if len(present):

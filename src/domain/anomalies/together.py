@@ -151,7 +151,7 @@ def beside_others(
             yield replace(alarm, why=alarm.why | {"is_told_by": "an event of the signal it is about"})
         elif over:
             yield replace(
-                alarm, end=min(over), why=alarm.why | {"found_later": "the leak that is told of from then on"}
+                alarm, end=min(over), why=alarm.why | {"found_later": "the leak that is reported from then on"}
             )
         else:
             yield alarm

@@ -92,7 +92,7 @@ class Watch:
                 self._close(event, max(start, event.finding.begin), end, FIT_NOW)
                 continue
             better = explanation_of(event.finding, detected.findings)
-            reason = f"it is the {better.anomaly_type.replace('_', ' ')} that is told of now" if better else WITHDRAWN
+            reason = f"it is the {better.anomaly_type.replace('_', ' ')} that is reported now" if better else WITHDRAWN
             why = event.finding.why | {"closed_because": reason}
             over = replace(event.finding, end=event.finding.begin, why=why)
             self._replace(event, replace(event, finding=over, resolved_at=end, judged_until=None))

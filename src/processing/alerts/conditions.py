@@ -111,7 +111,7 @@ def _of_rule(connection: Connection, runtime: Runtime, rule: Rule, now: datetime
             return _overdue(rule, last.succeeded or last.first, now, minutes, "No processing cycle has succeeded")
         case StaleData():
             latest = connection.scalar(_LATEST_READING)
-            return _overdue(rule, latest, now, rule.minutes, "No node has told anything")
+            return _overdue(rule, latest, now, rule.minutes, "No node has sent anything")
         case DataQuality():
             return _poor_quality(connection, rule, now)
         case ModelDegradation():
